@@ -1,0 +1,78 @@
+package cluster
+
+import "time"
+
+// Phase is where a cluster is in its life.
+type Phase string
+
+// Phases of a cluster.
+const (
+	PhaseCreating Phase = "creating"
+	PhaseReady    Phase = "ready"
+	PhaseFailed   Phase = "failed" // creation failed and what exists was kept
+	PhaseDeleting Phase = "deleting"
+	PhaseDeleted  Phase = "deleted"
+)
+
+// Record is what Ichor knows of a cluster outside Temporal: enough to show it
+// and to delete it after the Temporal database is lost. It is stored encrypted
+// and versioned; writers compare and swap.
+type Record struct {
+	// Schema is the version of this structure, now 1.
+	Schema     int    `json:"schema"`
+	Ref        Ref    `json:"ref"`
+	Phase      Phase  `json:"phase"`
+	Spec       Spec   `json:"spec"` // normalised; bodies as references
+	SpecDigest string `json:"specDigest"`
+	// Frozen holds what was resolved once, at creation.
+	Frozen Frozen `json:"frozen"`
+	// Endpoint is the URL of the Kubernetes API, https://host:6443.
+	Endpoint string `json:"endpoint,omitempty"`
+	// BootstrapMachine is the id of the one machine on which etcd was, or is
+	// being, bootstrapped.
+	BootstrapMachine string `json:"bootstrapMachine,omitempty"`
+	// Entities are the workflow ids of the groups.
+	Entities []string `json:"entities,omitempty"`
+	// ControlPlanes are the addresses of the machine API of the control planes.
+	ControlPlanes []NodeAddress `json:"controlPlanes,omitempty"`
+	// Failure is the message of the failure that ended creation, if any.
+	Failure   string    `json:"failure,omitempty"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// NodeAddress says where a machine is reached.
+type NodeAddress struct {
+	MachineID string `json:"machineID"`
+	Name      string `json:"name"`
+	Address   string `json:"address"`           // for the machine API
+	Private   string `json:"private,omitempty"` // in the cluster's network
+}
+
+// Frozen is the outcome of resolving a spec: later runs use it as it is, so a
+// newer Ichor or a newer image list never changes an existing cluster.
+type Frozen struct {
+	Contract          string `json:"contract,omitempty"`
+	TalosVersion      string `json:"talosVersion,omitempty"`
+	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	Schematic         string `json:"schematic,omitempty"`
+	// Image names the image by content (schematic, version, platform, arch).
+	Image string `json:"image,omitempty"`
+	// ImageURL is where the cloud imports it from.
+	ImageURL string `json:"imageURL,omitempty"`
+	// ImageID is the cloud's own id once it exists.
+	ImageID string `json:"imageID,omitempty"`
+	// InstallerImage is what an upgrade or install on the node pulls.
+	InstallerImage string `json:"installerImage,omitempty"`
+	// Bundle is the store key of the PKI bundle.
+	Bundle string `json:"bundle,omitempty"`
+	// BaseConfig are store keys of the rendered base configs, one per role.
+	BaseConfig []BaseConfig `json:"baseConfig,omitempty"`
+}
+
+// BaseConfig is one rendered machine config without per-node parts.
+type BaseConfig struct {
+	Role   Role   `json:"role"`
+	Ref    string `json:"ref"`
+	SHA256 string `json:"sha256"`
+}
