@@ -1,0 +1,170 @@
+// Package devcloud is a cloud on loopback: the cloudscale.ch API with realistic
+// latencies, states and limits, a fault API under /_devcloud/, load balancers
+// that forward real TCP, and an Image Factory. What runs on its servers is given
+// from outside as a guest.Booter.
+package devcloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/cloudscale"
+	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/world"
+)
+
+// Options configure a devcloud. The zero value serves on free ports of
+// 127.0.0.1 in real time, with nothing running on servers.
+type Options struct {
+	// Listen and FactoryListen are host:port of the cloud's API and of the Image
+	// Factory; empty means a free port of 127.0.0.1.
+	Listen, FactoryListen string
+	// Speed divides all simulated durations; zero means 1.
+	Speed float64
+	// LoopbackPrefix is the first two octets of the pool of public addresses;
+	// empty means "127.77". Devclouds that run at once need different ones.
+	LoopbackPrefix string
+	// Latencies replaces world.DefaultLatencies.
+	Latencies *world.Latencies
+	Limits    world.Limits
+	// Chaos installs a profile of random faults at once.
+	Chaos *faults.Chaos
+	// ImageHosts maps hosts of image URLs to the base URL really fetched, for
+	// images that live on the Internet.
+	ImageHosts map[string]string
+	// NewGuests makes what boots on servers; nil leaves custom images idle. The
+	// returned close function runs after the last guest was destroyed.
+	NewGuests func(Environment) (Guests, error)
+	Log       *slog.Logger
+}
+
+// Environment is what guests get from the cloud.
+type Environment struct {
+	Clock    guest.Clock
+	Network  guest.Network
+	CloudURL string // of the cloud's API
+	Log      *slog.Logger
+}
+
+// Guests boot on servers.
+type Guests struct {
+	Booter guest.Booter
+	// Handler, if any, serves /_devcloud/servers/{uuid}/guest/…
+	Handler http.Handler
+	Close   func() error
+}
+
+// Devcloud is a running cloud.
+type Devcloud struct {
+	world    *world.World
+	injector *faults.Injector
+	guests   Guests
+	servers  []*http.Server
+	url      string
+	factory  string
+	log      *slog.Logger
+}
+
+// Start serves a new, empty cloud until Close, which the end of ctx does not
+// replace.
+func Start(ctx context.Context, o Options) (*Devcloud, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Devcloud{log: o.Log}
+	api, err := listen(ctx, o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	d.url = "http://" + api.Addr().String() + "/"
+	if err := d.assemble(o); err != nil {
+		return nil, errors.Join(err, api.Close())
+	}
+	d.serve(api, d.handler())
+	return d, nil
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	if addr == "" {
+		addr = "127.0.0.1:0"
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("devcloud: %w", err)
+	}
+	return l, nil
+}
+
+func (d *Devcloud) assemble(o Options) error {
+	w, err := world.New(world.Options{
+		Speed: o.Speed, Latencies: o.Latencies, Limits: o.Limits, LoopbackPrefix: o.LoopbackPrefix, Log: o.Log,
+	})
+	if err != nil {
+		return fmt.Errorf("devcloud: %w", err)
+	}
+	d.world = w
+	d.injector = faults.New(w.Clock(), w.Latencies().API, o.Log)
+	if err := d.injector.SetChaos(o.Chaos); err != nil {
+		return fmt.Errorf("devcloud: chaos: %w", err)
+	}
+	if o.NewGuests != nil {
+		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: w, CloudURL: d.url, Log: o.Log})
+		if err != nil {
+			return fmt.Errorf("devcloud: guests: %w", err)
+		}
+		w.SetBooter(d.guests.Booter)
+	}
+	return nil
+}
+
+func (d *Devcloud) handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", d.injector.Wrap(cloudscale.New(d.world, d.log)))
+	d.injector.Register(mux)
+	d.control(mux)
+	return mux
+}
+
+func (d *Devcloud) serve(l net.Listener, h http.Handler) {
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelDebug)}
+	d.servers = append(d.servers, s)
+	go func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("serve", "error", err)
+		}
+	}()
+}
+
+// URL returns the base URL of the cloud's API, ending in a slash, as
+// CLOUDSCALE_API_URL takes it.
+func (d *Devcloud) URL() string { return d.url }
+
+// FactoryURL returns the base URL of the Image Factory.
+func (d *Devcloud) FactoryURL() string { return d.factory }
+
+// World gives tests access to the state.
+func (d *Devcloud) World() *world.World { return d.world }
+
+// Faults gives tests access to the faults and the request log.
+func (d *Devcloud) Faults() *faults.Injector { return d.injector }
+
+// Close ends everything that the cloud runs: its API, load balancers and guests.
+func (d *Devcloud) Close() error {
+	d.injector.Clear()
+	var errs []error
+	for _, s := range d.servers {
+		errs = append(errs, s.Close())
+	}
+	d.world.Close()
+	if d.guests.Close != nil {
+		errs = append(errs, d.guests.Close())
+	}
+	return errors.Join(errs...)
+}
