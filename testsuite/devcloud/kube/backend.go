@@ -1,0 +1,203 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/ccm"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/gate"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/pki"
+	"github.com/ichor-project/ichor/testsuite/proc"
+)
+
+// idleControllers are the controllers of kube-controller-manager that nothing in
+// devcloud can need: cloud disks, metrics, device allocation, migrations. Each
+// costs watches and start-up time.
+var idleControllers = []string{
+	"persistentvolume-attach-detach-controller", "persistentvolume-expander-controller",
+	"ephemeral-volume-controller", "horizontal-pod-autoscaler-controller",
+	"endpointslice-mirroring-controller", "replicationcontroller-controller",
+	"podcertificaterequest-cleaner-controller", "device-taint-eviction-controller",
+	"resourceclaim-controller", "storageversion-garbage-collector-controller",
+	"legacy-serviceaccount-token-cleaner-controller", "validatingadmissionpolicy-status-controller",
+	"volumeattributesclass-protection-controller", "persistentvolumeclaim-protection-controller",
+	"persistentvolume-protection-controller", "ttl-controller", "podgroup-protection-controller",
+	"kube-apiserver-serving-clustertrustbundle-publisher-controller",
+	"resourcepoolstatusrequest-controller", "selinux-warning-controller",
+	"storage-version-migrator-controller",
+}
+
+// backend is what a cluster runs once, whatever the number of its nodes: the
+// datastore, the controllers, the scheduler and the cloud controller.
+type backend struct {
+	c    *cluster
+	spec guest.ControlPlane
+	keys authorities
+
+	kine *supervisor
+	// front is how the cluster's own processes reach any API server that
+	// answers: on a real node each has its own beside it.
+	front   *gate.Gate
+	clients *client.Client
+
+	cancel context.CancelFunc
+	work   sync.WaitGroup
+}
+
+func startBackend(c *cluster, spec guest.ControlPlane) (*backend, error) {
+	keys, err := parseAuthorities(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return nil, err
+	}
+	port, err := proc.FreePort(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	if err != nil {
+		return nil, err
+	}
+	c.kineAddress = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
+	b := &backend{c: c, spec: spec, keys: keys}
+	if b.front, err = gate.Listen(c.kineAddress.Addr(), c.answering); err != nil {
+		return nil, err
+	}
+	b.kine = supervise("kine", c.log, b.kineCommand)
+	if err := b.connect(); err != nil {
+		b.kine.stop()
+		return nil, errors.Join(err, b.front.Close())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	b.cancel = cancel
+	b.work.Go(func() { b.run(ctx) })
+	return b, nil
+}
+
+func (b *backend) kineCommand() (proc.Spec, error) {
+	database := filepath.Join(b.c.dir, "state.db")
+	return proc.Spec{
+		Path: b.c.r.tool("kine"), Env: toolEnv(), Log: b.c.logFile("kine"),
+		Args: []string{
+			"--listen-address=tcp://" + b.c.kineAddress.String(),
+			// Losing power is played by keeping or dropping the whole database,
+			// so nothing has to reach the disk.
+			"--endpoint=sqlite://" + database + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=OFF&_txlock=immediate&_kine_disable_startup_vacuum",
+			"--metrics-bind-address=0",
+		},
+	}, nil
+}
+
+// connect makes the administrator's client and the kubeconfig of the processes.
+func (b *backend) connect() error {
+	pair, err := b.keys.cluster.Issue(pki.Subject{CommonName: "devcloud", Organizations: []string{"system:masters"}})
+	if err != nil {
+		return err
+	}
+	server := "https://" + b.front.Addr().String()
+	if err := writeFiles(b.c.dir, map[string][]byte{
+		"ca.crt": b.keys.cluster.PEM(), "service-account.key": b.keys.serviceAccount,
+		"ca.key": b.spec.CAKey,
+	}); err != nil {
+		return err
+	}
+	if err := writeKubeconfig(b.file("kubeconfig"), server, b.keys.cluster.PEM(), pair); err != nil {
+		return err
+	}
+	b.clients, err = client.New(client.Options{
+		Server: server, CA: b.keys.cluster.PEM(), Cert: pair.Cert, Key: pair.Key, UserAgent: "devcloud",
+	})
+	if err != nil {
+		return err
+	}
+	b.c.setFront(b.front, b.clients)
+	return nil
+}
+
+func (b *backend) file(name string) string { return filepath.Join(b.c.dir, name) }
+
+// run brings the cluster up as Talos does once the first API server answers, and
+// keeps its controllers running.
+func (b *backend) run(ctx context.Context) {
+	if !b.waitReady(ctx) || !b.bootstrap(ctx) {
+		return
+	}
+	manager := supervise("kube-controller-manager", b.c.log, b.managerCommand)
+	defer manager.stop()
+	scheduler := supervise("kube-scheduler", b.c.log, b.schedulerCommand)
+	defer scheduler.stop()
+	ccm.Run(ctx, b.clients, ccm.Options{
+		URL: b.c.r.opts.CloudURL, MonitorEvery: b.c.r.tempo.cloudNodes, Log: b.c.log,
+	})
+}
+
+// waitReady waits until an API server answers and is false when ctx ends first.
+func (b *backend) waitReady(ctx context.Context) bool {
+	for {
+		if _, ok := b.c.answering(); ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-b.c.wake:
+		case <-time.After(probeEvery):
+		}
+	}
+}
+
+func (b *backend) managerCommand() (proc.Spec, error) {
+	tempo := b.c.r.tempo
+	args := []string{
+		"--kubeconfig=" + b.file("kubeconfig"),
+		"--leader-elect=false",
+		// No port: nobody asks for its health or metrics.
+		"--secure-port=0",
+		"--profiling=false",
+		"--cluster-signing-cert-file=" + b.file("ca.crt"),
+		"--cluster-signing-key-file=" + b.file("ca.key"),
+		"--root-ca-file=" + b.file("ca.crt"),
+		"--service-account-private-key-file=" + b.file("service-account.key"),
+		"--node-monitor-grace-period=" + tempo.nodeGrace.String(),
+		"--node-monitor-period=" + tempo.nodeMonitor.String(),
+		"--controllers=*,-" + strings.Join(idleControllers, ",-"),
+		"--kube-api-qps=200", "--kube-api-burst=400",
+	}
+	if len(b.spec.PodCIDRs) > 0 {
+		args = append(args, "--allocate-node-cidrs=true", "--cluster-cidr="+strings.Join(b.spec.PodCIDRs, ","))
+	}
+	if len(b.spec.ServiceCIDRs) > 0 {
+		args = append(args, "--service-cluster-ip-range="+strings.Join(b.spec.ServiceCIDRs, ","))
+	}
+	return proc.Spec{
+		Path: b.c.r.tool("kube-controller-manager"), Args: args, Env: toolEnv(),
+		Dir: b.c.dir, Log: b.c.logFile("kube-controller-manager"),
+	}, nil
+}
+
+func (b *backend) schedulerCommand() (proc.Spec, error) {
+	return proc.Spec{
+		Path: b.c.r.tool("kube-scheduler"), Env: toolEnv(),
+		Args: []string{
+			"--kubeconfig=" + b.file("kubeconfig"), "--leader-elect=false",
+			"--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400",
+		},
+		Dir: b.c.dir, Log: b.c.logFile("kube-scheduler"),
+	}, nil
+}
+
+func (b *backend) stop() error {
+	b.c.setFront(nil, nil)
+	b.cancel()
+	b.work.Wait()
+	b.clients.Close()
+	err := b.front.Close()
+	b.kine.stop()
+	return err
+}

@@ -1,0 +1,251 @@
+package kube
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/gate"
+)
+
+// cluster is one etcd cluster and what runs on it.
+type cluster struct {
+	r   *Runner
+	log *slog.Logger
+	dir string
+	// kineAddress is set before the first API server starts.
+	kineAddress netip.AddrPort
+	// wake tells the running backend that an API server became ready or not.
+	wake chan struct{}
+
+	// life serialises starting and stopping; state is below mu, so that it can
+	// be read meanwhile.
+	life    sync.Mutex
+	starts  int
+	shared  *apiServer
+	backend *backend
+
+	mu      sync.Mutex
+	nodes   []*controlPlane
+	front   *gate.Gate
+	clients kubernetes.Interface
+}
+
+func newCluster(r *Runner, id string) *cluster {
+	return &cluster{
+		r: r, log: r.log.With("cluster", id),
+		// Escaped, a name cannot leave the folder.
+		dir:  filepath.Join(r.opts.DataDir, "etcd-"+url.PathEscape(id)),
+		wake: make(chan struct{}, 1),
+	}
+}
+
+func (c *cluster) logFile(name string) string { return filepath.Join(c.dir, "logs", name+".log") }
+
+// start runs the API server of one control plane node.
+func (c *cluster) start(spec guest.ControlPlane) (*controlPlane, error) {
+	c.life.Lock()
+	defer c.life.Unlock()
+	if c.backend == nil {
+		b, err := startBackend(c, spec)
+		if err != nil {
+			return nil, err
+		}
+		c.backend = b
+	}
+	cp, err := c.startNode(spec)
+	if err != nil {
+		return nil, errors.Join(err, c.stopIfIdle())
+	}
+	c.mu.Lock()
+	c.nodes = append(c.nodes, cp)
+	c.mu.Unlock()
+	return cp, nil
+}
+
+func (c *cluster) startNode(spec guest.ControlPlane) (*controlPlane, error) {
+	c.starts++
+	// A folder for each start: an old process that is being killed must not
+	// find the keys of the new one.
+	dir := filepath.Join(c.dir, "node-"+url.PathEscape(spec.NodeName)+"-"+strconv.Itoa(c.starts))
+	cp := &controlPlane{c: c, name: spec.NodeName, own: spec.Exclusive}
+	var err error
+	switch {
+	case spec.Exclusive:
+		cp.api, err = startAPIServer(c, spec, dir)
+	case c.shared != nil:
+		cp.api, err = c.shared, c.shared.serve(spec)
+	default:
+		c.shared, err = startAPIServer(c, spec, dir)
+		cp.api = c.shared
+	}
+	if err != nil {
+		return nil, err
+	}
+	if cp.gate, err = gate.Listen(spec.Listen, cp.api.target); err != nil {
+		if cp.own {
+			cp.api.stop()
+		}
+		return nil, err
+	}
+	return cp, nil
+}
+
+// stopNode takes one control plane node away, and with the last one all that
+// runs for the cluster; the database stays on disk.
+func (c *cluster) stopNode(cp *controlPlane) error {
+	c.life.Lock()
+	defer c.life.Unlock()
+	c.mu.Lock()
+	at := slices.Index(c.nodes, cp)
+	if at >= 0 {
+		c.nodes = slices.Delete(c.nodes, at, at+1)
+	}
+	c.mu.Unlock()
+	if at < 0 {
+		return nil
+	}
+	err := cp.gate.Close()
+	if cp.own {
+		cp.api.stop()
+	}
+	return errors.Join(err, c.stopIfIdle())
+}
+
+// stopIfIdle is called with life held.
+func (c *cluster) stopIfIdle() error {
+	c.mu.Lock()
+	idle := len(c.nodes) == 0
+	shared := idle || !slices.ContainsFunc(c.nodes, func(cp *controlPlane) bool { return !cp.own })
+	c.mu.Unlock()
+	if shared && c.shared != nil {
+		c.shared.stop()
+		c.shared = nil
+	}
+	if !idle || c.backend == nil {
+		return nil
+	}
+	b := c.backend
+	c.backend = nil
+	return b.stop()
+}
+
+// stop ends everything.
+func (c *cluster) stop() error {
+	var all error
+	for {
+		c.mu.Lock()
+		var cp *controlPlane
+		if len(c.nodes) > 0 {
+			cp = c.nodes[0]
+		}
+		c.mu.Unlock()
+		if cp == nil {
+			return all
+		}
+		all = errors.Join(all, c.stopNode(cp))
+	}
+}
+
+// drop ends everything and removes the database and the keys; logs stay.
+func (c *cluster) drop() error {
+	err := c.stop()
+	entries, readErr := os.ReadDir(c.dir)
+	if readErr != nil && !errors.Is(readErr, os.ErrNotExist) {
+		err = errors.Join(err, readErr)
+	}
+	for _, entry := range entries {
+		if entry.Name() != "logs" {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(c.dir, entry.Name())))
+		}
+	}
+	return err
+}
+
+// changed wakes whoever waits for an API server.
+func (c *cluster) changed() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// answering is an API server that answers, for the cluster's own processes.
+func (c *cluster) answering() (netip.AddrPort, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, cp := range c.nodes {
+		if cp.Ready() {
+			return cp.api.target()
+		}
+	}
+	return netip.AddrPort{}, false
+}
+
+// cutOwn breaks the connections of the cluster's own processes, which then find
+// an API server that answers, if there is one.
+func (c *cluster) cutOwn() {
+	c.mu.Lock()
+	front := c.front
+	c.mu.Unlock()
+	if front != nil {
+		front.Cut()
+	}
+}
+
+func (c *cluster) setFront(front *gate.Gate, clients kubernetes.Interface) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.front, c.clients = front, clients
+}
+
+func (c *cluster) admin() (kubernetes.Interface, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.clients, c.clients != nil
+}
+
+// controlPlane implements guest.RunningControlPlane.
+type controlPlane struct {
+	c    *cluster
+	name string
+	api  *apiServer
+	gate *gate.Gate
+	// own says that no other node uses the API server.
+	own bool
+}
+
+var _ guest.RunningControlPlane = (*controlPlane)(nil)
+
+// Backend implements guest.RunningControlPlane.
+func (cp *controlPlane) Backend() netip.AddrPort { return cp.gate.Addr() }
+
+// Ready implements guest.RunningControlPlane.
+func (cp *controlPlane) Ready() bool { return cp.api.ready.Load() && cp.gate.IsOpen() }
+
+// SetQuorum implements guest.RunningControlPlane: without a quorum connections
+// are accepted and get no answer, and the ones that exist break.
+func (cp *controlPlane) SetQuorum(ok bool) {
+	cp.gate.SetOpen(ok)
+	if !ok {
+		cp.c.cutOwn()
+	}
+	cp.c.changed()
+}
+
+// Stop implements guest.RunningControlPlane.
+func (cp *controlPlane) Stop() {
+	if err := cp.c.stopNode(cp); err != nil {
+		cp.c.log.Error("stop control plane", "node", cp.name, "error", fmt.Sprint(err))
+	}
+}

@@ -1,0 +1,207 @@
+// Package kube gives devcloud's clusters a real Kubernetes: kube-apiserver,
+// kube-controller-manager and kube-scheduler on kine, run as processes with the
+// keys and names of the machine configs, and kubelets that join them over the
+// network as real ones do.
+//
+// What is real: every API object and rule, certificates, bootstrap tokens, the
+// Node authorizer and NodeRestriction, scheduling, controllers. What is played:
+// containers. A kubelet here reports pods as running that nobody runs.
+//
+// One process of kine, controller-manager and scheduler serves a whole cluster;
+// each control plane node has its own kube-apiserver.
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/kubelet"
+)
+
+// Options says where things are.
+type Options struct {
+	// ToolsDir holds kine, kube-apiserver, kube-controller-manager and
+	// kube-scheduler.
+	ToolsDir string
+	// DataDir gets one folder per etcd cluster, with its database, keys and logs.
+	DataDir string
+	// Clock scales the times after which a silent node is NotReady and its pods
+	// are evicted.
+	Clock guest.Clock
+	// CloudURL is where the cloud controller finds the cloud's API if its
+	// manifest names none.
+	CloudURL string
+	// Log gets one line per event of interest; nil discards.
+	Log *slog.Logger
+}
+
+// Runner implements guest.Kubernetes.
+type Runner struct {
+	opts Options
+	log  *slog.Logger
+	// tempo holds the times derived from the clock.
+	tempo tempo
+
+	mu       sync.Mutex
+	closed   bool
+	clusters map[string]*cluster
+	kubelets map[*kubelet.Kubelet]struct{}
+}
+
+var _ guest.Kubernetes = (*Runner)(nil)
+
+// New makes a Runner that runs nothing yet.
+func New(opts Options) *Runner {
+	log := opts.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Runner{
+		opts: opts, log: log, tempo: newTempo(opts.Clock),
+		clusters: map[string]*cluster{}, kubelets: map[*kubelet.Kubelet]struct{}{},
+	}
+}
+
+// StartControlPlane implements guest.Kubernetes.
+func (r *Runner) StartControlPlane(ctx context.Context, spec guest.ControlPlane) (guest.RunningControlPlane, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if spec.EtcdCluster == "" || spec.NodeName == "" {
+		return nil, errors.New("kube: a control plane needs the name of its etcd cluster and of its node")
+	}
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil, errors.New("kube: closed")
+	}
+	c, ok := r.clusters[spec.EtcdCluster]
+	if !ok {
+		c = newCluster(r, spec.EtcdCluster)
+		r.clusters[spec.EtcdCluster] = c
+	}
+	r.mu.Unlock()
+	cp, err := c.start(spec)
+	if err != nil {
+		return nil, fmt.Errorf("kube: control plane %s of %s: %w", spec.NodeName, spec.ClusterName, err)
+	}
+	return cp, nil
+}
+
+// StartKubelet implements guest.Kubernetes.
+func (r *Runner) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
+	k := kubelet.New(spec, kubelet.Options{
+		HeartbeatEvery: r.tempo.heartbeat,
+		Log:            r.log.With("node", spec.NodeName),
+		Admin:          func() (kubernetes.Interface, bool) { return r.admin(spec.EtcdCluster) },
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		k.Stop()
+		return k
+	}
+	r.kubelets[k] = struct{}{}
+	k.Start(func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.kubelets, k)
+	})
+	return k
+}
+
+// DropCluster implements guest.Kubernetes.
+func (r *Runner) DropCluster(etcdCluster string) {
+	r.mu.Lock()
+	c := r.clusters[etcdCluster]
+	delete(r.clusters, etcdCluster)
+	r.mu.Unlock()
+	if c == nil {
+		return
+	}
+	if err := c.drop(); err != nil {
+		r.log.Error("drop cluster", "cluster", etcdCluster, "error", err)
+	}
+}
+
+// Close stops every process and every kubelet and returns when they are gone.
+// Logs and databases stay in DataDir.
+func (r *Runner) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	kubelets, clusters := r.kubelets, r.clusters
+	r.kubelets, r.clusters = map[*kubelet.Kubelet]struct{}{}, map[string]*cluster{}
+	r.mu.Unlock()
+
+	var work sync.WaitGroup
+	for k := range kubelets {
+		work.Go(k.Stop)
+	}
+	errs := make(chan error, len(clusters))
+	for _, c := range clusters {
+		work.Go(func() { errs <- c.stop() })
+	}
+	work.Wait()
+	close(errs)
+	var all error
+	for err := range errs {
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+func (r *Runner) tool(name string) string { return filepath.Join(r.opts.ToolsDir, name) }
+
+// admin is the identity that Talos holds on control plane nodes: the machine
+// config carries the authority's key.
+func (r *Runner) admin(etcdCluster string) (kubernetes.Interface, bool) {
+	r.mu.Lock()
+	c := r.clusters[etcdCluster]
+	r.mu.Unlock()
+	if c == nil {
+		return nil, false
+	}
+	return c.admin()
+}
+
+// tempo is how fast a cluster reacts. Kubernetes' defaults are scaled by the
+// clock, but not below what a busy machine with two cores keeps up with.
+type tempo struct {
+	// nodeGrace: a node whose kubelet is silent for so long is NotReady
+	// (node-monitor-grace-period, 50 s by default).
+	nodeGrace time.Duration
+	// nodeMonitor: how often that is looked at (node-monitor-period, 5 s).
+	nodeMonitor time.Duration
+	// heartbeat: how often a kubelet renews its lease (10 s).
+	heartbeat time.Duration
+	// eviction: pods leave a dead node after so long (the toleration of 300 s
+	// that admission gives every pod).
+	eviction time.Duration
+	// cloudNodes: how often the cloud controller looks for dead servers (5 s).
+	cloudNodes time.Duration
+}
+
+func newTempo(clock guest.Clock) tempo {
+	scale := func(real, least time.Duration) time.Duration {
+		if clock == nil {
+			return real
+		}
+		return min(real, max(least, clock.Scale(real)))
+	}
+	t := tempo{
+		nodeGrace:   scale(50*time.Second, 16*time.Second),
+		nodeMonitor: scale(5*time.Second, 2*time.Second),
+		eviction:    scale(300*time.Second, 10*time.Second).Truncate(time.Second),
+		cloudNodes:  scale(5*time.Second, time.Second),
+	}
+	t.heartbeat = min(10*time.Second, t.nodeGrace/4)
+	return t
+}
