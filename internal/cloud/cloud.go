@@ -342,3 +342,7 @@ type ImageLook struct {
 	Created bool   `json:"created,omitempty"`
 	Removed int    `json:"removed,omitempty"`
 }
+
+// KindSubnet is the one kind of resource that workflows know: machines are
+// attached to every ensured resource of this kind.
+const KindSubnet = "subnet"

@@ -1,0 +1,189 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// Kube acts in clusters through their Kubernetes API.
+type Kube struct {
+	Store   Store
+	Kube    Kubernetes
+	Secrets secrets.Resolver
+	Timing  Timing
+
+	mu   sync.Mutex
+	apis map[string]KubeAPI // by cluster uid and endpoint
+}
+
+// api returns a client for the cluster; clients are kept, since minting
+// credentials and discovery cost more than the calls.
+func (k *Kube) api(ctx context.Context, ref cluster.Ref) (KubeAPI, cluster.Record, error) {
+	rec, bundle, err := open(ctx, k.Store, ref)
+	if err != nil {
+		return nil, rec, err
+	}
+	if rec.Endpoint == "" {
+		return nil, rec, fault.New(fault.NotYet, "open Kubernetes API", "the cluster has no endpoint yet")
+	}
+	key := ref.UID + " " + rec.Endpoint
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if api, ok := k.apis[key]; ok {
+		return api, rec, nil
+	}
+	api, err := k.Kube.Open(ctx, rec, bundle)
+	if err != nil {
+		return nil, rec, err
+	}
+	if k.apis == nil {
+		k.apis = map[string]KubeAPI{}
+	}
+	k.apis[key] = api
+	return api, rec, nil
+}
+
+// WaitAPIInput names a cluster.
+type WaitAPIInput struct {
+	Ref cluster.Ref `json:"ref"`
+}
+
+// WaitKubernetesAPI returns when the API answers through the endpoint.
+func (k *Kube) WaitKubernetesAPI(ctx context.Context, in WaitAPIInput) error {
+	api, rec, err := k.api(ctx, in.Ref)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, "wait for the Kubernetes API", k.Timing.Poll, func(ctx context.Context) (bool, string, error) {
+		ctx, cancel := within(ctx, nodeTimeout)
+		defer cancel()
+		err := api.Ready(ctx)
+		return err == nil, "asking " + rec.Endpoint, err
+	})
+}
+
+// ApplyAddonsInput names a cluster whose API answers.
+type ApplyAddonsInput struct {
+	Ref cluster.Ref `json:"ref"`
+}
+
+// ApplyAddonsResult counts what was applied.
+type ApplyAddonsResult struct {
+	Secrets   int `json:"secrets"`
+	Manifests int `json:"manifests"`
+}
+
+// ApplyAddons creates the spec's Kubernetes Secrets and applies its manifests by
+// server-side apply, in order. Safe to repeat.
+func (k *Kube) ApplyAddons(ctx context.Context, in ApplyAddonsInput) (ApplyAddonsResult, error) {
+	var out ApplyAddonsResult
+	api, rec, err := k.api(ctx, in.Ref)
+	if err != nil {
+		return out, err
+	}
+	defer alive(ctx, "applying secrets and manifests")()
+	for i, s := range rec.Spec.Secrets {
+		value, err := k.Secrets.Resolve(ctx, refOf(s))
+		if err != nil {
+			return out, fault.New(fault.KindOf(err), "resolve secret", "spec.secrets[%d].from: %v", i, err)
+		}
+		if err := api.EnsureSecret(ctx, s.Namespace, s.Name, s.Key, value); err != nil {
+			return out, err
+		}
+		out.Secrets++
+	}
+	for _, m := range rec.Spec.Manifests {
+		body, err := k.Store.Object(ctx, m.Ref)
+		if err != nil {
+			return out, err
+		}
+		if err := api.Apply(ctx, m.Name, body.Reveal()); err != nil {
+			return out, err
+		}
+		out.Manifests++
+	}
+	return out, nil
+}
+
+// DeleteNodeInput names a Node object whose machine is gone.
+type DeleteNodeInput struct {
+	Ref  cluster.Ref `json:"ref"`
+	Name string      `json:"name"`
+}
+
+// DeleteNode removes a Node object. Absent is success.
+func (k *Kube) DeleteNode(ctx context.Context, in DeleteNodeInput) error {
+	api, _, err := k.api(ctx, in.Ref)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := within(ctx, nodeTimeout)
+	defer cancel()
+	if err := api.DeleteNode(ctx, in.Name); err != nil && !fault.Is(err, fault.NotFound) {
+		return err
+	}
+	return nil
+}
+
+// lookAtNodes updates what Kubernetes says of members that run. An API that does
+// not answer yet is no error here: it is why the nodes are not ready.
+func (k *Kube) lookAtNodes(ctx context.Context, ref cluster.Ref, facts []MemberFact) error {
+	waiting := false
+	for i := range facts {
+		if facts[i].State == cloud.MachineRunning && !facts[i].NodeReady {
+			waiting = true
+			facts[i].Detail = "no Node object yet"
+		}
+	}
+	if !waiting {
+		return nil
+	}
+	api, _, err := k.api(ctx, ref)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := within(ctx, nodeTimeout)
+	defer cancel()
+	nodes, err := api.Nodes(ctx)
+	if err != nil {
+		for i := range facts {
+			if facts[i].State == cloud.MachineRunning && !facts[i].NodeReady {
+				facts[i].Detail = "the Kubernetes API does not answer yet"
+			}
+		}
+		if fault.Is(err, fault.Unauthorized, fault.Invalid) {
+			return err
+		}
+		return nil
+	}
+	for i := range facts {
+		for _, n := range nodes {
+			if n.Name == facts[i].Name && facts[i].State == cloud.MachineRunning {
+				facts[i].Joined = true
+				facts[i].NodeReady, facts[i].Detail = judgeNode(n, facts[i].ProviderID)
+			}
+		}
+	}
+	return nil
+}
+
+// judgeNode says whether a node has fully joined, and what is missing if not.
+func judgeNode(n KubeNode, providerID string) (bool, string) {
+	switch {
+	case n.ProviderID != "" && n.ProviderID != providerID:
+		return false, fmt.Sprintf("the node has provider ID %s, the machine %s", n.ProviderID, providerID)
+	case !n.Ready:
+		return false, "not Ready: " + n.Reason
+	case n.Uninitialized:
+		return false, "not initialised by the cloud controller manager"
+	case n.ProviderID == "":
+		return false, "has no provider ID"
+	}
+	return true, ""
+}

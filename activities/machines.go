@@ -1,0 +1,98 @@
+package activities
+
+import (
+	"context"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// Cloud acts on machines, infrastructure and images of a cloud account.
+type Cloud struct {
+	Clouds  Clouds
+	Store   Store
+	Configs MachineConfigs
+	Factory Factory
+	Timing  Timing
+	Secrets secrets.Resolver
+}
+
+// EnsureMachineInput is a frozen machine. Create is set by the workflow only
+// when no earlier create of this machine can be under way; without it the
+// activity only looks, adopts and repairs.
+type EnsureMachineInput struct {
+	Cloud   cluster.Cloud     `json:"cloud"`
+	Machine cloud.MachineSpec `json:"machine"`
+	Create  bool              `json:"create"`
+}
+
+// EnsureMachineResult says what was found or made.
+type EnsureMachineResult struct {
+	cloud.MachineLook
+	// ConfigSHA256 is the digest of the user data that was sent; only with
+	// Created.
+	ConfigSHA256 string `json:"configSHA256,omitempty"`
+}
+
+// EnsureMachine adopts the machine of the given id or creates it. With Create it
+// must be scheduled with one attempt only: an attempt that ends without a
+// recorded answer is Ambiguous, and only the workflow's evidence permits the
+// next create.
+func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (EnsureMachineResult, error) {
+	var out EnsureMachineResult
+	p, _, err := c.Clouds.Open(ctx, in.Cloud)
+	if err != nil {
+		return out, err
+	}
+	req := cloud.EnsureMachineRequest{Spec: in.Machine, Create: in.Create}
+	if in.Create {
+		defer alive(ctx, "creating machine "+in.Machine.Name)()
+		m := in.Machine
+		data, sum, err := machineConfig(ctx, c.Store, c.Configs, configOf{
+			cluster: m.Owner.Cluster, role: m.Role, group: m.Owner.Group, name: m.Name, gzip: p.Capabilities().UserDataGzip,
+		})
+		if err != nil {
+			return out, err
+		}
+		req.UserData, req.Spec.UserDataSHA256, out.ConfigSHA256 = data, sum, sum
+	}
+	out.MachineLook, err = p.EnsureMachine(ctx, req)
+	if !out.Created {
+		out.ConfigSHA256 = ""
+	}
+	return out, err
+}
+
+// ListMachinesInput names an account and an owner.
+type ListMachinesInput struct {
+	Cloud cluster.Cloud `json:"cloud"`
+	Owner cloud.Owner   `json:"owner"`
+}
+
+// ListMachines returns every machine of the owner, or an error.
+func (c *Cloud) ListMachines(ctx context.Context, in ListMachinesInput) ([]cloud.Machine, error) {
+	p, _, err := c.Clouds.Open(ctx, in.Cloud)
+	if err != nil {
+		return nil, err
+	}
+	return p.ListMachines(ctx, in.Owner)
+}
+
+// DeleteMachineInput names one machine.
+type DeleteMachineInput struct {
+	Cloud cluster.Cloud    `json:"cloud"`
+	Ref   cloud.MachineRef `json:"ref"`
+}
+
+// DeleteMachine deletes a machine and returns when it is gone. Absent is gone.
+func (c *Cloud) DeleteMachine(ctx context.Context, in DeleteMachineInput) error {
+	p, _, err := c.Clouds.Open(ctx, in.Cloud)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, "delete machine "+in.Ref.ID, p.Capabilities().Poll, func(ctx context.Context) (bool, string, error) {
+		gone, err := p.DeleteMachine(ctx, in.Ref)
+		return gone, "machine is being deleted", err
+	})
+}

@@ -1,0 +1,106 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// Observation is what a poll saw last; it is the heartbeat's detail and the
+// text of the error when the wait ends without success.
+type Observation struct {
+	Saw       string `json:"saw"`
+	LastError string `json:"lastError,omitempty"`
+}
+
+// look is one poll: done, what was seen, error. A retryable error is noted and
+// polling goes on; any other ends it.
+type look func(ctx context.Context) (done bool, saw string, err error)
+
+// poll looks until done, every so often, with a heartbeat each time. It ends
+// with NotYet when the attempt's time is nearly over, so that the error says
+// what was missing instead of "timeout", and with Unavailable when the worker
+// is told to stop, so that another one goes on at once.
+func poll(ctx context.Context, op string, every time.Duration, f look) error {
+	stop := activity.GetWorkerStopChannel(ctx)
+	beat := activity.GetInfo(ctx).HeartbeatTimeout
+	if every <= 0 {
+		every = time.Second
+	}
+	var last Observation
+	for {
+		done, saw, err := f(ctx)
+		if saw != "" {
+			last.Saw = saw
+		}
+		last.LastError = ""
+		if err != nil {
+			if !fault.KindOf(err).Retryable() {
+				return err
+			}
+			last.LastError = err.Error()
+		}
+		if done && err == nil {
+			return nil
+		}
+		activity.RecordHeartbeat(ctx, last)
+		pause := max(every, fault.RetryAfter(err))
+		if beat > 0 {
+			pause = min(pause, beat/2)
+		}
+		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < pause+pause/2 {
+			return fault.New(fault.NotYet, op, "still waiting: %s", last)
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-stop:
+			t.Stop()
+			return fault.New(fault.Unavailable, op, "the worker is stopping; last seen: %s", last)
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		}
+	}
+}
+
+func (o Observation) String() string {
+	switch {
+	case o.LastError == "":
+		return o.Saw
+	case o.Saw == "":
+		return o.LastError
+	}
+	return fmt.Sprintf("%s (last error: %s)", o.Saw, o.LastError)
+}
+
+// alive heartbeats in the background while one long call runs and returns the
+// function that ends it.
+func alive(ctx context.Context, step string) (stop func()) {
+	every := activity.GetInfo(ctx).HeartbeatTimeout / 3
+	if every <= 0 {
+		return func() {}
+	}
+	activity.RecordHeartbeat(ctx, Observation{Saw: step})
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				activity.RecordHeartbeat(ctx, Observation{Saw: step})
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}

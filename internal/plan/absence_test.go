@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func at(seconds int) time.Time { return t0.Add(time.Duration(seconds) * time.Second) }
+
+func TestNextCreate(t *testing.T) {
+	const settle, window = 30 * time.Second, 60 * time.Second
+	for _, tc := range []struct {
+		name    string
+		ev      Evidence
+		now     time.Time
+		dedupes bool
+		want    Action
+		wait    time.Duration
+	}{
+		{"nothing sent", Evidence{}, t0, false, Create, 0},
+		{"sent, never looked", Evidence{Pending: true, Since: t0}, t0, false, Look, 0},
+		{"the cloud deduplicates", Evidence{Pending: true, Since: t0}, t0, true, Create, 0},
+		{"looked too early", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1)}}, at(2), false, Wait, 28 * time.Second},
+		{"settled", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1)}}, at(30), false, Look, 0},
+		{"one empty look", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31)}}, at(40), false, Wait, 51 * time.Second},
+		{"time for the second", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31)}}, at(91), false, Look, 0},
+		{"proven", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31), at(91)}}, at(92), false, Create, 0},
+		{"two looks too close", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(31), at(32)}}, at(33), false, Wait, 58 * time.Second},
+	} {
+		got, wait := NextCreate(tc.ev, tc.now, settle, window, tc.dedupes)
+		if got != tc.want || wait != tc.wait {
+			t.Errorf("%s: got %s after %v, want %s after %v", tc.name, got, wait, tc.want, tc.wait)
+		}
+	}
+}
+
+// A create is sent again only after settle plus window, whatever the looks, and
+// somebody who follows the advice always gets there.
+func TestNextCreateProvesAbsence(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		settle := time.Duration(rapid.IntRange(0, 90).Draw(t, "settle")) * time.Second
+		window := time.Duration(rapid.IntRange(1, 120).Draw(t, "window")) * time.Second
+		now := t0
+		ev := Evidence{Pending: true, Since: t0}
+		for i := 0; ; i++ {
+			if i > 20 {
+				t.Fatal("the advice never leads to a create")
+			}
+			action, wait := NextCreate(ev, now, settle, window, false)
+			if action == Create {
+				break
+			}
+			if action == Wait {
+				if wait <= 0 {
+					t.Fatalf("wait of %v", wait)
+				}
+				now = now.Add(wait)
+			}
+			now = now.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "slack")) * time.Second)
+			if action == Look {
+				ev.Empty = append(ev.Empty, now)
+			}
+		}
+		if now.Sub(t0) < settle+window {
+			t.Fatalf("a create was allowed after %v, before settle %v + window %v", now.Sub(t0), settle, window)
+		}
+	})
+}
+
+func TestShard(t *testing.T) {
+	for _, tc := range []struct{ slot, limit, want int }{{0, 4, 0}, {3, 4, 0}, {4, 4, 1}, {11, 4, 2}, {7, 0, 0}} {
+		if got := Shard(tc.slot, tc.limit); got != tc.want {
+			t.Errorf("Shard(%d, %d) = %d, want %d", tc.slot, tc.limit, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,249 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	enumspb "go.temporal.io/api/enums/v1"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// controlPlane starts the control plane's group and waits until all its machines
+// run and have addresses.
+func (p *provision) controlPlane(ctx workflow.Context) error {
+	cp := p.spec.ControlPlane
+	err := p.startGroup(ctx, GroupInput{
+		Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Zone: cp.Zone, Flavor: cp.Flavor, DiskGiB: cp.DiskGiB,
+		Tags: tags(cp.Tags), Spread: cp.AntiAffinity == nil || *cp.AntiAffinity, Target: cp.Replicas,
+	})
+	if err != nil {
+		return err
+	}
+	view := p.group(cluster.ControlPlaneGroup)
+	if err := p.waitGroups(ctx, stepControl, []string{cluster.ControlPlaneGroup}, runs); err != nil {
+		return err
+	}
+	for _, m := range view.members {
+		p.control = append(p.control, cluster.NodeAddress{MachineID: m.ID, Name: m.Name, Address: m.Address, Private: m.Private})
+	}
+	return p.save(ctx, activities.RecordChange{ControlPlanes: p.control})
+}
+
+// nodeGroups starts all groups at once; each creates its own machines.
+func (p *provision) nodeGroups(ctx workflow.Context) error {
+	for _, ng := range p.spec.NodeGroups {
+		count := ng.Min
+		if ng.Count != nil {
+			count = *ng.Count
+		}
+		err := p.startGroup(ctx, GroupInput{
+			Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
+			ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
+			Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startGroup starts a group's entity, or finds that it runs already. The group
+// outlives this workflow and is not cancelled with it: only SignalEnd ends it.
+func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
+	in.Cluster, in.Cloud, in.Site = p.ref(), p.spec.Cloud, p.site
+	if in.Zone == "" {
+		in.Zone = p.spec.Cloud.Zone
+	}
+	if in.ImageID == "" {
+		in.ImageID = p.frozen.ImageID
+	}
+	in.Subnets = p.subnets()
+	id := cluster.GroupID(p.ref().Name, in.Group)
+	p.undo = append(p.undo, undo{what: undoGroup, group: in.Group})
+	if err := p.save(ctx, activities.RecordChange{Entities: []string{id}}); err != nil {
+		return err
+	}
+	calm, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(calm, workflow.ChildWorkflowOptions{
+		WorkflowID:            id,
+		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
+		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		StaticSummary:         fmt.Sprintf("%d machines %s for %s", in.Target, in.Flavor, p.ref().Name),
+	}), ScaleNodeGroup, in)
+	err := child.GetChildWorkflowExecution().Get(calm, nil)
+	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+		return workflow.SignalExternalWorkflow(calm, id, "", SignalAttach, nil).Get(calm, nil)
+	}
+	return err
+}
+
+func (p *provision) subnets() []string {
+	var out []string
+	for _, r := range p.have {
+		if r.Kind == cloud.KindSubnet {
+			out = append(out, r.ID)
+		}
+	}
+	return out
+}
+
+func tags(m map[string]string) []cluster.Tag {
+	var out []cluster.Tag
+	for _, k := range workflow.DeterministicKeys(m) {
+		out = append(out, cluster.Tag{Key: k, Value: m[k]})
+	}
+	return out
+}
+
+// runs and ready are what a member can be waited for.
+func runs(m MemberStatus) bool {
+	return m.CloudState == cloud.MachineRunning && m.Address != "" || m.Phase == MemberReady
+}
+
+func ready(m MemberStatus) bool { return m.Phase == MemberReady }
+
+// waitGroups returns when every member of every group satisfies ok, or with the
+// first failure that a group reports.
+func (p *provision) waitGroups(ctx workflow.Context, step string, names []string, ok func(MemberStatus) bool) error {
+	var failure *Failure
+	satisfied := func() bool {
+		all := true
+		for _, name := range names {
+			v := p.group(name)
+			if v.failure != nil {
+				failure = v.failure
+				return true
+			}
+			all = all && len(v.members) >= p.wanted(name) && !slices.ContainsFunc(v.members, func(m MemberStatus) bool { return !ok(m) })
+		}
+		return all
+	}
+	if err := workflow.Await(ctx, satisfied); err != nil {
+		return err
+	}
+	if failure != nil {
+		return fail(failure.Kind, "%s", failure.Message)
+	}
+	var counts []string
+	for _, name := range names {
+		counts = append(counts, fmt.Sprintf("%s %d", name, len(p.group(name).members)))
+	}
+	p.at(ctx, step, "%s", strings.Join(counts, ", "))
+	return nil
+}
+
+func (p *provision) wanted(group string) int {
+	if group == cluster.ControlPlaneGroup {
+		return p.spec.ControlPlane.Replicas
+	}
+	for _, ng := range p.spec.NodeGroups {
+		if ng.Name == group && ng.Count != nil {
+			return *ng.Count
+		}
+		if ng.Name == group {
+			return ng.Min
+		}
+	}
+	return 0
+}
+
+func (p *provision) endpointMembers(ctx workflow.Context) error {
+	if p.spec.Endpoint.Address != "" {
+		return nil
+	}
+	req := cloud.SyncMembersRequest{Owner: p.owner(), Have: p.have}
+	for _, n := range p.control {
+		req.Members = append(req.Members, cloud.Member{MachineID: n.MachineID, Name: n.Name, Address: n.Private})
+	}
+	_, err := call(ctx, &p.desk, p.waiting("sync endpoint members", p.timing().Running), aCloud.SyncEndpoint,
+		activities.SyncEndpointInput{Cloud: p.spec.Cloud, SyncMembersRequest: req})
+	return err
+}
+
+// machineAPI waits for all control planes at once.
+func (p *provision) machineAPI(ctx workflow.Context) error {
+	var first error
+	wg := workflow.NewWaitGroup(ctx)
+	for _, n := range p.control {
+		wg.Add(1)
+		workflow.GoNamed(ctx, "machine API "+n.Name, func(ctx workflow.Context) {
+			defer wg.Done()
+			_, err := call(ctx, &p.desk, p.waiting("machine API of "+n.Name, p.timing().Joined), aTalos.WaitMachineAPI,
+				activities.WaitMachineAPIInput{Ref: p.ref(), Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Node: n})
+			if first == nil {
+				first = err
+			}
+		})
+	}
+	wg.Wait(ctx)
+	return first
+}
+
+// bootstrap starts etcd exactly once, on one node that is recorded before the
+// call and never changed by itself.
+func (p *provision) bootstrap(ctx workflow.Context) error {
+	out, err := call(ctx, &p.desk, p.short("read the record"), aRecords.GetRecord, activities.GetRecordInput{Name: p.ref().Name})
+	if err != nil {
+		return err
+	}
+	p.boot = p.control[0]
+	if out.BootstrapMachine != "" {
+		i := slices.IndexFunc(p.control, func(n cluster.NodeAddress) bool { return n.MachineID == out.BootstrapMachine })
+		if i < 0 {
+			return fail(fault.Unsafe, "etcd was bootstrapped on machine %s, which is not a control plane any more; a second bootstrap would make a second cluster", out.BootstrapMachine)
+		}
+		p.boot = p.control[i]
+	}
+	if err := p.save(ctx, activities.RecordChange{BootstrapMachine: p.boot.MachineID}); err != nil {
+		return err
+	}
+	peers := slices.DeleteFunc(slices.Clone(p.control), func(n cluster.NodeAddress) bool { return n.MachineID == p.boot.MachineID })
+	return do(ctx, &p.desk, p.waiting("bootstrap etcd on "+p.boot.Name, p.timing().Bootstrap), aTalos.BootstrapEtcd,
+		activities.BootstrapEtcdInput{Ref: p.ref(), Node: p.boot, Peers: peers})
+}
+
+// voters waits for etcd and for the API at the same time.
+func (p *provision) voters(ctx workflow.Context) error {
+	var etcd, api error
+	wg := workflow.NewWaitGroup(ctx)
+	wg.Add(2)
+	workflow.GoNamed(ctx, "etcd", func(ctx workflow.Context) {
+		defer wg.Done()
+		_, etcd = call(ctx, &p.desk, p.waiting(fmt.Sprintf("%d etcd voters", len(p.control)), p.timing().Bootstrap), aTalos.WaitEtcd,
+			activities.WaitEtcdInput{Ref: p.ref(), Nodes: p.control})
+	})
+	workflow.GoNamed(ctx, "api", func(ctx workflow.Context) {
+		defer wg.Done()
+		api = do(ctx, &p.desk, p.waiting("Kubernetes API", p.timing().Bootstrap), aKube.WaitKubernetesAPI, activities.WaitAPIInput{Ref: p.ref()})
+	})
+	wg.Wait(ctx)
+	if etcd != nil {
+		return etcd
+	}
+	return api
+}
+
+func (p *provision) addons(ctx workflow.Context) error {
+	_, err := call(ctx, &p.desk, p.waiting("secrets and manifests", p.timing().Joined), aKube.ApplyAddons, activities.ApplyAddonsInput{Ref: p.ref()})
+	return err
+}
+
+// nodesReady waits until every node is Ready, has its provider ID and is
+// initialised.
+func (p *provision) nodesReady(ctx workflow.Context) error {
+	names := []string{cluster.ControlPlaneGroup}
+	for _, ng := range p.spec.NodeGroups {
+		names = append(names, ng.Name)
+	}
+	return p.waitGroups(ctx, stepReady, names, ready)
+}

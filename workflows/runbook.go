@@ -1,0 +1,155 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+)
+
+// lifecycle is what ProvisionCluster and DeleteCluster share: the desk, the
+// progress that people see, and what the groups report.
+type lifecycle struct {
+	desk
+	progress Progress
+	groups   map[string]*groupView
+	spec     cluster.Spec
+}
+
+// groupView is a group as its reports tell.
+type groupView struct {
+	target  int
+	members []MemberStatus // sorted by name
+	failure *Failure
+	ended   bool
+}
+
+func (l *lifecycle) begin(ctx workflow.Context, kind string, ref cluster.Ref, phase cluster.Phase, steps []string) error {
+	l.groups = map[string]*groupView{}
+	l.progress = Progress{Cluster: ref, Kind: kind, Phase: phase}
+	for _, s := range steps {
+		l.progress.Steps = append(l.progress.Steps, StepStatus{Name: s, State: StepPending})
+	}
+	l.show = l.details
+	l.handleResume(ctx)
+	l.handleReports(ctx)
+	l.details(ctx)
+	return workflow.SetQueryHandler(ctx, QueryProgress, func() (Progress, error) { return l.snapshot(), nil })
+}
+
+// handleReports merges what groups tell. Losing a late report at the end of the
+// workflow is harmless: groups answer the next attach in full.
+func (l *lifecycle) handleReports(ctx workflow.Context) {
+	ch := workflow.GetSignalChannel(ctx, SignalReport)
+	workflow.GoNamed(ctx, "reports", func(ctx workflow.Context) {
+		var r GroupReport
+		for ch.Receive(ctx, &r) {
+			l.merge(r)
+			l.details(ctx)
+			r = GroupReport{}
+		}
+	})
+}
+
+func (l *lifecycle) merge(r GroupReport) {
+	v := l.group(r.Group)
+	v.target, v.failure, v.ended = r.Target, r.Failure, r.Ended
+	if r.Full {
+		v.members = nil
+	}
+	for _, m := range r.Members {
+		i := slices.IndexFunc(v.members, func(o MemberStatus) bool { return o.ID == m.ID })
+		if i < 0 {
+			v.members = append(v.members, m)
+		} else {
+			v.members[i] = m
+		}
+	}
+	slices.SortFunc(v.members, func(a, b MemberStatus) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (l *lifecycle) group(name string) *groupView {
+	if l.groups[name] == nil {
+		l.groups[name] = &groupView{}
+	}
+	return l.groups[name]
+}
+
+// groupNames are all groups that reported, sorted.
+func (l *lifecycle) groupNames() []string { return workflow.DeterministicKeys(l.groups) }
+
+func (l *lifecycle) snapshot() Progress {
+	p := l.progress
+	p.Parked = l.parked
+	p.Nodes = nil
+	for _, name := range l.groupNames() {
+		p.Nodes = append(p.Nodes, l.groups[name].members...)
+	}
+	return p
+}
+
+func (l *lifecycle) details(ctx workflow.Context) {
+	workflow.SetCurrentDetails(ctx, progressMarkdown(l.snapshot()))
+}
+
+// step runs one line of the runbook and keeps its state for people.
+func (l *lifecycle) step(ctx workflow.Context, name string, f func(workflow.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := l.stepStatus(name)
+	s.State, s.Started, s.Detail = StepDoing, workflow.Now(ctx), ""
+	l.details(ctx)
+	err := f(ctx)
+	s.Ended = workflow.Now(ctx)
+	switch {
+	case err == nil:
+		s.State = StepDone
+	case temporal.IsCanceledError(err):
+		s.State, s.Detail = StepFailed, "canceled"
+	default:
+		s.State, s.Detail = StepFailed, messageOf(err)
+	}
+	l.details(ctx)
+	return failed(name, err)
+}
+
+func (l *lifecycle) stepStatus(name string) *StepStatus {
+	i := slices.IndexFunc(l.progress.Steps, func(s StepStatus) bool { return s.Name == name })
+	if i < 0 {
+		l.progress.Steps = append(l.progress.Steps, StepStatus{Name: name})
+		i = len(l.progress.Steps) - 1
+	}
+	return &l.progress.Steps[i]
+}
+
+// at says what the step under way is doing.
+func (l *lifecycle) at(ctx workflow.Context, step, format string, args ...any) {
+	l.stepStatus(step).Detail = fmt.Sprintf(format, args...)
+	l.details(ctx)
+}
+
+// phase makes the cluster's phase visible in lists of workflows.
+func (l *lifecycle) phase(ctx workflow.Context, p cluster.Phase) {
+	l.progress.Phase = p
+	_ = workflow.UpsertTypedSearchAttributes(ctx,
+		AttrCluster.ValueSet(l.progress.Cluster.Name), AttrPhase.ValueSet(string(p)),
+		AttrCloud.ValueSet(l.spec.Cloud.Provider), AttrKind.ValueSet("lifecycle"))
+	l.details(ctx)
+}
+
+func (l *lifecycle) note(ctx workflow.Context, format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	l.progress.Notes = append(l.progress.Notes, text)
+	workflow.GetLogger(ctx).Warn(text, "cluster", l.progress.Cluster.Name)
+	l.details(ctx)
+}
+
+func (l *lifecycle) ref() cluster.Ref { return l.progress.Cluster }
+
+func (l *lifecycle) owner() cloud.Owner { return cloud.Owner{Cluster: l.ref()} }

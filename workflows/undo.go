@@ -1,0 +1,148 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/plan"
+)
+
+// undo is how one thing is taken back. It is recorded before the thing is done.
+type undo struct {
+	what     undoKind
+	group    string
+	req      cloud.EnsureResourceRequest
+	evidence *plan.Evidence
+}
+
+type undoKind int
+
+const (
+	undoRecord undoKind = iota
+	undoImage
+	undoGroup
+	undoResource
+)
+
+// rollback takes back what was done, newest first. A compensation that fails is
+// noted and the others go on; what remains is listed at the end.
+func (p *provision) rollback(ctx workflow.Context, cause error) {
+	p.phase(ctx, cluster.PhaseDeleting)
+	p.try(ctx, "mark the record", func() error {
+		return p.save(ctx, activities.RecordChange{Phase: cluster.PhaseDeleting, Failure: messageOf(cause)})
+	})
+	steps := slices.Clone(p.undo)
+	slices.Reverse(steps)
+	clean := true
+	for _, u := range steps {
+		switch u.what {
+		case undoGroup:
+			clean = p.try(ctx, "end group "+u.group, func() error { return p.endGroup(ctx, u.group, "rollback") }) && clean
+		case undoResource:
+			clean = p.try(ctx, "delete "+u.req.Step.Title, func() error {
+				return removeResource(ctx, &p.desk, p.spec.Cloud, u.req, u.evidence)
+			}) && clean
+		case undoImage:
+			clean = p.try(ctx, "release the image", func() error {
+				in := imageInput(p.ref(), p.spec, p.frozen, p.site)
+				in.Release = true
+				_, err := holdImage(ctx, &p.desk, in)
+				return err
+			}) && clean
+		case undoRecord:
+			clean = p.remains(ctx) && clean
+		}
+	}
+	if !clean {
+		p.try(ctx, "mark the record", func() error {
+			return p.save(ctx, activities.RecordChange{Phase: cluster.PhaseFailed, Failure: messageOf(cause)})
+		})
+		p.phase(ctx, cluster.PhaseFailed)
+		return
+	}
+	p.try(ctx, "forget the cluster", func() error {
+		return do(ctx, &p.desk, p.short("forget the cluster"), aRecords.ForgetCluster, activities.ForgetClusterInput{Ref: p.ref()})
+	})
+	p.phase(ctx, cluster.PhaseDeleted)
+}
+
+// keep leaves everything as it is and says what there is.
+func (p *provision) keep(ctx workflow.Context, cause error) {
+	p.remains(ctx)
+	p.try(ctx, "mark the record", func() error {
+		return p.save(ctx, activities.RecordChange{Phase: cluster.PhaseFailed, Failure: messageOf(cause)})
+	})
+	p.phase(ctx, cluster.PhaseFailed)
+}
+
+// remains lists what the cluster owns and reports whether that is nothing.
+func (p *provision) remains(ctx workflow.Context) bool {
+	if p.site.Account == "" {
+		return true // the account was never opened
+	}
+	owned, err := p.owned(ctx)
+	if err != nil {
+		p.note(ctx, "could not list what remains: %s", messageOf(err))
+		return false
+	}
+	p.progress.Remaining = describe(owned)
+	return owned.Empty()
+}
+
+func (p *provision) try(ctx workflow.Context, what string, f func() error) bool {
+	if err := f(); err != nil {
+		p.note(ctx, "%s failed: %s", what, messageOf(err))
+		return false
+	}
+	return true
+}
+
+// outcome says in one sentence what was left behind.
+func (p *provision) outcome() string {
+	switch {
+	case p.progress.Phase == cluster.PhaseDeleted:
+		return "everything that was created has been removed"
+	case len(p.progress.Remaining) == 0:
+		return "nothing remains in the account"
+	}
+	return fmt.Sprintf("%d resources remain, see the progress; remove them with: ichor delete %s", len(p.progress.Remaining), p.ref().Name)
+}
+
+// describe names every resource for people.
+func describe(o activities.ListOwnedResult) []string {
+	var out []string
+	for _, m := range o.Machines {
+		out = append(out, fmt.Sprintf("machine %s (%s)", m.Name, m.Ref.Cloud))
+	}
+	for _, r := range o.Resources {
+		out = append(out, fmt.Sprintf("%s %s (%s)", r.Kind, r.Name, r.ID))
+	}
+	for _, i := range o.Images {
+		out = append(out, fmt.Sprintf("use of image %s (%s)", i.Name, i.ID))
+	}
+	return out
+}
+
+// owned lists everything that carries the cluster's tags.
+func (l *lifecycle) owned(ctx workflow.Context) (activities.ListOwnedResult, error) {
+	return call(ctx, &l.desk, l.short("list what the cluster owns"), aCloud.ListOwned, activities.ListOwnedInput{Cloud: l.spec.Cloud, Owner: l.owner()})
+}
+
+// endGroup tells a group to delete its machines and waits until it has. A group
+// that does not run has nothing under way; what it left is found by listing.
+func (l *lifecycle) endGroup(ctx workflow.Context, name, reason string) error {
+	id := cluster.GroupID(l.ref().Name, name)
+	req := EndGroup{RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID, Reason: reason}
+	if err := workflow.SignalExternalWorkflow(ctx, id, "", SignalEnd, req).Get(ctx, nil); err != nil {
+		if isNotRunning(err) {
+			return nil
+		}
+		return err
+	}
+	return workflow.Await(ctx, func() bool { return l.group(name).ended })
+}
