@@ -9,28 +9,28 @@ import (
 // progressMarkdown is the page of a lifecycle workflow in the Temporal UI.
 func progressMarkdown(p Progress) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "## %s `%s` — %s\n\n", p.Kind, p.Cluster.Name, p.Phase)
+	b.WriteString(fmt.Sprintf("## %s `%s` — %s\n\n", p.Kind, p.Cluster.Name, p.Phase))
 	if p.Parked != "" {
-		fmt.Fprintf(&b, "**Parked:** %s\n\n", cell(p.Parked))
+		b.WriteString(fmt.Sprintf("**Parked:** %s\n\n", cell(p.Parked)))
 	}
 	if p.Failure != nil {
-		fmt.Fprintf(&b, "**Failed (%s):** %s\n\n", p.Failure.Kind, cell(p.Failure.Message))
+		b.WriteString(fmt.Sprintf("**Failed (%s):** %s\n\n", p.Failure.Kind, cell(p.Failure.Message)))
 	}
 	if p.Endpoint != "" {
-		fmt.Fprintf(&b, "Endpoint: `%s`\n\n", p.Endpoint)
+		b.WriteString(fmt.Sprintf("Endpoint: `%s`\n\n", p.Endpoint))
 	}
 	b.WriteString("| Step | State | Took | Detail |\n|---|---|---|---|\n")
 	for _, s := range p.Steps {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", s.Name, stepMark(s.State), took(s.Started, s.Ended), cell(s.Detail))
+		b.WriteString(fmt.Sprintf("| %s | %s | %s | %s |\n", s.Name, stepMark(s.State), took(s.Started, s.Ended), cell(s.Detail)))
 	}
 	if len(p.Nodes) > 0 {
 		b.WriteString("\n" + membersTable("", p.Nodes))
 	}
 	for _, r := range p.Remaining {
-		fmt.Fprintf(&b, "\n- remains: %s", cell(r))
+		b.WriteString(fmt.Sprintf("\n- remains: %s", cell(r)))
 	}
 	for _, n := range p.Notes {
-		fmt.Fprintf(&b, "\n- %s", cell(n))
+		b.WriteString(fmt.Sprintf("\n- %s", cell(n)))
 	}
 	return b.String()
 }
@@ -39,12 +39,12 @@ func progressMarkdown(p Progress) string {
 func membersTable(title string, nodes []MemberStatus) string {
 	var b strings.Builder
 	if title != "" {
-		fmt.Fprintf(&b, "## %s\n\n", title)
+		b.WriteString(fmt.Sprintf("## %s\n\n", title))
 	}
 	b.WriteString("| Node | Role | Phase | Since | Address | Note |\n|---|---|---|---|---|---|\n")
 	for _, n := range nodes {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n",
-			n.Name, n.Role, n.Phase, n.Since.UTC().Format(time.TimeOnly), n.Address, cell(n.Note))
+		b.WriteString(fmt.Sprintf("| %s | %s | %s | %s | %s | %s |\n",
+			n.Name, n.Role, n.Phase, n.Since.UTC().Format(time.TimeOnly), n.Address, cell(n.Note)))
 	}
 	return b.String()
 }

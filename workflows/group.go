@@ -223,7 +223,7 @@ func (g *group) plan(ctx workflow.Context) {
 // group, this incarnation of the group and a counter.
 func (g *group) nextID() string {
 	for {
-		sum := sha256.Sum256(fmt.Appendf(nil, "%s/%s/%s/%d", g.in.Cluster.UID, g.in.Group, g.state.Seed, g.state.Made))
+		sum := sha256.Sum256([]byte(fmt.Sprintf("%s/%s/%s/%d", g.in.Cluster.UID, g.in.Group, g.state.Seed, g.state.Made)))
 		g.state.Made++
 		id := strings.ToLower(base32.StdEncoding.EncodeToString(sum[:]))[:5]
 		if !slices.ContainsFunc(g.state.Members, func(m *Member) bool { return m.ID == id }) {
