@@ -20,6 +20,36 @@ BIN     := bin
 TOOLBIN := $(BIN)/tools
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
+## ---------------------------------------------------------------- commands
+
+# build-command PACKAGE: Go itself decides what is out of date.
+define build-command
+@mkdir -p $(BIN)
+@printf '%s\n' '  build   $(@F)'
+@$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ $(1)
+endef
+
+COMMANDS := $(addprefix $(BIN)/,ichor ichor-worker ichor-grpcprovider devcloud ichor-demo)
+
+.PHONY: build FORCE
+build: $(COMMANDS) ## Build the commands into bin
+FORCE:
+
+$(BIN)/ichor: FORCE
+	$(call build-command,./starter)
+
+$(BIN)/ichor-worker: FORCE
+	$(call build-command,./worker)
+
+$(BIN)/ichor-grpcprovider: FORCE
+	$(call build-command,./grpcprovider)
+
+$(BIN)/devcloud: FORCE
+	$(call build-command,./testsuite/devcloud/cmd/devcloud)
+
+$(BIN)/ichor-demo: FORCE
+	$(call build-command,./testsuite/demo)
+
 ## ---------------------------------------------------------------- tools
 
 # kubernetes_version is what the kube binaries report and what tools/kubernetes pins.
@@ -42,7 +72,7 @@ $(TOOLBIN)/temporal: tools/temporal/go.mod
 	$(call build-tool,temporal,github.com/temporalio/cli/cmd/temporal,-X github.com/temporalio/cli/temporalcli.Version=1.5.1)
 
 $(TOOLBIN)/kine: tools/kine/go.mod
-	$(call build-tool,kine,github.com/k3s-io/kine)
+	$(call build-tool,kine,github.com/k3s-io/kine,-X github.com/k3s-io/kine/pkg/version.Version=v0.16.4)
 
 $(TOOLBIN)/kube-apiserver: tools/kubernetes/go.mod
 	$(call build-tool,kubernetes,k8s.io/kubernetes/cmd/kube-apiserver,$(kube_ldflags))
@@ -82,6 +112,97 @@ TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS))
 
 .PHONY: tools
 tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
+
+## ---------------------------------------------------------------- checks
+
+.PHONY: lint fmt
+lint: $(LINT_TOOLS) ## Layers, determinism, format, vet and the usual mistakes
+	$(TOOLBIN)/golangci-lint run ./...
+	$(TOOLBIN)/workflowcheck ./workflows/...
+	$(GO) vet ./...
+	@bad=$$($(TOOLBIN)/gofumpt -l .); if [[ -n $$bad ]]; then printf 'run make fmt:\n%s\n' "$$bad"; exit 1; fi
+
+fmt: $(TOOLBIN)/gofumpt ## Format the Go code
+	$(TOOLBIN)/gofumpt -l -w .
+
+## ---------------------------------------------------------------- tests
+
+# Suites that start whole systems; each has a target of its own and runs without
+# the race detector, which would slow the programs around it too.
+SUITES := bench chaos demo e2e peers peers-talos screenshots
+
+# What runs under the race detector, where there is a C compiler (it needs cgo).
+# An SDK as large as EC2's is not worth compiling twice.
+RACE    := activities internal testsuite/canary testsuite/devcloud testsuite/proc workflows
+NO_RACE := internal/cloud/aws
+
+TIMEOUT     ?= 20m
+MODULE      := github.com/ichor-project/ichor
+HAVE_CC      = $(shell command -v "$$($(GO) env CC)")
+packages     = $(shell $(GO) list ./...)
+below        = $(foreach p,$(1),$(MODULE)/$(p) $(MODULE)/$(p)/%)
+unit         = $(filter-out $(call below,$(addprefix testsuite/,$(SUITES))),$(packages))
+unit_race    = $(if $(HAVE_CC),$(filter-out $(call below,$(NO_RACE)),$(filter $(call below,$(RACE)),$(unit))))
+unit_no_race = $(filter-out $(unit_race),$(unit))
+GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
+
+# suite PATTERN PACKAGES: runs the tests that match. A pattern that matches none is
+# an error, since go test calls it success.
+define suite
+@$(GO) test -list '$(1)' $(2) | grep -c '^Test' >/dev/null || { echo 'no test matches $(1) in $(2)' >&2; exit 1; }
+$(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
+endef
+
+.PHONY: test unit e2e test-peers matrix chaos bench
+test: unit e2e ## Unit, workflow, contract, replay and end-to-end tests
+
+unit: build $(TEST_TOOLS) ## Everything that needs no running system
+	$(if $(unit_race),CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(unit_race))
+	$(if $(unit_no_race),$(GOTEST) -timeout $(TIMEOUT) $(unit_no_race))
+
+e2e: TIMEOUT = 40m
+e2e: build $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
+	$(call suite,^Test,./testsuite/e2e/...)
+
+test-peers: build $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
+	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
+
+matrix: TIMEOUT = 60m
+matrix: build $(TEST_TOOLS) ## Kill the worker before and after every step
+	$(call suite,^TestKillMatrix,./testsuite/chaos/...)
+
+# A failing seed is run again by SEED=number, which overrides SEEDS.
+SEEDS ?= 20
+SEED  ?=
+chaos: TIMEOUT = 120m
+chaos: export ICHOR_CHAOS_SEEDS = $(SEEDS)
+chaos: export ICHOR_CHAOS_SEED = $(SEED)
+chaos: build $(TEST_TOOLS) ## Random faults and kills: SEEDS=200, or one SEED=number
+	$(call suite,^TestChaos,./testsuite/chaos/...)
+
+bench: build $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benchmarks.md
+	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
+
+## ---------------------------------------------------------------- demo
+
+.PHONY: demo demo-down screenshots
+demo: build $(DEMO_TOOLS) ## A cluster from nothing on this machine; Ctrl-C or demo-down ends it
+	$(BIN)/ichor-demo up
+
+demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
+	$(BIN)/ichor-demo down
+
+screenshots: build $(DEMO_TOOLS) ## Pictures of a demo run for the README (needs Chromium)
+	$(BIN)/ichor-demo screenshots -out docs/images
+
+## ---------------------------------------------------------------- housekeeping
+
+.PHONY: clean ci
+clean: ## Remove everything that was built
+	rm -rf $(BIN) .demo
+
+ci: ## What continuous integration runs
+	.ci/run
 
 .PHONY: help
 help: ## List the targets
