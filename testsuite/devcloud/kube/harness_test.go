@@ -242,4 +242,3 @@ func nodeReady(node *corev1.Node) error {
 	}
 	return errors.New("no Ready condition")
 }
-

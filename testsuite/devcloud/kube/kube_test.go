@@ -3,38 +3,204 @@ package kube_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
 	"testing"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
 )
 
-func TestClusterComesUp(t *testing.T) {
-	w := newWorld(t, "")
-	plane := w.startPlane("cp-1")
+// One cluster from its first API server to a server that dies: in one test,
+// because each step needs the one before.
+func TestClusterLife(t *testing.T) {
+	cloud := newFakeCloud(t)
+	w := newWorld(t, cloud.URL)
+	plane := w.startPlane("cp-1", func(spec *guest.ControlPlane) { spec.DefaultCNI = false })
+	external := func(spec *guest.Kubelet) { spec.ExternalCloudProvider = true }
+	cp := w.runner.StartKubelet(w.kubeletSpec("cp-1", controlPlane, external, func(spec *guest.Kubelet) {
+		spec.Labels = map[string]string{"node.kubernetes.io/exclude-from-external-load-balancers": ""}
+	}))
+	worker := w.runner.StartKubelet(w.kubeletSpec("worker-1", external, func(spec *guest.Kubelet) {
+		spec.Labels = map[string]string{"example.com/pool": "blue"}
+		spec.Taints = []guest.Taint{{Key: "example.com/only", Value: "x", Effect: "PreferNoSchedule"}}
+		spec.InternalIP = netip.MustParseAddr("10.0.0.21")
+	}))
 	eventually(t, "API ready", isTrue("ready", plane.Ready))
 	api := w.admin()
-
-	cp := w.runner.StartKubelet(w.kubeletSpec("cp-1", controlPlane))
-	worker := w.runner.StartKubelet(w.kubeletSpec("worker-1"))
-	eventually(t, "nodes ready", func(ctx context.Context) error {
-		for _, name := range []string{"cp-1", "worker-1"} {
-			if err := node(ctx, api, name, nodeReady); err != nil {
-				return errors.Join(err, errors.New(cp.LastError()), errors.New(worker.LastError()))
-			}
+	eventually(t, "nodes registered", func(context.Context) error {
+		if cp.Registered() && worker.Registered() && cp.LastError() == "" && worker.LastError() == "" {
+			return nil
 		}
-		return nil
+		return errors.New(cp.LastError() + "; " + worker.LastError())
 	})
-	got, err := api.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{})
+
+	t.Run("refused", func(t *testing.T) { refusals(t, w) })
+	t.Run("registered as configured", func(t *testing.T) { registered(t, api) })
+	t.Run("no network", func(t *testing.T) {
+		if worker.Ready() {
+			t.Fatal("ready without a CNI")
+		}
+		apply(t, api, daemonSet("cilium", "/opt/cni/bin"))
+		eventually(t, "nodes ready", func(ctx context.Context) error {
+			return errors.Join(node(ctx, api, "cp-1", nodeReady), node(ctx, api, "worker-1", nodeReady))
+		})
+		eventually(t, "kubelets know", isTrue("ready", func() bool { return cp.Ready() && worker.Ready() }))
+	})
+	t.Run("cloud controller", func(t *testing.T) { cloudController(t, cloud, api) })
+	t.Run("workload", func(t *testing.T) { workload(t, api) })
+	t.Run("server lost", func(t *testing.T) {
+		worker.Stop()
+		cloud.remove("worker-1")
+		eventually(t, "node removed by the cloud controller", func(ctx context.Context) error {
+			_, err := api.CoreV1().Nodes().Get(ctx, "worker-1", metav1.GetOptions{})
+			if err == nil {
+				return errors.New("still there")
+			}
+			return notFound(err)
+		})
+	})
+}
+
+func refusals(t *testing.T, w *world) {
+	foreign := newBundle(t)
+	tests := map[string]struct {
+		change func(*guest.Kubelet)
+		want   string
+	}{
+		"authority of another cluster": {
+			func(spec *guest.Kubelet) { spec.CACert = foreign.Certs.K8s.Crt }, "certificate signed by unknown authority",
+		},
+		"no authority": {
+			func(spec *guest.Kubelet) { spec.CACert = nil }, "not a PEM certificate",
+		},
+		"token of another cluster": {
+			func(spec *guest.Kubelet) { spec.BootstrapToken = foreign.Secrets.BootstrapToken }, "Unauthorized",
+		},
+		"endpoint where nobody listens": {
+			func(spec *guest.Kubelet) { spec.Endpoint = "https://127.0.0.1:1" }, "127.0.0.1:1: connect: connection refused",
+		},
+		"endpoint that the certificate does not name": {
+			func(spec *guest.Kubelet) {
+				spec.Endpoint = strings.Replace(spec.Endpoint, "127.0.0.1", "127.0.0.1.nip.test", 1)
+			}, "127.0.0.1.nip.test",
+		},
+		"no endpoint": {
+			func(spec *guest.Kubelet) { spec.Endpoint = "" }, "names no endpoint",
+		},
+		"label that a worker may not give itself": {
+			func(spec *guest.Kubelet) { spec.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} },
+			"is not allowed to modify labels: node-role.kubernetes.io/worker",
+		},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			k := w.runner.StartKubelet(w.kubeletSpec("stranger", test.change))
+			t.Cleanup(k.Stop)
+			eventually(t, "refused", func(context.Context) error {
+				if got := k.LastError(); !strings.Contains(got, test.want) {
+					return fmt.Errorf("LastError() = %q, want %q in it", got, test.want)
+				}
+				return nil
+			})
+			if k.Ready() {
+				t.Error("ready all the same")
+			}
+		})
+	}
+}
+
+func registered(t *testing.T, api *client.Client) {
+	worker, err := api.CoreV1().Nodes().Get(t.Context(), "worker-1", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%+v", got.Spec)
-	pods, err := api.CoreV1().Pods(corev1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
+	if worker.Spec.ProviderID != "" || worker.Labels["example.com/pool"] != "blue" ||
+		worker.Status.NodeInfo.OSImage != "Talos (v1.13.5)" || worker.Status.NodeInfo.KubeletVersion != "v1.36.3" {
+		t.Errorf("node %+v", worker)
+	}
+	if got, want := worker.Status.Allocatable.Memory().Value()>>20, int64(7492); got != want {
+		t.Errorf("allocatable memory %d MiB, want %d", got, want)
+	}
+	for key, want := range map[string]corev1.TaintEffect{
+		"example.com/only": "PreferNoSchedule", "node.cloudprovider.kubernetes.io/uninitialized": "NoSchedule",
+		"node.kubernetes.io/not-ready": "NoSchedule",
+	} {
+		if got := taint(worker, key); got != want {
+			t.Errorf("taint %s: %q, want %q", key, got, want)
+		}
+	}
+	if err := nodeReady(worker); err == nil || !strings.Contains(err.Error(), "NetworkPluginNotReady") {
+		t.Errorf("readiness: %v, want NetworkPluginNotReady", err)
+	}
+	cp, err := api.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, label := range []string{
+		"node-role.kubernetes.io/control-plane", "node.kubernetes.io/exclude-from-external-load-balancers",
+	} {
+		if _, ok := cp.Labels[label]; !ok {
+			t.Errorf("the control plane lacks the label %s", label)
+		}
+	}
+	if taint(cp, "node-role.kubernetes.io/control-plane") != "NoSchedule" {
+		t.Error("the control plane lacks its taint")
+	}
+}
+
+func workload(t *testing.T, api *client.Client) {
+	apply(t, api, &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "default"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: new(int32(2)),
+			Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "web", Image: "example.com/web"}}},
+			},
+		},
+	})
+	available := func(ctx context.Context) error {
+		web, err := api.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
+		if err == nil && web.Status.AvailableReplicas != 2 {
+			err = fmt.Errorf("%d pods available", web.Status.AvailableReplicas)
+		}
+		return err
+	}
+	eventually(t, "deployment available", available)
+	pods, err := api.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addresses := map[string]bool{}
 	for _, pod := range pods.Items {
-		t.Logf("%s %s %s %s", pod.Name, pod.Spec.NodeName, pod.Status.Phase, pod.Status.PodIP)
+		addresses[pod.Status.PodIP] = true
+		if pod.Spec.NodeName != "worker-1" {
+			t.Errorf("%s runs on %s", pod.Name, pod.Spec.NodeName)
+		}
 	}
+	if len(addresses) != len(pods.Items) {
+		t.Errorf("%d pods share %d addresses", len(pods.Items), len(addresses))
+	}
+	evicted := pods.Items[0]
+	if err := api.PolicyV1().Evictions("default").Evict(t.Context(), &policyv1.Eviction{
+		ObjectMeta: metav1.ObjectMeta{Name: evicted.Name, Namespace: "default"},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "evicted pod gone", func(ctx context.Context) error {
+		_, err := api.CoreV1().Pods("default").Get(ctx, evicted.Name, metav1.GetOptions{})
+		if err == nil {
+			return errors.New("still there")
+		}
+		return notFound(err)
+	})
+	eventually(t, "replacement available", available)
 }
