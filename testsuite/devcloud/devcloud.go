@@ -11,9 +11,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/cloudscale"
+	"github.com/ichor-project/ichor/testsuite/devcloud/factory"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
@@ -67,6 +71,7 @@ type Devcloud struct {
 	guests   Guests
 	servers  []*http.Server
 	url      string
+	images   *factory.Factory
 	factory  string
 	log      *slog.Logger
 }
@@ -83,9 +88,15 @@ func Start(ctx context.Context, o Options) (*Devcloud, error) {
 		return nil, err
 	}
 	d.url = "http://" + api.Addr().String() + "/"
-	if err := d.assemble(o); err != nil {
+	images, err := listen(ctx, o.FactoryListen)
+	if err != nil {
 		return nil, errors.Join(err, api.Close())
 	}
+	d.factory = "http://" + images.Addr().String() + "/"
+	if err := d.assemble(o); err != nil {
+		return nil, errors.Join(err, api.Close(), images.Close())
+	}
+	d.serve(images, d.images)
 	d.serve(api, d.handler())
 	return d, nil
 }
@@ -103,8 +114,14 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 }
 
 func (d *Devcloud) assemble(o Options) error {
+	images, err := factory.New(o.Log)
+	if err != nil {
+		return fmt.Errorf("devcloud: %w", err)
+	}
+	d.images = images
 	w, err := world.New(world.Options{
 		Speed: o.Speed, Latencies: o.Latencies, Limits: o.Limits, LoopbackPrefix: o.LoopbackPrefix, Log: o.Log,
+		Describe: images.Describe, ImageURL: func(u string) (string, error) { return imageURL(o.ImageHosts, u) },
 	})
 	if err != nil {
 		return fmt.Errorf("devcloud: %w", err)
@@ -122,6 +139,22 @@ func (d *Devcloud) assemble(o Options) error {
 		w.SetBooter(d.guests.Booter)
 	}
 	return nil
+}
+
+// imageURL says where an image is really fetched: nothing outside this host is
+// ever asked.
+func imageURL(hosts map[string]string, address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", err
+	}
+	if base, ok := hosts[u.Hostname()]; ok {
+		return strings.TrimSuffix(base, "/") + u.EscapedPath(), nil
+	}
+	if a, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && a.IsLoopback() {
+		return address, nil
+	}
+	return "", fmt.Errorf("could not resolve host %s", u.Hostname())
 }
 
 func (d *Devcloud) handler() http.Handler {

@@ -62,3 +62,47 @@ func (t *table[T]) all() []T {
 }
 
 func (t *table[T]) len() int { return len(t.order) }
+
+// row is a pointer to a resource of type E.
+type row[E any] interface {
+	*E
+	entity
+}
+
+// all returns copies of all resources of a table.
+func all[E any, P row[E]](w *World, t *table[P]) []E {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := make([]E, 0, t.len())
+	for _, v := range t.all() {
+		out = append(out, *v)
+	}
+	return out
+}
+
+// find returns a copy of one resource.
+func find[E any, P row[E]](w *World, t *table[P], id string) (E, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, err := t.get(id)
+	if err != nil {
+		var zero E
+		return zero, err
+	}
+	return *v, nil
+}
+
+// change runs f on one resource and records the action if it succeeded.
+func change[E any, P row[E]](w *World, t *table[P], id, action string, f func(P) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, err := t.get(id)
+	if err != nil {
+		return err
+	}
+	if err := f(v); err != nil {
+		return err
+	}
+	w.record(action, *v.meta())
+	return nil
+}

@@ -1,0 +1,200 @@
+// Package factory stands in for the Talos Image Factory: it knows schematics by
+// their true ids, lists versions and extensions, and serves tiny bodies where
+// the real one serves disk images. A schematic must have been posted before its
+// images can be fetched, except the empty one.
+package factory
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/siderolabs/image-factory/pkg/client"
+	"github.com/siderolabs/image-factory/pkg/schematic"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+)
+
+// Factory is an http.Handler.
+type Factory struct {
+	mux *http.ServeMux
+	log *slog.Logger
+
+	mu         sync.Mutex
+	schematics map[string]schematic.Schematic
+}
+
+// New returns a factory that knows the empty schematic.
+func New(log *slog.Logger) (*Factory, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	f := &Factory{mux: http.NewServeMux(), log: log, schematics: map[string]schematic.Schematic{}}
+	if _, err := f.put(schematic.Schematic{}); err != nil {
+		return nil, err
+	}
+	f.mux.HandleFunc("POST /schematics", f.create)
+	f.mux.HandleFunc("GET /versions", func(rw http.ResponseWriter, _ *http.Request) { f.reply(rw, http.StatusOK, Versions()) })
+	f.mux.HandleFunc("GET /version/{version}/extensions/official", f.extensions)
+	f.mux.HandleFunc("GET /version/{version}/overlays/official", f.overlays)
+	f.mux.HandleFunc("GET /image/{schematic}/{version}/{file}", f.image)
+	return f, nil
+}
+
+// ServeHTTP implements http.Handler.
+func (f *Factory) ServeHTTP(rw http.ResponseWriter, r *http.Request) { f.mux.ServeHTTP(rw, r) }
+
+// Versions returns the Talos versions that have images, oldest first.
+func Versions() []string {
+	var out []string
+	for _, v := range []struct{ minor, patches int }{{11, 7}, {12, 9}, {13, 10}, {14, 2}} {
+		for p := range v.patches {
+			out = append(out, fmt.Sprintf("v1.%d.%d", v.minor, p))
+		}
+	}
+	return out
+}
+
+// officialExtensions are the names this stand-in knows; the real factory has
+// more, and all of them for every version here.
+var officialExtensions = []string{
+	"amd-ucode", "btrfs", "drbd", "fuse3", "gvisor", "hello-world-service", "intel-ucode", "iscsi-tools",
+	"nvidia-container-toolkit-production", "nvidia-open-gpu-kernel-modules-production", "qemu-guest-agent", "stargz-snapshotter",
+	"tailscale", "util-linux-tools", "wasmedge", "zfs",
+}
+
+func (f *Factory) put(s schematic.Schematic) (string, error) {
+	id, err := s.ID()
+	if err != nil {
+		return "", fmt.Errorf("schematic id: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.schematics[id] = s
+	return id, nil
+}
+
+func (f *Factory) get(id string) (schematic.Schematic, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.schematics[id]
+	return s, ok
+}
+
+func (f *Factory) create(rw http.ResponseWriter, r *http.Request) {
+	data, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, 1<<20))
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s, err := schematic.Unmarshal(data)
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusBadRequest)
+		return
+	}
+	id, err := f.put(*s)
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	f.reply(rw, http.StatusCreated, map[string]string{"id": id})
+}
+
+func (f *Factory) extensions(rw http.ResponseWriter, r *http.Request) {
+	version := "v" + strings.TrimPrefix(r.PathValue("version"), "v")
+	if !slices.Contains(Versions(), version) {
+		http.Error(rw, "Talos version "+version+" is not available", http.StatusNotFound)
+		return
+	}
+	out := []client.ExtensionInfo{}
+	for _, name := range officialExtensions {
+		sum := sha256.Sum256([]byte(name + version))
+		out = append(out, client.ExtensionInfo{
+			Name: "siderolabs/" + name, Ref: "ghcr.io/siderolabs/" + name + ":" + version, Digest: "sha256:" + hex.EncodeToString(sum[:]),
+			Author: "Sidero Labs", Description: name,
+		})
+	}
+	f.reply(rw, http.StatusOK, out)
+}
+
+func (f *Factory) overlays(rw http.ResponseWriter, _ *http.Request) {
+	f.reply(rw, http.StatusOK, []client.OverlayInfo{})
+}
+
+func (f *Factory) reply(rw http.ResponseWriter, status int, v any) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(status)
+	if err := json.NewEncoder(rw).Encode(v); err != nil {
+		f.log.Debug("answer not delivered", "error", err)
+	}
+}
+
+var imageFile = regexp.MustCompile(`^([a-z]+)-(amd64|arm64)\.(raw|qcow2)(\.xz|\.gz|\.zst)?$`)
+
+// image answers GET and HEAD of an image. The body names what it stands for,
+// behind the magic number of its format.
+func (f *Factory) image(rw http.ResponseWriter, r *http.Request) {
+	id, version, file := r.PathValue("schematic"), r.PathValue("version"), r.PathValue("file")
+	s, ok := f.get(id)
+	if !ok {
+		http.Error(rw, "schematic ID "+id+" not found", http.StatusNotFound)
+		return
+	}
+	version = "v" + strings.TrimPrefix(version, "v")
+	if !slices.Contains(Versions(), version) {
+		http.Error(rw, "Talos version "+version+" is not available", http.StatusNotFound)
+		return
+	}
+	m := imageFile.FindStringSubmatch(file)
+	if m == nil {
+		http.Error(rw, "error parsing profile from path: "+file, http.StatusBadRequest)
+		return
+	}
+	for _, e := range s.Customization.SystemExtensions.OfficialExtensions {
+		if !slices.Contains(officialExtensions, strings.TrimPrefix(e, "siderolabs/")) {
+			http.Error(rw, "official extension "+e+" is not available for Talos version "+version, http.StatusBadRequest)
+			return
+		}
+	}
+	magic := map[string]string{".xz": "\xfd7zXZ\x00", ".gz": "\x1f\x8b", ".zst": "\x28\xb5\x2f\xfd"}[m[4]]
+	if magic == "" && m[3] == "qcow2" {
+		magic = "QFI\xfb"
+	}
+	body := fmt.Sprintf("%s%s %s %s", magic, id, version, file)
+	rw.Header().Set("Content-Type", "application/octet-stream")
+	rw.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", file))
+	rw.Header().Set("Content-Length", fmt.Sprint(len(body)))
+	if _, err := io.WriteString(rw, body); err != nil {
+		f.log.Debug("answer not delivered", "error", err)
+	}
+}
+
+// Describe tells what an image of this factory boots, from its address alone.
+func (f *Factory) Describe(address string) (guest.Image, bool) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return guest.Image{}, false
+	}
+	parts := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
+	if len(parts) != 4 || parts[0] != "image" {
+		return guest.Image{}, false
+	}
+	s, ok := f.get(parts[1])
+	m := imageFile.FindStringSubmatch(parts[3])
+	if !ok || m == nil || m[4] != "" {
+		return guest.Image{}, false
+	}
+	return guest.Image{
+		Schematic: parts[1], TalosVersion: "v" + strings.TrimPrefix(parts[2], "v"), Platform: m[1], Arch: m[2],
+		Extensions: slices.Clone(s.Customization.SystemExtensions.OfficialExtensions),
+	}, true
+}
