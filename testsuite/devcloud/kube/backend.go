@@ -192,11 +192,16 @@ func (b *backend) schedulerCommand() (proc.Spec, error) {
 	}, nil
 }
 
-func (b *backend) stop() error {
+// halt ends the controllers, so that they do not see the API servers go.
+func (b *backend) halt() {
 	b.c.setFront(nil, nil)
 	b.cancel()
 	b.work.Wait()
 	b.clients.Close()
+}
+
+// stop ends what the API servers need, after halt.
+func (b *backend) stop() error {
 	err := b.front.Close()
 	b.kine.stop()
 	return err

@@ -111,9 +111,13 @@ func (c *cluster) stopNode(cp *controlPlane) error {
 	if at >= 0 {
 		c.nodes = slices.Delete(c.nodes, at, at+1)
 	}
+	last := len(c.nodes) == 0
 	c.mu.Unlock()
 	if at < 0 {
 		return nil
+	}
+	if last {
+		c.backend.halt()
 	}
 	err := cp.gate.Close()
 	if cp.own {
@@ -137,6 +141,7 @@ func (c *cluster) stopIfIdle() error {
 	}
 	b := c.backend
 	c.backend = nil
+	b.halt()
 	return b.stop()
 }
 

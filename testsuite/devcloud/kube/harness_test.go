@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,9 +44,10 @@ type world struct {
 	runner   *kube.Runner
 	bundle   *secrets.Bundle
 	endpoint *gate.Gate
-	planes   []guest.RunningControlPlane
-	cloudURL string
 	dataDir  string
+
+	mu     sync.Mutex
+	planes []guest.RunningControlPlane
 }
 
 func toolsDir(t *testing.T) string {
@@ -76,13 +78,15 @@ func newBundle(t *testing.T) *secrets.Bundle {
 
 func newWorld(t *testing.T, cloudURL string) *world {
 	t.Helper()
-	w := &world{t: t, bundle: newBundle(t), cloudURL: cloudURL, dataDir: t.TempDir()}
+	w := &world{t: t, bundle: newBundle(t), dataDir: t.TempDir()}
 	w.runner = kube.New(kube.Options{
 		ToolsDir: toolsDir(t), DataDir: w.dataDir, Clock: fast{}, CloudURL: cloudURL,
 		Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 	})
 	var err error
 	w.endpoint, err = gate.Listen(netip.MustParseAddr("127.0.0.1"), func() (netip.AddrPort, bool) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		for _, plane := range w.planes {
 			if plane.Ready() {
 				return plane.Backend(), true
@@ -150,8 +154,17 @@ func (w *world) startPlane(name string, change ...func(*guest.ControlPlane)) gue
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.planes = append(w.planes, plane)
 	return plane
+}
+
+// balance makes the endpoint forward to these.
+func (w *world) balance(planes ...guest.RunningControlPlane) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.planes = planes
 }
 
 func (w *world) kubeletSpec(name string, change ...func(*guest.Kubelet)) guest.Kubelet {

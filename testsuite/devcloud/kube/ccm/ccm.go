@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	appslisters "k8s.io/client-go/listers/apps/v1"
 	corelisters "k8s.io/client-go/listers/core/v1"
+	"k8s.io/klog/v2"
 )
 
 // Name is how the workload of the cloud controller manager is called and
@@ -64,12 +66,13 @@ func Run(ctx context.Context, api kubernetes.Interface, opts Options) {
 		daemons:     system.Apps().V1().DaemonSets().Lister(),
 		deployments: system.Apps().V1().Deployments().Lister(),
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	// What client-go has to say of its watches goes to our log.
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logr.FromSlogHandler(opts.Log.Handler())))
 	defer all.Shutdown()
 	defer system.Shutdown()
 	defer cancel()
-	all.Start(ctx.Done())
-	system.Start(ctx.Done())
+	all.StartWithContext(ctx)
+	system.StartWithContext(ctx)
 	all.WaitForCacheSync(ctx.Done())
 	system.WaitForCacheSync(ctx.Done())
 

@@ -85,7 +85,7 @@ func New(opts Options) (*Client, error) {
 	})
 	clients, err := kubernetes.NewForConfig(&rest.Config{
 		Host: opts.Server, BearerToken: opts.Token, Transport: c.transport, UserAgent: opts.UserAgent,
-		QPS: 100, Burst: 200,
+		QPS: 100, Burst: 200, WarningHandler: rest.NoWarnings{},
 		ContentConfig: rest.ContentConfig{ContentType: "application/vnd.kubernetes.protobuf"},
 	})
 	if err != nil {

@@ -8,12 +8,14 @@ import (
 	"maps"
 	"time"
 
+	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
 )
@@ -74,7 +76,8 @@ func (j *joined) register() error {
 // work keeps the node alive until the kubelet is stopped or the API refuses its
 // certificate.
 func (j *joined) work() error {
-	ctx, cancel := context.WithCancel(j.k.ctx)
+	// What client-go has to say of its watches goes to our log.
+	ctx, cancel := context.WithCancel(klog.NewContext(j.k.ctx, logr.FromSlogHandler(j.k.opts.Log.Handler())))
 	defer cancel()
 	stop, events := j.pods.watch(ctx, j.api, j.k.spec.NodeName)
 	defer stop()
@@ -82,7 +85,7 @@ func (j *joined) work() error {
 	tick := time.NewTicker(housekeeping)
 	defer tick.Stop()
 	for {
-		if err := j.round(ctx); apierrors.IsUnauthorized(err) {
+		if err := j.round(ctx); err != nil {
 			return fmt.Errorf("the API at %s refuses the node's certificate: %w", j.k.spec.Endpoint, err)
 		}
 		select {
@@ -94,12 +97,15 @@ func (j *joined) work() error {
 	}
 }
 
-// round does what is due.
+// round does what is due. It fails only when the API does not accept the
+// node's certificate; everything else is tried again.
 func (j *joined) round(ctx context.Context) error {
-	var all error
+	var refused error
 	note := func(what string, err error) {
 		j.k.note(what, err)
-		all = errors.Join(all, err)
+		if apierrors.IsUnauthorized(err) {
+			refused = err
+		}
 	}
 	if !j.labelled {
 		err := j.label(ctx)
@@ -116,19 +122,7 @@ func (j *joined) round(ctx context.Context) error {
 		note("status", err)
 	}
 	note("pods", j.pods.sync(ctx, j.api, j.network, j.podCIDR, j.k.spec.InternalIP))
-	for _, err := range unwrapAll(all) {
-		if apierrors.IsUnauthorized(err) {
-			return err
-		}
-	}
-	return nil
-}
-
-func unwrapAll(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // our own join
-		return joined.Unwrap()
-	}
-	return []error{err}
+	return refused
 }
 
 // label applies the configured labels as Talos does: on control plane nodes as

@@ -53,7 +53,7 @@ func (p *podSet) watch(ctx context.Context, api kubernetes.Interface, node strin
 		notify()
 	}
 	p.store, p.taken = informer.GetStore(), map[string]netip.Addr{}
-	factory.Start(ctx.Done())
+	factory.StartWithContext(ctx)
 	return factory.Shutdown, changed
 }
 
