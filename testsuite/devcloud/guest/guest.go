@@ -71,6 +71,15 @@ type Guest interface {
 	Log() []string
 }
 
+// Firewalled is implemented by guests that filter packets. An emulated filter
+// can only accept a connection and keep silent, which a load balancer's health
+// check would take for a living program; so the balancer asks.
+type Firewalled interface {
+	// Admits says whether a connection from a loopback address to a port would
+	// come about, as far as packet filters are concerned.
+	Admits(source netip.Addr, port uint16) bool
+}
+
 // Clock scales every simulated duration: a speed of 60 makes a minute last a
 // second. Sleep returns early with ctx's error.
 type Clock interface {

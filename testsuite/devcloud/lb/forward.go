@@ -122,9 +122,9 @@ func (b *Balancer) count(member string, n int) {
 
 // dial connects to a member from the balancer's own address.
 func (b *Balancer) dial(ctx context.Context, m Member, port uint16, timeout time.Duration) (net.Conn, error) {
-	at, ok := b.opts.Resolve(m.Subnet, m.Address)
-	if !ok {
-		return nil, fmt.Errorf("no machine has address %s", m.Address)
+	at, err := b.opts.Reach(m.Subnet, netip.AddrPortFrom(m.Address, port))
+	if err != nil {
+		return nil, err
 	}
 	if timeout <= 0 {
 		timeout = defaultConnect

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -132,10 +133,8 @@ const grace = 50 * time.Millisecond
 
 func (b *Balancer) probe(ctx context.Context, k *check) error {
 	if k.monitor.Type == Ping {
-		if _, ok := b.opts.Resolve(k.member.Subnet, k.member.Address); !ok {
-			return fmt.Errorf("no machine has address %s", k.member.Address)
-		}
-		return nil
+		_, err := b.opts.Reach(k.member.Subnet, netip.AddrPortFrom(k.member.Address, 0))
+		return err
 	}
 	port := k.member.MonitorPort
 	if port == 0 {

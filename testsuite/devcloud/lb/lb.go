@@ -20,9 +20,9 @@ import (
 type Options struct {
 	// Source is the local address of outgoing connections.
 	Source netip.Addr
-	// Resolve returns where a member's address really is; false when no machine
-	// has it.
-	Resolve func(subnet string, address netip.Addr) (netip.Addr, bool)
+	// Reach returns where a member's address really is, or why packets to the
+	// port would not arrive.
+	Reach func(subnet string, address netip.AddrPort) (netip.Addr, error)
 	// Identities returns the cloud addresses behind the source of a connection.
 	Identities func(netip.Addr) []netip.Addr
 	// Report is told the health of a member whenever it changes.

@@ -60,13 +60,10 @@ func (w *World) CreateBalancer(name, zone, flavor string, vips []VIPSpec, tags m
 		w.giveVIPs(b)
 		return LoadBalancer{}, err
 	}
+	source := b.source()
 	b.forward = lb.New(lb.Options{
-		Source: b.source(), Identities: w.Identities, Report: w.reportMember, Log: w.log,
-		Resolve: func(subnet string, a netip.Addr) (netip.Addr, bool) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			return w.loopbackIn(subnet, a)
-		},
+		Source: source, Identities: w.Identities, Report: w.reportMember, Log: w.log,
+		Reach: func(subnet string, to netip.AddrPort) (netip.Addr, error) { return w.reach(source, subnet, to) },
 	})
 	w.balancers.add(b)
 	w.record("load_balancer_create", b.Meta)

@@ -1,8 +1,11 @@
 package world
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 )
 
 // attach turns requested interfaces into attached ones. Addresses that self
@@ -187,18 +190,33 @@ func (w *World) Loopback(address netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// loopbackIn returns the loopback address of the server that holds an address
-// of a subnet.
-func (w *World) loopbackIn(subnet string, address netip.Addr) (netip.Addr, bool) {
+// reach returns the loopback address of the server that holds an address of a
+// subnet, unless its packet filter keeps a source out.
+func (w *World) reach(source netip.Addr, subnet string, to netip.AddrPort) (netip.Addr, error) {
+	s := w.holder(subnet, to.Addr())
+	if s == nil {
+		return netip.Addr{}, fmt.Errorf("no server has address %s", to.Addr())
+	}
+	g, _ := s.machine.current()
+	if f, ok := g.(guest.Firewalled); ok && to.Port() != 0 && !f.Admits(source, to.Port()) {
+		return netip.Addr{}, fmt.Errorf("%s drops packets from the load balancer", to)
+	}
+	return s.Loopback, nil
+}
+
+// holder returns the server that holds an address of a subnet.
+func (w *World) holder(subnet string, address netip.Addr) *Server {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, s := range w.servers.all() {
 		if s.deleting {
 			continue
 		}
 		for _, i := range s.Interfaces {
 			if slices.Contains(i.Addresses, Address{Subnet: subnet, Addr: address}) {
-				return s.Loopback, true
+				return s
 			}
 		}
 	}
-	return netip.Addr{}, false
+	return nil
 }
