@@ -1,0 +1,226 @@
+package talosnode
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/compatibility"
+)
+
+// Exit codes of the installer.
+//
+// Source: api/machine/lifecycle.proto and the installer of Talos 1.13.
+const (
+	exitOK          = 0
+	exitInput       = 2
+	exitEnvironment = 4
+)
+
+// imageAPI serves machine.ImageService.
+type imageAPI struct {
+	machine.UnimplementedImageServiceServer
+
+	s *session
+}
+
+// Pull implements the image service.
+func (a *imageAPI) Pull(in *machine.ImageServicePullRequest, out grpc.ServerStreamingServer[machine.ImageServicePullResponse]) error {
+	if _, err := a.s.running(); err != nil {
+		return err
+	}
+
+	if err := a.s.pull(out.Context(), in.GetImageRef()); err != nil {
+		return err
+	}
+
+	return out.Send(&machine.ImageServicePullResponse{Response: &machine.ImageServicePullResponse_Name{Name: in.GetImageRef()}})
+}
+
+func (s *session) pull(ctx context.Context, ref string) error {
+	if ref == "" || imageTag(ref) == "" && !strings.Contains(ref, "@sha256:") {
+		return status.Errorf(codes.InvalidArgument, "failed to pull image %q: invalid reference", ref)
+	}
+
+	if slices.Contains(s.node.read().images, ref) {
+		return nil
+	}
+
+	if err := s.fleet.opts.Clock.Sleep(ctx, s.timings().ImagePull); err != nil {
+		return status.FromContextError(err).Err()
+	}
+
+	s.node.write(func(d *disk) {
+		if !slices.Contains(d.images, ref) {
+			d.images = append(d.images, ref)
+		}
+	})
+
+	return nil
+}
+
+func digest(ref string) string {
+	sum := sha256.Sum256([]byte(ref))
+
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// List implements the image service.
+func (a *imageAPI) List(_ *machine.ImageServiceListRequest, out grpc.ServerStreamingServer[machine.ImageServiceListResponse]) error {
+	for _, ref := range a.s.node.read().images {
+		if err := out.Send(&machine.ImageServiceListResponse{
+			Name: ref, Digest: digest(ref), Size: 90 << 20, CreatedAt: timestamppb.New(a.s.booted),
+		}); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// ImagePull implements the machine service's older pull.
+func (a *machineAPI) ImagePull(ctx context.Context, in *machine.ImagePullRequest) (*machine.ImagePullResponse, error) { //nolint:staticcheck // still served
+	if _, err := a.s.running(); err != nil {
+		return nil, err
+	}
+
+	if err := a.s.pull(ctx, in.GetReference()); err != nil {
+		return nil, err
+	}
+
+	return &machine.ImagePullResponse{Messages: []*machine.ImagePull{{}}}, nil //nolint:staticcheck // still served
+}
+
+// ImageList implements the machine service's older list.
+func (a *machineAPI) ImageList(_ *machine.ImageListRequest, out grpc.ServerStreamingServer[machine.ImageListResponse]) error { //nolint:staticcheck // still served
+	for _, ref := range a.s.node.read().images {
+		if err := out.Send(&machine.ImageListResponse{ //nolint:staticcheck // still served
+			Name: ref, Digest: digest(ref), Size: 90 << 20, CreatedAt: timestamppb.New(a.s.booted),
+		}); err != nil {
+			return err
+		}
+	}
+
+	return nil
+}
+
+// lifecycleAPI serves machine.LifecycleService.
+type lifecycleAPI struct {
+	machine.UnimplementedLifecycleServiceServer
+
+	s *session
+}
+
+// Install implements the lifecycle service: cloud images are installed.
+func (a *lifecycleAPI) Install(*machine.LifecycleServiceInstallRequest, grpc.ServerStreamingServer[machine.LifecycleServiceInstallResponse]) error {
+	return status.Error(codes.FailedPrecondition, "Talos is already installed")
+}
+
+// Upgrade implements the lifecycle service: it writes the other slot while the
+// node runs and ends well whatever the installer says; that is in the stream.
+func (a *lifecycleAPI) Upgrade(in *machine.LifecycleServiceUpgradeRequest, out grpc.ServerStreamingServer[machine.LifecycleServiceUpgradeResponse]) error {
+	s := a.s
+
+	if _, err := s.running(); err != nil {
+		return err
+	}
+
+	image := in.GetSource().GetImageName()
+	if !slices.Contains(s.node.read().images, image) {
+		return status.Errorf(codes.NotFound, "image %q not found", image)
+	}
+
+	if !s.setBusy("upgrade") {
+		return status.Error(codes.FailedPrecondition, "an upgrade or another sequence is already in progress")
+	}
+	defer s.setBusy("")
+
+	var sendErr error
+
+	say := func(msg string) {
+		if err := out.Send(&machine.LifecycleServiceUpgradeResponse{Progress: &machine.LifecycleServiceInstallProgress{
+			Response: &machine.LifecycleServiceInstallProgress_Message{Message: msg},
+		}}); err != nil && sendErr == nil {
+			sendErr = err
+		}
+	}
+
+	code := int32(exitInput)
+
+	next, _, err := installer(image)
+	if err != nil {
+		say(err.Error())
+	} else {
+		code = s.install(next, say)
+	}
+
+	if sendErr != nil {
+		return sendErr
+	}
+
+	return out.Send(&machine.LifecycleServiceUpgradeResponse{Progress: &machine.LifecycleServiceInstallProgress{
+		Response: &machine.LifecycleServiceInstallProgress_ExitCode{ExitCode: code},
+	}})
+}
+
+// install writes the slot that does not run and returns the installer's exit
+// code.
+func (s *session) install(next slot, say func(string)) int32 {
+	say(fmt.Sprintf("running Talos installer %s", next.version))
+
+	if err := upgradeable(s.slot.version, next.version); err != nil {
+		say("pre-flight checks failed: " + err.Error())
+
+		return exitEnvironment
+	}
+
+	if !s.sleep(s.timings().Install) {
+		return 1
+	}
+
+	if code := s.node.Faults().InstallExitCode; code != 0 {
+		say("installation failed")
+
+		return code
+	}
+
+	s.node.write(func(d *disk) {
+		// The running slot is whatever this boot came from; it stays.
+		running := 0
+		if d.slots[1] == s.slot {
+			running = 1
+		}
+
+		d.slots[1-running] = next
+		d.active = 1 - running
+		d.fallback = true
+	})
+	say("installation of " + next.version + " complete")
+	s.logf("[talos] installed %s (schematic %s) for the next boot", next.version, next.schematic)
+
+	return exitOK
+}
+
+// upgradeable is the installer's preflight.
+func upgradeable(from, to string) error {
+	host, err := compatibility.ParseTalosVersion(&machine.VersionInfo{Tag: from})
+	if err != nil {
+		return err
+	}
+
+	target, err := compatibility.ParseTalosVersion(&machine.VersionInfo{Tag: to})
+	if err != nil {
+		return err
+	}
+
+	return target.UpgradeableFrom(host)
+}

@@ -1,0 +1,54 @@
+package talosnode
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/siderolabs/talos/pkg/machinery/config/config"
+	"github.com/siderolabs/talos/pkg/machinery/nethelpers"
+)
+
+// firewall is what the ingress documents of a config say.
+type firewall struct {
+	block bool
+	rules []config.NetworkRule
+}
+
+func newFirewall(rules config.NetworkRuleConfig) firewall {
+	if rules == nil {
+		return firewall{}
+	}
+
+	return firewall{block: rules.DefaultAction() == nethelpers.DefaultActionBlock, rules: rules.Rules()}
+}
+
+// allows decides about one TCP connection from a source that is known by any
+// of the given addresses. With the default action block, a matching rule is
+// needed; with accept, a rule for the port shuts out everybody else.
+func (f firewall) allows(port uint16, sources []netip.Addr) bool {
+	ruled := false
+
+	for _, r := range f.rules {
+		if r.Protocol() != nethelpers.ProtocolTCP || !covers(r.PortRanges(), port) {
+			continue
+		}
+
+		ruled = true
+
+		if slices.ContainsFunc(sources, func(a netip.Addr) bool { return within(r, a) }) {
+			return true
+		}
+	}
+
+	return !f.block && !ruled
+}
+
+func covers(ranges [][2]uint16, port uint16) bool {
+	return slices.ContainsFunc(ranges, func(r [2]uint16) bool { return r[0] <= port && port <= r[1] })
+}
+
+func within(r config.NetworkRule, a netip.Addr) bool {
+	contains := func(p netip.Prefix) bool { return p.Contains(a) }
+
+	return slices.ContainsFunc(r.Subnets(), contains) && !slices.ContainsFunc(r.ExceptSubnets(), contains)
+}

@@ -1,0 +1,354 @@
+package talosnode
+
+import (
+	"context"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+)
+
+// kubeState is what of Kubernetes runs in this boot.
+type kubeState struct {
+	starting bool
+	control  guest.RunningControlPlane
+	spec     guest.ControlPlane
+	quorum   bool
+
+	kubelet     guest.RunningKubelet
+	kubeletSpec guest.Kubelet
+	stopped     bool // kubelet stopped through the API
+}
+
+// reconcileKubernetes runs the control plane while etcd is healthy, and the
+// kubelet always.
+func (s *session) reconcileKubernetes() {
+	config := s.current()
+	if config == nil || config.kubernetes == nil || !s.timeSynced() {
+		return
+	}
+
+	if config.controlPlane {
+		s.reconcileControlPlane(config)
+	}
+
+	s.reconcileKubelet(config)
+}
+
+func (s *session) reconcileControlPlane(config *nodeConfig) {
+	healthy := s.etcdHealthy()
+
+	s.mu.Lock()
+	running, starting := s.kube.control, s.kube.starting
+	changed := running != nil && s.kube.spec.KubernetesVersion != imageTag(config.kubernetes.apiServerImage)
+	quorumChanged := running != nil && s.kube.quorum != healthy
+	s.kube.quorum = healthy
+	s.mu.Unlock()
+
+	switch {
+	case starting:
+		return
+	case running == nil && healthy:
+		s.startControlPlane(config)
+	case changed && healthy:
+		s.logf("[kube] static pod kube-apiserver changes to %s", config.kubernetes.apiServerImage)
+		s.mu.Lock()
+		s.kube.control = nil
+		s.mu.Unlock()
+		running.Stop()
+		s.startControlPlane(config)
+	case quorumChanged:
+		s.logf("[kube] etcd healthy: %v", healthy)
+		running.SetQuorum(healthy)
+	}
+}
+
+func (s *session) controlPlaneSpec(config *nodeConfig, data etcdData) guest.ControlPlane {
+	k := config.kubernetes
+	names := slices.Clone(k.certSANs)
+
+	if config.endpointHost != "" {
+		names = append(names, config.endpointHost)
+	}
+
+	names = append(names, s.nodename(config))
+	for _, a := range s.reachable() {
+		names = append(names, a.String())
+	}
+
+	slices.Sort(names)
+
+	return guest.ControlPlane{
+		EtcdCluster:       data.cluster.Datastore(),
+		ClusterName:       config.clusterName,
+		NodeName:          s.nodename(config),
+		KubernetesVersion: imageTag(k.apiServerImage),
+		Listen:            s.node.server.Loopback,
+		Endpoint:          config.endpoint,
+		CertSANs:          slices.Compact(names),
+		CACert:            k.caCert,
+		CAKey:             k.caKey,
+		AggregatorCACert:  k.aggregatorCert,
+		AggregatorCAKey:   k.aggregKey,
+		ServiceAccount:    k.serviceAccount,
+		BootstrapToken:    k.bootstrapToken,
+		PodCIDRs:          k.podCIDRs,
+		ServiceCIDRs:      k.serviceCIDRs,
+		DefaultCNI:        k.flannel,
+		Exclusive:         s.fleet.opts.ExclusiveAPIServers,
+	}
+}
+
+// startControlPlane renders the static pods, in the background because real
+// processes start.
+func (s *session) startControlPlane(config *nodeConfig) {
+	data := s.runningEtcd()
+	if data.empty() {
+		return
+	}
+
+	spec := s.controlPlaneSpec(config, data)
+
+	s.mu.Lock()
+	s.kube.starting = true
+	s.mu.Unlock()
+
+	s.background(func() {
+		running, err := s.fleet.opts.Kubernetes.StartControlPlane(s.ctx, spec)
+
+		s.mu.Lock()
+		s.kube.starting = false
+		late := err == nil && s.ctx.Err() != nil
+
+		if err == nil && !late {
+			s.kube.control, s.kube.spec = running, spec
+			s.kube.quorum = true
+		}
+		s.mu.Unlock()
+
+		switch {
+		case err != nil:
+			s.node.console.onChange("kube-apiserver", "not started: %v", err)
+
+			return
+		case late: // the power went while it started
+			running.Stop()
+
+			return
+		}
+
+		s.logf("[kube] control plane %s started", spec.KubernetesVersion)
+		s.forwardAPI()
+		s.nudge()
+	})
+}
+
+// forwardAPI puts the node's port 6443 with its ingress rules in front of the
+// API server.
+func (s *session) forwardAPI() {
+	if !s.services.once("kube-apiserver") {
+		return
+	}
+
+	g, err := s.listen(PortKubernetes)
+	if err != nil {
+		s.node.console.onChange("kube-apiserver", "port %d: %v", PortKubernetes, err)
+
+		return
+	}
+
+	s.background(func() {
+		for {
+			conn, err := g.Accept()
+			if err != nil {
+				return
+			}
+
+			s.background(func() { s.relay(conn) })
+		}
+	})
+}
+
+// relay copies both ways until either side ends or the machine does.
+func (s *session) relay(in net.Conn) {
+	defer closeQuietly(in)
+
+	s.mu.Lock()
+	control := s.kube.control
+	s.mu.Unlock()
+
+	if control == nil {
+		return
+	}
+
+	var d net.Dialer
+
+	ctx, cancel := context.WithTimeout(s.ctx, dialTimeout)
+	defer cancel()
+
+	out, err := d.DialContext(ctx, "tcp", control.Backend().String())
+	if err != nil {
+		return
+	}
+	defer closeQuietly(out)
+
+	stop := context.AfterFunc(s.ctx, func() {
+		closeQuietly(in)
+		closeQuietly(out)
+	})
+	defer stop()
+
+	var wg sync.WaitGroup
+
+	wg.Go(func() { transfer(out, in) })
+	transfer(in, out)
+	closeQuietly(in)
+	wg.Wait()
+}
+
+// transfer copies one direction and passes on that it ended.
+func transfer(to, from net.Conn) {
+	if _, err := io.Copy(to, from); err != nil {
+		closeQuietly(to)
+
+		return
+	}
+
+	if half, ok := to.(interface{ CloseWrite() error }); ok {
+		if half.CloseWrite() == nil {
+			return
+		}
+	}
+
+	closeQuietly(to)
+}
+
+func (s *session) kubeletSpec(config *nodeConfig) (guest.Kubelet, bool) {
+	k := config.kubernetes
+
+	ip, ok := s.nodeIP(k.nodeSubnets)
+	if !ok {
+		s.node.console.onChange("kubelet", "no address of this node is in the node IP subnets %v", k.nodeSubnets)
+
+		return guest.Kubelet{}, false
+	}
+
+	spec := guest.Kubelet{
+		NodeName:              s.nodename(config),
+		Endpoint:              config.endpoint,
+		CACert:                k.caCert,
+		BootstrapToken:        k.bootstrapToken,
+		Version:               imageTag(k.kubeletImage),
+		TalosVersion:          s.slot.version,
+		ControlPlane:          config.controlPlane,
+		Labels:                k.labels,
+		Taints:                k.taints,
+		ExternalCloudProvider: k.externalCloud,
+		ProviderID:            k.providerID,
+		InternalIP:            ip,
+		VCPUs:                 s.node.server.VCPUs,
+		MemoryMiB:             s.node.server.MemoryMiB,
+		DiskGiB:               s.node.server.DiskGiB,
+		Source:                s.node.server.Loopback,
+		ServerUUID:            s.node.server.UUID,
+		Private:               len(s.node.server.Private) > 0,
+	}
+
+	if s.node.server.Public && ip != s.node.server.Loopback {
+		spec.ExternalIP = s.node.server.Loopback
+	}
+
+	if data := s.node.read().etcd; config.controlPlane && !data.empty() {
+		spec.EtcdCluster = data.cluster.Datastore()
+	}
+
+	return spec, true
+}
+
+// nodeIP is the first address inside the configured subnets.
+func (s *session) nodeIP(subnets []string) (netip.Addr, bool) {
+	all := s.addresses()
+	if len(subnets) == 0 && len(all) > 0 {
+		return all[0], true
+	}
+
+	for _, a := range all {
+		for _, subnet := range subnets {
+			if p, err := netip.ParsePrefix(subnet); err == nil && p.Contains(a) {
+				return a, true
+			}
+		}
+	}
+
+	return netip.Addr{}, false
+}
+
+// reconcileKubelet starts the kubelet and restarts it when its config changed.
+func (s *session) reconcileKubelet(config *nodeConfig) {
+	s.mu.Lock()
+	running, old, stopped := s.kube.kubelet, s.kube.kubeletSpec, s.kube.stopped
+	s.mu.Unlock()
+
+	if stopped || config.kubernetes.skipRegistration || s.node.Faults().NeverJoins {
+		return
+	}
+
+	if running == nil && !s.elapsed(s.booted, s.timings().KubeletStart) {
+		return
+	}
+
+	if config.controlPlane && s.node.read().etcd.empty() {
+		return
+	}
+
+	spec, ok := s.kubeletSpec(config)
+	if !ok {
+		return
+	}
+
+	if running != nil && sameKubelet(old, spec) {
+		if reason := running.LastError(); reason != "" && !running.Ready() {
+			s.node.console.onChange("kubelet", "%s", reason)
+		}
+
+		return
+	}
+
+	if running != nil {
+		s.logf("[kubelet] restarts with %s", config.kubernetes.kubeletImage)
+		running.Stop()
+	}
+
+	running = s.fleet.opts.Kubernetes.StartKubelet(spec)
+
+	s.mu.Lock()
+	s.kube.kubelet, s.kube.kubeletSpec = running, spec
+	s.mu.Unlock()
+	s.publishKubelet(config)
+}
+
+// sameKubelet compares what a running kubelet cannot change.
+func sameKubelet(a, b guest.Kubelet) bool {
+	return a.Version == b.Version && a.Endpoint == b.Endpoint && a.NodeName == b.NodeName && a.ProviderID == b.ProviderID &&
+		a.EtcdCluster == b.EtcdCluster && maps.Equal(a.Labels, b.Labels) && slices.Equal(a.Taints, b.Taints) && a.InternalIP == b.InternalIP
+}
+
+// stopKubernetes ends everything of this node; data stays with the cluster.
+func (s *session) stopKubernetes() {
+	s.mu.Lock()
+	kube := s.kube
+	s.kube.control, s.kube.kubelet = nil, nil
+	s.mu.Unlock()
+
+	if kube.kubelet != nil {
+		kube.kubelet.Stop()
+	}
+
+	if kube.control != nil {
+		kube.control.Stop()
+	}
+}

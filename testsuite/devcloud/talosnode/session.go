@@ -1,0 +1,409 @@
+package talosnode
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/state"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+)
+
+// exitKind says what comes after a session.
+type exitKind int
+
+const (
+	exitOff exitKind = iota
+	exitReboot
+)
+
+// departure is a request of the node itself to end the session.
+type departure struct {
+	kind     exitKind
+	sequence string
+	stage    machine.MachineStatusEvent_MachineStage
+	actor    string
+	// before runs when services have stopped; what it returns is logged and,
+	// with an error, ends the sequence without a reboot.
+	before func(context.Context) error
+}
+
+// session is one boot of a node: everything that a reboot forgets.
+type session struct {
+	node  *Node
+	fleet *Fleet
+
+	ctx    context.Context //nolint:containedctx // the life of the boot
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	leave chan departure
+	wake  chan struct{}
+
+	bootID  string
+	slot    slot
+	version talosVersion
+	booted  time.Time
+
+	cosi      state.State
+	machined  *grpc.Server
+	local     *grpc.ClientConn
+	pipe      *bufconn.Listener
+	gates     []*gate // guarded by mu
+	advert    atomic.Pointer[advert]
+	applyLock sync.Mutex
+	apidRetry retry
+	joinRetry retry
+
+	mu       sync.Mutex
+	stage    machine.MachineStatusEvent_MachineStage
+	ready    bool
+	config   *nodeConfig // nil in maintenance
+	pending  *nodeConfig // accepted in maintenance, about to become config
+	timeSync bool
+	apid     *apidState
+	services *services
+	etcd     etcdState
+	kube     kubeState
+	trial    *trial
+	busy     string // the sequence or install that runs
+}
+
+// advert is what a running node tells others, replaced as a whole.
+type advert struct {
+	node      *Node
+	hostname  string
+	nodename  string
+	addresses []netip.Addr
+	config    *nodeConfig
+	since     time.Time
+	etcd      etcdData // empty unless etcd runs here
+	version   string
+}
+
+func newSession(ctx context.Context, n *Node) *session {
+	s := &session{
+		node:     n,
+		fleet:    n.fleet,
+		leave:    make(chan departure, 1),
+		wake:     make(chan struct{}, 1),
+		bootID:   newBootID(),
+		booted:   time.Now(),
+		services: newServices(),
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+
+	return s
+}
+
+func newID() string {
+	var b [16]byte
+	// crypto/rand never fails on the platforms Go supports.
+	_, _ = rand.Read(b[:])
+
+	return hex.EncodeToString(b[:])
+}
+
+// newBootID has the form of /proc/sys/kernel/random/boot_id.
+func newBootID() string {
+	id := newID()
+
+	return fmt.Sprintf("%s-%s-%s-%s-%s", id[:8], id[8:12], id[12:16], id[16:20], id[20:])
+}
+
+// run boots the machine and keeps it going until its power goes or it leaves
+// by itself.
+func (s *session) run() exitKind {
+	defer s.teardown()
+
+	if !s.boot() {
+		<-s.ctx.Done()
+
+		return exitOff
+	}
+
+	interval := max(s.scale(time.Second), 100*time.Millisecond)
+	tick := time.NewTicker(interval)
+
+	defer tick.Stop()
+
+	for {
+		s.reconcile()
+
+		select {
+		case <-s.ctx.Done():
+			return exitOff
+		case d := <-s.leave:
+			if s.depart(d) {
+				return d.kind
+			}
+		case <-s.wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// reconcile moves everything one step on. It never blocks for long; whatever
+// would has a goroutine.
+func (s *session) reconcile() {
+	s.configure()
+	s.reconcileTime()
+	s.reconcileAPID()
+	s.reconcileTrustd()
+	s.reconcileDiscovery()
+	s.reconcileEtcd()
+	s.reconcileKubernetes()
+	s.reconcileStatus()
+}
+
+// nudge makes the session look again at once.
+func (s *session) nudge() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// sleep waits for a simulated duration; false means that the session ended.
+func (s *session) sleep(d time.Duration) bool {
+	return s.fleet.opts.Clock.Sleep(s.ctx, d) == nil && s.ctx.Err() == nil
+}
+
+func (s *session) scale(d time.Duration) time.Duration { return s.fleet.opts.Clock.Scale(d) }
+
+// since is whether a simulated duration has passed after t.
+func (s *session) elapsed(t time.Time, d time.Duration) bool {
+	return !t.IsZero() && time.Since(t) >= s.scale(d)
+}
+
+func (s *session) timings() Timings { return s.fleet.opts.Timings }
+
+func (s *session) logf(format string, args ...any) { s.node.console.printf(format, args...) }
+
+// background runs f until the session ends; f must heed s.ctx.
+func (s *session) background(f func()) {
+	s.wg.Add(1)
+
+	go func() {
+		defer s.wg.Done()
+		f()
+	}()
+}
+
+// listen opens a port of the node behind its ingress rules.
+func (s *session) listen(port uint16) (*gate, error) {
+	g, err := newGate(netip.AddrPortFrom(s.node.server.Loopback, port), func(source netip.Addr) bool {
+		return s.admits(port, source)
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	s.mu.Lock()
+	s.gates = append(s.gates, g)
+	s.mu.Unlock()
+
+	return g, nil
+}
+
+// admits decides about one connection to this node.
+func (s *session) admits(port uint16, source netip.Addr) bool {
+	if source == s.node.server.Loopback {
+		return true
+	}
+
+	identities := s.fleet.opts.Network.Identities(source)
+
+	if !s.node.server.Public && !private(s.fleet.opts.Network, source, identities) {
+		s.node.console.onChange("network", "no route from %s: this machine has no public interface", source)
+
+		return false
+	}
+
+	s.mu.Lock()
+	config := s.config
+	s.mu.Unlock()
+
+	if config == nil || config.firewall.allows(port, identities) {
+		return true
+	}
+
+	s.node.console.onChange("firewall", "dropped connection from %v to port %d", identities, port)
+
+	return false
+}
+
+// private says whether a source has an address in some private network.
+func private(n guest.Network, source netip.Addr, identities []netip.Addr) bool {
+	for _, a := range identities {
+		if a == source {
+			continue
+		}
+
+		if a.IsPrivate() {
+			return true
+		}
+
+		if l, ok := n.Loopback(a); ok && l != a {
+			return true
+		}
+	}
+
+	return false
+}
+
+// depart ends the session in an orderly way. It returns false when the
+// sequence failed and the node stays.
+func (s *session) depart(d departure) bool {
+	s.logf("%s sequence: start", d.sequence)
+	s.emitSequence(d.sequence, machine.SequenceEvent_START, d.actor, nil)
+	s.setStage(d.stage)
+
+	stopped := s.sleep(s.timings().ServiceStop)
+
+	if stopped && d.before != nil {
+		if err := d.before(s.ctx); err != nil {
+			s.logf("%s sequence: failed: %v", d.sequence, err)
+			s.emitSequence(d.sequence, machine.SequenceEvent_STOP, d.actor, err)
+			s.setBusy("")
+			s.setStage(machine.MachineStatusEvent_RUNNING)
+
+			return false
+		}
+	}
+
+	s.logf("%s sequence: done", d.sequence)
+	s.emitSequence(d.sequence, machine.SequenceEvent_STOP, d.actor, nil)
+
+	return true
+}
+
+// request asks the session's loop to leave; false when something else already
+// runs.
+func (s *session) request(d departure) bool {
+	if !s.setBusy(d.sequence) {
+		return false
+	}
+
+	s.leave <- d
+
+	return true
+}
+
+// setBusy claims the machine for a sequence; an empty name gives it back.
+func (s *session) setBusy(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if name != "" && s.busy != "" {
+		return false
+	}
+
+	s.busy = name
+
+	return true
+}
+
+// teardown stops everything that a power cut stops.
+func (s *session) teardown() {
+	hang := s.node.Faults().HangAfterReboot && s.node.powered(s.ctx)
+
+	s.mu.Lock()
+	gates := s.gates
+	s.mu.Unlock()
+
+	if hang {
+		for _, g := range gates {
+			g.freeze()
+		}
+	}
+
+	s.cancel()
+	s.advert.Store(nil)
+	s.stopEtcd()
+	s.stopKubernetes()
+
+	for _, g := range gates {
+		closeQuietly(g)
+	}
+
+	s.stopServers()
+	s.wg.Wait()
+
+	if !hang {
+		s.release()
+	}
+}
+
+// powered says whether the session ends although the power is on.
+func (n *Node) powered(ctx context.Context) bool { return ctx.Err() == nil }
+
+// release closes connections that a hanging machine kept open.
+func (s *session) release() {
+	s.mu.Lock()
+	gates := s.gates
+	s.mu.Unlock()
+
+	for _, g := range gates {
+		g.release()
+	}
+}
+
+func (s *session) current() *nodeConfig {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.config
+}
+
+func (s *session) hostname() string {
+	name := s.node.server.Name
+	if c := s.current(); c != nil && c.hostname != "" {
+		name = c.hostname
+	}
+
+	return name
+}
+
+// addresses are the node's own, private ones first, as Talos sorts them.
+func (s *session) addresses() []netip.Addr {
+	out := append([]netip.Addr{}, s.node.server.Private...)
+	if s.node.server.Public {
+		out = append(out, s.node.server.Loopback)
+	}
+
+	return out
+}
+
+// dialer connects from the node's own address.
+func (s *session) dialer() *net.Dialer {
+	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: s.node.server.Loopback.AsSlice()}, Timeout: dialTimeout}
+}
+
+// dialTimeout is real time; everything is on this host.
+const dialTimeout = 3 * time.Second
+
+// retry spaces the attempts of a loop; only the session's own loop uses it.
+type retry struct{ next time.Time }
+
+// due says whether it is time, and if so puts the next time off.
+func (r *retry) due(s *session) bool {
+	if time.Now().Before(r.next) {
+		return false
+	}
+
+	r.next = time.Now().Add(s.scale(s.timings().Retry))
+
+	return true
+}
