@@ -78,7 +78,7 @@ type Kubernetes struct {
 
 // Network is the private network of the cluster and who may reach it.
 type Network struct {
-	// CIDR of the private subnet to create, for example "10.100.0.0/24".
+	// CIDR of the private subnet to create, for example "10.200.0.0/24".
 	CIDR string `json:"cidr,omitempty"`
 	// Existing brings a network along instead of creating one.
 	Existing *ExistingNetwork `json:"existing,omitempty"`
