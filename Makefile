@@ -138,11 +138,12 @@ NO_RACE := internal/cloud/aws
 
 TIMEOUT     ?= 20m
 MODULE      := github.com/ichor-project/ichor
-HAVE_CC      = $(shell command -v "$$($(GO) env CC)")
-packages     = $(shell $(GO) list ./...)
+# $(shell) does not see exported variables before make 4.4, so the flags are named.
+packages     = $(eval packages := $$(shell GOFLAGS= GOWORK=off $(GO) list ./...))$(or $(packages),$(error go list found no packages))
+have_cc      = $(shell command -v "$$($(GO) env CC)")
 below        = $(foreach p,$(1),$(MODULE)/$(p) $(MODULE)/$(p)/%)
 unit         = $(filter-out $(call below,$(addprefix testsuite/,$(SUITES))),$(packages))
-unit_race    = $(if $(HAVE_CC),$(filter-out $(call below,$(NO_RACE)),$(filter $(call below,$(RACE)),$(unit))))
+unit_race    = $(if $(have_cc),$(filter-out $(call below,$(NO_RACE)),$(filter $(call below,$(RACE)),$(unit))))
 unit_no_race = $(filter-out $(unit_race),$(unit))
 GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
@@ -156,7 +157,7 @@ endef
 .PHONY: test unit e2e test-peers matrix chaos bench
 test: unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
-unit: build $(TEST_TOOLS) ## Everything that needs no running system
+unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 	$(if $(unit_race),CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(unit_race))
 	$(if $(unit_no_race),$(GOTEST) -timeout $(TIMEOUT) $(unit_no_race))
 
