@@ -2,6 +2,7 @@ package talosnode
 
 import (
 	"context"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,10 @@ type Node struct {
 	faults Faults
 }
 
-var _ guest.Guest = (*Node)(nil)
+var (
+	_ guest.Guest      = (*Node)(nil)
+	_ guest.Firewalled = (*Node)(nil)
+)
 
 // slot is one of the two installed systems.
 type slot struct {
@@ -159,6 +163,16 @@ func (n *Node) Destroy() {
 
 // Log implements guest.Guest.
 func (n *Node) Log() []string { return n.console.all() }
+
+// Admits implements guest.Firewalled. A machine that does not run Talos filters
+// nothing.
+func (n *Node) Admits(source netip.Addr, port uint16) bool {
+	if s := n.session.Load(); s != nil {
+		return s.permitted(port, source)
+	}
+
+	return true
+}
 
 // Server returns what the machine was made from.
 func (n *Node) Server() guest.Server { return n.server }

@@ -32,7 +32,8 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/apid"
 )
 
-// namespaces are those that the resources below live in.
+// namespaces are those that the resources below live in; some packages share
+// one.
 var namespaces = []resource.Namespace{
 	v1alpha1.NamespaceName, cluster.NamespaceName, cluster.RawNamespaceName, config.NamespaceName, etcd.NamespaceName,
 	k8s.NamespaceName, k8s.ControlPlaneNamespaceName, network.NamespaceName, runtime.NamespaceName, block.NamespaceName,
@@ -62,7 +63,10 @@ func newResourceState(ctx context.Context) (state.State, error) {
 		return nil, err
 	}
 
-	for _, name := range namespaces {
+	unique := slices.Clone(namespaces)
+	slices.Sort(unique)
+
+	for _, name := range slices.Compact(unique) {
 		if err := ns.Register(ctx, name, name); err != nil {
 			return nil, err
 		}

@@ -217,31 +217,33 @@ func (s *session) listen(port uint16) (*gate, error) {
 	return g, nil
 }
 
-// admits decides about one connection to this node.
+// admits decides about one connection to this node and puts refusals on the
+// console.
 func (s *session) admits(port uint16, source netip.Addr) bool {
+	if s.permitted(port, source) {
+		return true
+	}
+
+	s.node.console.onChange("firewall", "dropped connection from %v to port %d", s.fleet.opts.Network.Identities(source), port)
+
+	return false
+}
+
+// permitted is the decision itself: a machine without a public interface is
+// out of reach from outside, and a running one has its ingress rules.
+func (s *session) permitted(port uint16, source netip.Addr) bool {
 	if source == s.node.server.Loopback {
 		return true
 	}
 
 	identities := s.fleet.opts.Network.Identities(source)
-
 	if !s.node.server.Public && !private(s.fleet.opts.Network, source, identities) {
-		s.node.console.onChange("network", "no route from %s: this machine has no public interface", source)
-
 		return false
 	}
 
-	s.mu.Lock()
-	config := s.config
-	s.mu.Unlock()
+	config := s.current()
 
-	if config == nil || config.firewall.allows(port, identities) {
-		return true
-	}
-
-	s.node.console.onChange("firewall", "dropped connection from %v to port %d", identities, port)
-
-	return false
+	return config == nil || config.firewall.allows(port, identities)
 }
 
 // private says whether a source has an address in some private network.
