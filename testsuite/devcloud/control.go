@@ -27,7 +27,7 @@ func (d *Devcloud) control(mux *http.ServeMux) {
 	mux.HandleFunc("POST /_devcloud/servers/{uuid}/stop", d.serverAction((*world.World).StopServer))
 	mux.HandleFunc("GET /_devcloud/servers/{uuid}/console", d.console)
 	if d.guests.Handler != nil {
-		mux.Handle("/_devcloud/servers/{uuid}/guest/", d.guests.Handler)
+		mux.Handle("/_devcloud/guests/", d.guests.Handler)
 	}
 }
 

@@ -59,7 +59,7 @@ type Environment struct {
 // Guests boot on servers.
 type Guests struct {
 	Booter guest.Booter
-	// Handler, if any, serves /_devcloud/servers/{uuid}/guest/…
+	// Handler, if any, serves /_devcloud/guests/…
 	Handler http.Handler
 	Close   func() error
 }

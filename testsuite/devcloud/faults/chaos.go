@@ -21,8 +21,8 @@ type Chaos struct {
 	// Reads lets effects that lose or refuse a request hit GETs too.
 	Reads bool `json:"reads"`
 	// Delay and Duration are used by effects that need them.
-	Delay    Duration `json:"delay,omitempty"`
-	Duration Duration `json:"duration,omitempty"`
+	Delay    Duration `json:"delay,omitzero"`
+	Duration Duration `json:"duration,omitzero"`
 }
 
 // DefaultChaos is a hostile but survivable cloud.

@@ -52,8 +52,8 @@ type Fault struct {
 	Count  int    `json:"count,omitempty"`
 	Effect string `json:"effect"`
 
-	Delay      Duration `json:"delay,omitempty"`
-	Duration   Duration `json:"duration,omitempty"`
+	Delay      Duration `json:"delay,omitzero"`
+	Duration   Duration `json:"duration,omitzero"`
 	Status     int      `json:"status,omitempty"`
 	Body       string   `json:"body,omitempty"`
 	RetryAfter string   `json:"retryAfter,omitempty"`

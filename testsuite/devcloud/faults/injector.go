@@ -44,7 +44,8 @@ type Request struct {
 	Method    string    `json:"method"`
 	Path      string    `json:"path"`
 	Query     string    `json:"query,omitempty"`
-	Status    int       `json:"status"` // 0: no answer was sent
+	Status    int       `json:"status"` // 0: no answer was sent, or not yet
+	Done      bool      `json:"done"`
 	Millis    float64   `json:"millis"`
 	BytesIn   int       `json:"bytesIn"`
 	Fault     string    `json:"fault,omitempty"` // effect
@@ -205,7 +206,7 @@ func (in *Injector) end(seq, status int, took time.Duration) {
 	defer in.mu.Unlock()
 	for i := len(in.requests) - 1; i >= 0; i-- {
 		if in.requests[i].Seq == seq {
-			in.requests[i].Status = status
+			in.requests[i].Status, in.requests[i].Done = status, true
 			in.requests[i].Millis = float64(took.Microseconds()) / 1000
 			return
 		}

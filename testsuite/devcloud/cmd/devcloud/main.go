@@ -9,6 +9,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,11 +18,15 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/devcloud/machines"
 )
 
 func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "devcloud:", err)
+		stop()
 		os.Exit(1)
 	}
 }
@@ -29,13 +34,18 @@ func main() {
 // settings are the command's flags.
 type settings struct {
 	options   devcloud.Options
+	machines  machines.Options
 	chaosSeed uint64
 	verbose   bool
 }
 
-func parse(args []string) (settings, error) {
+func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	fs := flag.NewFlagSet("devcloud", flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.StringVar(&s.machines.ToolsDir, "tools", "", "folder of kine and the Kubernetes programs; without it nothing runs on servers")
+	fs.StringVar(&s.machines.DataDir, "data", "", "folder for the state of clusters; empty means a temporary one, removed at the end")
+	fs.BoolVar(&s.machines.SharedAPIServers, "shared-apiservers", false, "one kube-apiserver per cluster instead of one per control plane node")
 	fs.StringVar(&s.options.Listen, "listen", "127.0.0.1:8899", "address of the cloud's API")
 	fs.StringVar(&s.options.FactoryListen, "factory-listen", "127.0.0.1:8898", "address of the Image Factory")
 	fs.Float64Var(&s.options.Speed, "speed", 1, "how many times faster than real time the cloud runs")
@@ -66,8 +76,8 @@ func parse(args []string) (settings, error) {
 	return s, nil
 }
 
-func run(args []string) error {
-	s, err := parse(args)
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err error) {
+	s, err := parse(args, stderr)
 	if err != nil {
 		return err
 	}
@@ -75,15 +85,22 @@ func run(args []string) error {
 	if s.verbose {
 		level = slog.LevelDebug
 	}
-	s.options.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	s.options.Log = slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if s.machines.ToolsDir != "" {
+		if s.machines.DataDir == "" {
+			if s.machines.DataDir, err = os.MkdirTemp("", "devcloud-"); err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, os.RemoveAll(s.machines.DataDir)) }()
+		}
+		s.options.NewGuests = machines.New(s.machines)
+	}
 	d, err := devcloud.Start(ctx, s.options)
 	if err != nil {
 		return err
 	}
 	ready := map[string]any{"url": d.URL(), "factory": d.FactoryURL(), "speed": d.World().Clock().Speed(), "pid": os.Getpid()}
-	if err := json.NewEncoder(os.Stdout).Encode(ready); err != nil {
+	if err := json.NewEncoder(stdout).Encode(ready); err != nil {
 		return errors.Join(err, d.Close())
 	}
 	<-ctx.Done()
