@@ -19,7 +19,7 @@ const (
 var ports = struct {
 	sync.Mutex
 	next int
-}{next: firstPort + rand.IntN(lastPort-firstPort)} //nolint:gosec // spreads processes, guards nothing
+}{next: firstPort + rand.IntN(lastPort-firstPort)}
 
 // FreePort returns a TCP port that nobody listens on at the address. Within a
 // process no port is given twice until the range has been used up. Another
@@ -30,7 +30,7 @@ func FreePort(address netip.Addr) (uint16, error) {
 	defer ports.Unlock()
 	var last error
 	for range lastPort - firstPort {
-		port := uint16(ports.next) //nolint:gosec // below lastPort
+		port := uint16(ports.next)
 		if ports.next++; ports.next >= lastPort {
 			ports.next = firstPort
 		}

@@ -75,7 +75,7 @@ func Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("proc: start %s: %w", spec.Name, err)
 	}
 
-	cmd := exec.Command(spec.Path, spec.Args...) //nolint:gosec // running the caller's program is the purpose
+	cmd := exec.Command(spec.Path, spec.Args...)
 	cmd.Env, cmd.Dir = spec.Env, spec.Dir
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -134,7 +134,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parent := exec.Command(self, filepath.Join(t.TempDir(), "child.log")) //nolint:gosec // this very test binary
+	parent := exec.Command(self, filepath.Join(t.TempDir(), "child.log"))
 	parent.Env = append(os.Environ(), roleVariable+"=parent")
 	out, err := parent.StdoutPipe()
 	if err != nil {

@@ -156,7 +156,7 @@ func (a *apiServer) command() (proc.Spec, error) {
 	a.address.Store(&address)
 	eviction := strconv.Itoa(int(a.c.r.tempo.eviction.Seconds()))
 	args := []string{
-		"--etcd-servers=http://" + a.c.kineAddress.String(),
+		"--etcd-servers=" + datastore,
 		"--bind-address=" + a.spec.Listen.String(),
 		"--secure-port=" + strconv.Itoa(int(port)),
 		// Only announced in the endpoints of the service "kubernetes", which
@@ -199,7 +199,7 @@ func (a *apiServer) command() (proc.Spec, error) {
 	}
 	return proc.Spec{
 		Name: "kube-apiserver", Path: a.c.r.tool("kube-apiserver"), Args: args, Env: toolEnv(),
-		Dir: a.dir, Log: a.c.logFile("kube-apiserver-" + a.spec.NodeName),
+		Dir: a.c.dir, Log: a.c.logFile("kube-apiserver-" + a.spec.NodeName),
 	}, nil
 }
 

@@ -18,6 +18,11 @@ import (
 	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
+// datastore is the socket of kine, relative to the cluster's folder in which the
+// processes run: absolute paths of test folders can exceed what a socket's name
+// may have, and a port could be taken by others.
+const datastore = "unix://kine.sock"
+
 // idleControllers are the controllers of kube-controller-manager that nothing in
 // devcloud can need: cloud disks, metrics, device allocation, migrations. Each
 // costs watches and start-up time.
@@ -60,13 +65,8 @@ func startBackend(c *cluster, spec guest.ControlPlane) (*backend, error) {
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, err
 	}
-	port, err := proc.FreePort(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
-	if err != nil {
-		return nil, err
-	}
-	c.kineAddress = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 	b := &backend{c: c, spec: spec, keys: keys}
-	if b.front, err = gate.Listen(c.kineAddress.Addr(), c.answering); err != nil {
+	if b.front, err = gate.Listen(netip.AddrFrom4([4]byte{127, 0, 0, 1}), c.answering); err != nil {
 		return nil, err
 	}
 	b.kine = supervise("kine", c.log, b.kineCommand)
@@ -81,14 +81,13 @@ func startBackend(c *cluster, spec guest.ControlPlane) (*backend, error) {
 }
 
 func (b *backend) kineCommand() (proc.Spec, error) {
-	database := filepath.Join(b.c.dir, "state.db")
 	return proc.Spec{
-		Path: b.c.r.tool("kine"), Env: toolEnv(), Log: b.c.logFile("kine"),
+		Path: b.c.r.tool("kine"), Env: toolEnv(), Dir: b.c.dir, Log: b.c.logFile("kine"),
 		Args: []string{
-			"--listen-address=tcp://" + b.c.kineAddress.String(),
+			"--listen-address=" + datastore,
 			// Losing power is played by keeping or dropping the whole database,
 			// so nothing has to reach the disk.
-			"--endpoint=sqlite://" + database + "?_journal_mode=WAL&_busy_timeout=30000&_synchronous=OFF&_txlock=immediate&_kine_disable_startup_vacuum",
+			"--endpoint=sqlite://state.db?_journal_mode=WAL&_busy_timeout=30000&_synchronous=OFF&_txlock=immediate&_kine_disable_startup_vacuum",
 			"--metrics-bind-address=0",
 		},
 	}, nil

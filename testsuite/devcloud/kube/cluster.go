@@ -23,8 +23,6 @@ type cluster struct {
 	r   *Runner
 	log *slog.Logger
 	dir string
-	// kineAddress is set before the first API server starts.
-	kineAddress netip.AddrPort
 	// wake tells the running backend that an API server became ready or not.
 	wake chan struct{}
 

@@ -162,8 +162,9 @@ func TestSharedAPIServer(t *testing.T) {
 	k := w.runner.StartKubelet(w.kubeletSpec("worker-1", func(spec *guest.Kubelet) {
 		spec.Endpoint = fmt.Sprintf("https://%s", second.Backend())
 	}))
+	// Ready, too: Talos' own network needs no manifest.
 	eventually(t, "joined over the second node", func(context.Context) error {
-		if !k.Registered() {
+		if !k.Ready() {
 			return errors.New(k.LastError())
 		}
 		return nil

@@ -64,6 +64,12 @@ func New(opts Options) *Runner {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	// The processes run in folders of their own.
+	for _, dir := range []*string{&opts.ToolsDir, &opts.DataDir} {
+		if absolute, err := filepath.Abs(*dir); err == nil {
+			*dir = absolute
+		}
+	}
 	return &Runner{
 		opts: opts, log: log, tempo: newTempo(opts.Clock),
 		clusters: map[string]*cluster{}, kubelets: map[*kubelet.Kubelet]struct{}{},
@@ -190,11 +196,11 @@ type tempo struct {
 }
 
 func newTempo(clock guest.Clock) tempo {
-	scale := func(real, least time.Duration) time.Duration {
+	scale := func(usual, least time.Duration) time.Duration {
 		if clock == nil {
-			return real
+			return usual
 		}
-		return min(real, max(least, clock.Scale(real)))
+		return min(usual, max(least, clock.Scale(usual)))
 	}
 	t := tempo{
 		nodeGrace:   scale(50*time.Second, 16*time.Second),

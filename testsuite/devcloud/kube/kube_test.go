@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,6 +56,8 @@ func TestClusterLife(t *testing.T) {
 	})
 	t.Run("cloud controller", func(t *testing.T) { cloudController(t, cloud, api) })
 	t.Run("workload", func(t *testing.T) { workload(t, api) })
+	t.Run("job", func(t *testing.T) { job(t, api) })
+	t.Run("reboot", func(t *testing.T) { cp = reboot(t, w, api, cp) })
 	t.Run("server lost", func(t *testing.T) {
 		worker.Stop()
 		cloud.remove("worker-1")
@@ -203,4 +206,65 @@ func workload(t *testing.T, api *client.Client) {
 		return notFound(err)
 	})
 	eventually(t, "replacement available", available)
+}
+
+func job(t *testing.T, api *client.Client) {
+	if _, err := api.BatchV1().Jobs("default").Create(t.Context(), &batchv1.Job{
+		ObjectMeta: metav1.ObjectMeta{Name: "once"},
+		Spec: batchv1.JobSpec{Template: corev1.PodTemplateSpec{Spec: corev1.PodSpec{
+			RestartPolicy: corev1.RestartPolicyNever,
+			Containers:    []corev1.Container{{Name: "once", Image: "example.com/once"}},
+		}}},
+	}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "job complete", func(ctx context.Context) error {
+		once, err := api.BatchV1().Jobs("default").Get(ctx, "once", metav1.GetOptions{})
+		if err == nil && once.Status.Succeeded != 1 {
+			err = fmt.Errorf("%+v", once.Status)
+		}
+		return err
+	})
+}
+
+// reboot restarts a kubelet twice: with its Node object, which it takes over, and
+// after somebody has deleted that, which only a restart makes again.
+func reboot(t *testing.T, w *world, api *client.Client, k guest.RunningKubelet) guest.RunningKubelet {
+	spec := w.kubeletSpec("cp-1", controlPlane, func(spec *guest.Kubelet) { spec.Version = "v1.36.2" })
+	before, err := api.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.Stop()
+	k = w.runner.StartKubelet(spec)
+	eventually(t, "back after a reboot", func(ctx context.Context) error {
+		return node(ctx, api, "cp-1", func(node *corev1.Node) error {
+			if node.Status.NodeInfo.BootID == before.Status.NodeInfo.BootID || node.Status.NodeInfo.KubeletVersion != "v1.36.2" {
+				return errors.New("the status is that of the boot before")
+			}
+			if node.UID != before.UID || node.Spec.ProviderID != before.Spec.ProviderID {
+				t.Fatalf("not the node from before: %+v", node)
+			}
+			if taint(node, "node.cloudprovider.kubernetes.io/uninitialized") != "" {
+				t.Fatal("tainted again")
+			}
+			return nodeReady(node)
+		})
+	})
+	if err := api.CoreV1().Nodes().Delete(t.Context(), "cp-1", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "deletion noticed", func(context.Context) error {
+		if k.Registered() || !strings.Contains(k.LastError(), "not found") {
+			return errors.New(k.LastError())
+		}
+		return nil
+	})
+	if _, err := api.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{}); notFound(err) != nil || err == nil {
+		t.Errorf("a running kubelet registered anew: %v", err)
+	}
+	k.Stop()
+	k = w.runner.StartKubelet(spec)
+	eventually(t, "registered anew", func(ctx context.Context) error { return node(ctx, api, "cp-1", nodeReady) })
+	return k
 }

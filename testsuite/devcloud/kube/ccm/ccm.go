@@ -144,7 +144,7 @@ func (c *controller) workload() (*corev1.PodSpec, error) {
 		}
 		return &deployments[at].Spec.Template.Spec, nil
 	}
-	return nil, nil //nolint:nilnil // absence is an ordinary answer
+	return nil, nil
 }
 
 func isOurs(object metav1.Object) bool {

@@ -20,6 +20,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+var errClosed = errors.New("client: closed")
+
 // Options says who connects where.
 type Options struct {
 	// Server is https://host:port.
@@ -103,8 +105,7 @@ func (c *Client) Close() {
 	c.conns = nil
 	c.mu.Unlock()
 	for conn := range conns {
-		// It may be closed already, and nobody is left to tell.
-		_ = conn.Close()
+		_ = conn.Close() // it may be closed already, and nobody is left to tell
 	}
 	c.transport.CloseIdleConnections()
 }
@@ -113,7 +114,7 @@ func (c *Client) track(conn net.Conn) (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return nil, errors.Join(net.ErrClosed, conn.Close())
+		return nil, errors.Join(errClosed, conn.Close())
 	}
 	tracked := &trackedConn{Conn: conn, client: c}
 	c.conns[tracked] = struct{}{}

@@ -40,6 +40,7 @@ type joined struct {
 	bootID string
 
 	uid         types.UID
+	lease       *coordinationv1.Lease
 	podCIDR     string
 	pods        podSet
 	labelled    bool
@@ -190,12 +191,19 @@ func (j *joined) heartbeat(ctx context.Context) error {
 	return nil
 }
 
+// renew says that the node is alive. It keeps the lease as last written, so that
+// a beat costs one call; after a refusal it starts from what is there.
 func (j *joined) renew(ctx context.Context) error {
 	leases, name := j.api.CoordinationV1().Leases(corev1.NamespaceNodeLease), j.k.spec.NodeName
-	now := metav1.NowMicro()
-	lease, err := leases.Get(ctx, name, metav1.GetOptions{})
-	if apierrors.IsNotFound(err) {
-		_, err = leases.Create(ctx, &coordinationv1.Lease{
+	lease, now := j.lease, metav1.NowMicro()
+	j.lease = nil
+	var err error
+	if lease == nil {
+		lease, err = leases.Get(ctx, name, metav1.GetOptions{})
+	}
+	switch {
+	case apierrors.IsNotFound(err):
+		lease, err = leases.Create(ctx, &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{
 				Name: name, Namespace: corev1.NamespaceNodeLease,
 				OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: j.uid}},
@@ -204,14 +212,15 @@ func (j *joined) renew(ctx context.Context) error {
 				HolderIdentity: &name, LeaseDurationSeconds: new(int32(leaseSeconds)), RenewTime: &now,
 			},
 		}, metav1.CreateOptions{})
-		return err
+	case err == nil:
+		lease.Spec.HolderIdentity, lease.Spec.RenewTime = &name, &now
+		lease, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
 	}
 	if err != nil {
 		return err
 	}
-	lease.Spec.HolderIdentity, lease.Spec.RenewTime = &name, &now
-	_, err = leases.Update(ctx, lease, metav1.UpdateOptions{})
-	return err
+	j.lease = lease
+	return nil
 }
 
 // report brings the node's status up to date if it differs or is old.

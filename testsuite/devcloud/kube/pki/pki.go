@@ -43,8 +43,8 @@ func ParseAuthority(certPEM, keyPEM []byte) (*Authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	type comparable interface{ Equal(crypto.PublicKey) bool }
-	if public, ok := key.Public().(comparable); !ok || !public.Equal(cert.PublicKey) {
+	type publicKey interface{ Equal(crypto.PublicKey) bool }
+	if public, ok := key.Public().(publicKey); !ok || !public.Equal(cert.PublicKey) {
 		return nil, fmt.Errorf("pki: the key does not belong to the certificate of %q", cert.Subject)
 	}
 	if !cert.IsCA {
