@@ -2,13 +2,13 @@ package talosnode_test
 
 import (
 	"context"
-	stdx509 "crypto/x509"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/cosi-project/runtime/pkg/safe"
+	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -18,18 +18,10 @@ import (
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
 )
 
-func pool(t *testing.T, pem []byte) *stdx509.CertPool {
-	t.Helper()
-
-	p := stdx509.NewCertPool()
-	if !p.AppendCertsFromPEM(pem) {
-		t.Fatal("no certificate")
-	}
-
-	return p
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func call(t *testing.T) context.Context {
 	t.Helper()
@@ -42,7 +34,7 @@ func call(t *testing.T) context.Context {
 
 func bootstrap(t *testing.T, c *client.Client) {
 	t.Helper()
-	eventually(t, "bootstrap", func() error {
+	nodetest.Eventually(t, "bootstrap", func() error {
 		err := c.Bootstrap(call(t), &machine.BootstrapRequest{})
 		if status.Code(err) == codes.AlreadyExists {
 			return nil
@@ -63,7 +55,7 @@ func machineStatus(ctx context.Context, c *client.Client) (*runtime.MachineStatu
 
 func ready(t *testing.T, c *client.Client) {
 	t.Helper()
-	eventually(t, "ready", func() error {
+	nodetest.Eventually(t, "ready", func() error {
 		spec, err := machineStatus(call(t), c)
 		if err != nil {
 			return err
@@ -79,7 +71,7 @@ func ready(t *testing.T, c *client.Client) {
 
 func voters(t *testing.T, c *client.Client, want int) {
 	t.Helper()
-	eventually(t, "voters", func() error {
+	nodetest.Eventually(t, "voters", func() error {
 		list, err := c.EtcdMemberList(call(t), &machine.EtcdMemberListRequest{})
 		if err != nil {
 			return err
@@ -104,28 +96,28 @@ func voters(t *testing.T, c *client.Client, want int) {
 func TestClusterComesUp(t *testing.T) {
 	for _, version := range []string{"v1.13", "v1.14"} {
 		t.Run(version, func(t *testing.T) {
-			l := newLab(t)
-			p := newPKI(t, version)
+			l := nodetest.New(t)
+			p := nodetest.NewPKI(t, version)
 			image := func(s *guest.Server) { s.Image.TalosVersion = version + ".1" }
 
 			var cps []guest.Server
 
 			for i := range 3 {
-				cps = append(cps, l.server(fmt.Sprintf("demo-cp-%d", i), p.controlPlane(), image))
+				cps = append(cps, l.Server(fmt.Sprintf("demo-cp-%d", i), p.ControlPlane(), image))
 			}
 
-			w := l.server("demo-w-0", p.worker(), image)
+			w := l.Server("demo-w-0", p.Worker(), image)
 
 			for _, s := range append(cps, w) {
-				l.boot(s)
+				l.Boot(s)
 			}
 
-			first := p.dial(cps[0].Loopback)
+			first := p.Dial(cps[0].Loopback)
 			bootstrap(t, first)
 			voters(t, first, 3)
 
 			for _, s := range append(cps, w) {
-				c := p.dial(s.Loopback)
+				c := p.Dial(s.Loopback)
 				ready(t, c)
 
 				reply, err := c.Version(call(t))
@@ -143,7 +135,7 @@ func TestClusterComesUp(t *testing.T) {
 				}
 			}
 
-			if got := len(l.fleet.EtcdClusters()); got != 1 {
+			if got := len(l.Fleet.EtcdClusters()); got != 1 {
 				t.Errorf("%d etcd clusters", got)
 			}
 
@@ -154,60 +146,57 @@ func TestClusterComesUp(t *testing.T) {
 
 // checkKubernetes compares what the nodes asked of Kubernetes with what the
 // config said.
-func checkKubernetes(t *testing.T, l *lab, p *pki, cp, w guest.Server) {
+func checkKubernetes(t *testing.T, l *nodetest.Lab, p *nodetest.PKI, cp, w guest.Server) {
 	t.Helper()
 
-	control, ok := l.kube.control(cp.Name)
+	control, ok := l.Kube.Control(cp.Name)
 	if !ok {
 		t.Fatal("no control plane")
 	}
 
 	if control.KubernetesVersion != "v1.36.3" || !control.DefaultCNI || control.ClusterName != "demo" ||
-		control.Endpoint != "https://10.11.0.200:6443" || string(control.CACert) != string(p.bundle.Certs.K8s.Crt) ||
-		string(control.CAKey) != string(p.bundle.Certs.K8s.Key) || string(control.AggregatorCACert) != string(p.bundle.Certs.K8sAggregator.Crt) ||
-		string(control.ServiceAccount) != string(p.bundle.Certs.K8sServiceAccount.Key) || control.BootstrapToken != p.bundle.Secrets.BootstrapToken ||
+		control.Endpoint != "https://10.11.0.200:6443" || string(control.CACert) != string(p.Bundle.Certs.K8s.Crt) ||
+		string(control.CAKey) != string(p.Bundle.Certs.K8s.Key) || string(control.AggregatorCACert) != string(p.Bundle.Certs.K8sAggregator.Crt) ||
+		string(control.ServiceAccount) != string(p.Bundle.Certs.K8sServiceAccount.Key) || control.BootstrapToken != p.Bundle.Secrets.BootstrapToken ||
 		!slices.Contains(control.CertSANs, "10.11.0.200") || !slices.Equal(control.PodCIDRs, []string{"10.244.0.0/16"}) {
 		t.Errorf("control plane %+v", control)
 	}
 
-	kubelet, ok := l.kube.kubelet(cp.Name)
+	kubelet, ok := l.Kube.Kubelet(cp.Name)
 	if !ok || !kubelet.ControlPlane || kubelet.EtcdCluster == "" || len(kubelet.Taints) != 1 || kubelet.Taints[0].Effect != "NoSchedule" {
 		t.Errorf("control plane kubelet %+v", kubelet)
 	}
 
-	kubelet, ok = l.kube.kubelet(w.Name)
+	kubelet, ok = l.Kube.Kubelet(w.Name)
 	if !ok || kubelet.ControlPlane || kubelet.EtcdCluster != "" || len(kubelet.Taints) != 0 || kubelet.InternalIP != w.Private[0] ||
 		kubelet.ExternalIP != w.Loopback || kubelet.Version != "v1.36.3" || string(kubelet.CACert) == "" ||
-		kubelet.BootstrapToken != p.bundle.Secrets.BootstrapToken {
+		kubelet.BootstrapToken != p.Bundle.Secrets.BootstrapToken {
 		t.Errorf("worker kubelet %+v", kubelet)
 	}
 }
 
 func TestQuorumLossStopsTheAPI(t *testing.T) {
-	l := newLab(t)
-	p := newPKI(t, "v1.14")
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
 
 	var cps []guest.Server
 
 	for i := range 3 {
-		s := l.server(fmt.Sprintf("cp-%d", i), p.controlPlane())
-		l.boot(s)
+		s := l.Server(fmt.Sprintf("cp-%d", i), p.ControlPlane())
+		l.Boot(s)
 		cps = append(cps, s)
 	}
 
-	first := p.dial(cps[0].Loopback)
+	first := p.Dial(cps[0].Loopback)
 	bootstrap(t, first)
 	voters(t, first, 3)
 	ready(t, first)
 
-	l.fleet.Node(cps[1].UUID).PowerOff()
-	l.fleet.Node(cps[2].UUID).PowerOff()
+	l.Fleet.Node(cps[1].UUID).PowerOff()
+	l.Fleet.Node(cps[2].UUID).PowerOff()
 
-	eventually(t, "quorum lost", func() error {
-		l.kube.mu.Lock()
-		defer l.kube.mu.Unlock()
-
-		if ok, said := l.kube.quorum["cp-0"]; !said || ok {
+	nodetest.Eventually(t, "quorum lost", func() error {
+		if ok, said := l.Kube.Quorum("cp-0"); !said || ok {
 			return fmt.Errorf("quorum %v %v", ok, said)
 		}
 
@@ -218,6 +207,12 @@ func TestQuorumLossStopsTheAPI(t *testing.T) {
 		t.Errorf("member list below quorum: %v", err)
 	}
 
-	l.fleet.Node(cps[1].UUID).PowerOn()
+	l.Fleet.Node(cps[1].UUID).PowerOn()
 	ready(t, first)
+}
+
+func contextFor(t *testing.T, milliseconds int) (context.Context, context.CancelFunc) {
+	t.Helper()
+
+	return context.WithTimeout(t.Context(), time.Duration(milliseconds)*time.Millisecond)
 }

@@ -1,19 +1,21 @@
-package talosnode_test
+// Package nodetest is a small emulated cloud for tests of and with devcloud's
+// Talos nodes: a fast clock, a network and a Kubernetes that is always ready.
+package nodetest
 
 import (
 	"context"
 	"crypto/tls"
+	stdx509 "crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/siderolabs/crypto/x509"
 
@@ -28,8 +30,6 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // clock runs a simulated minute in 30 milliseconds.
 type clock struct{}
@@ -79,8 +79,8 @@ func (n *network) Loopback(address netip.Addr) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// kubernetes records what the nodes ask for; everything is ready at once.
-type kubernetes struct {
+// Kubernetes records what the nodes ask for; everything is ready at once.
+type Kubernetes struct {
 	mu       sync.Mutex
 	controls []guest.ControlPlane
 	kubelets []guest.Kubelet
@@ -89,7 +89,8 @@ type kubernetes struct {
 	quorum   map[string]bool
 }
 
-func (k *kubernetes) StartControlPlane(_ context.Context, spec guest.ControlPlane) (guest.RunningControlPlane, error) {
+// StartControlPlane implements guest.Kubernetes.
+func (k *Kubernetes) StartControlPlane(_ context.Context, spec guest.ControlPlane) (guest.RunningControlPlane, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
@@ -98,7 +99,8 @@ func (k *kubernetes) StartControlPlane(_ context.Context, spec guest.ControlPlan
 	return &running{k: k, name: spec.NodeName}, nil
 }
 
-func (k *kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
+// StartKubelet implements guest.Kubernetes.
+func (k *Kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
@@ -107,14 +109,16 @@ func (k *kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 	return &running{k: k, name: spec.NodeName}
 }
 
-func (k *kubernetes) DropCluster(name string) {
+// DropCluster implements guest.Kubernetes.
+func (k *Kubernetes) DropCluster(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
 	k.dropped = append(k.dropped, name)
 }
 
-func (k *kubernetes) kubelet(name string) (guest.Kubelet, bool) {
+// Kubelet returns what a node asked for first.
+func (k *Kubernetes) Kubelet(name string) (guest.Kubelet, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
@@ -127,7 +131,8 @@ func (k *kubernetes) kubelet(name string) (guest.Kubelet, bool) {
 	return guest.Kubelet{}, false
 }
 
-func (k *kubernetes) control(name string) (guest.ControlPlane, bool) {
+// Control returns what a control plane node asked for first.
+func (k *Kubernetes) Control(name string) (guest.ControlPlane, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
@@ -141,7 +146,7 @@ func (k *kubernetes) control(name string) (guest.ControlPlane, bool) {
 }
 
 type running struct {
-	k    *kubernetes
+	k    *Kubernetes
 	name string
 }
 
@@ -150,6 +155,24 @@ func (r *running) Ready() bool             { return true }
 func (r *running) Registered() bool        { return true }
 func (r *running) LastError() string       { return "" }
 func (r *running) Stop()                   {}
+
+// Quorum returns what a control plane was told last.
+func (k *Kubernetes) Quorum(name string) (ok, told bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	ok, told = k.quorum[name]
+
+	return ok, told
+}
+
+// Dropped returns the datastores that were forgotten.
+func (k *Kubernetes) Dropped() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return slices.Clone(k.dropped)
+}
 
 func (r *running) SetQuorum(ok bool) {
 	r.k.mu.Lock()
@@ -164,33 +187,35 @@ func (r *running) SetQuorum(ok bool) {
 
 var nextAddress atomic.Uint32
 
-// lab is one emulated cloud.
-type lab struct {
+// Lab is one emulated cloud.
+type Lab struct {
 	t       *testing.T
-	fleet   *talosnode.Fleet
 	network *network
-	kube    *kubernetes
+
+	Fleet *talosnode.Fleet
+	Kube  *Kubernetes
 	// prefix keeps parallel test processes apart: the ports are fixed.
 	prefix  byte
 	subnet  byte
 	servers int
 }
 
-func newLab(t *testing.T) *lab {
+// New makes a cloud that ends with the test.
+func New(t *testing.T) *Lab {
 	t.Helper()
 
-	l := &lab{
-		t: t, network: &network{known: map[netip.Addr][]netip.Addr{}}, kube: &kubernetes{},
+	l := &Lab{
+		t: t, network: &network{known: map[netip.Addr][]netip.Addr{}}, Kube: &Kubernetes{},
 		prefix: byte(130 + os.Getpid()%120), subnet: byte(nextAddress.Add(1)),
 	}
-	l.fleet = talosnode.New(talosnode.Options{Clock: clock{}, Network: l.network, Kubernetes: l.kube})
-	t.Cleanup(l.fleet.Close)
+	l.Fleet = talosnode.New(talosnode.Options{Clock: clock{}, Network: l.network, Kubernetes: l.Kube})
+	t.Cleanup(l.Fleet.Close)
 
 	return l
 }
 
-// server describes a machine with a public and a private address.
-func (l *lab) server(name string, userData []byte, change ...func(*guest.Server)) guest.Server {
+// Server describes a machine with a public and a private address.
+func (l *Lab) Server(name string, userData []byte, change ...func(*guest.Server)) guest.Server {
 	l.servers++
 
 	s := guest.Server{
@@ -215,22 +240,24 @@ func (l *lab) server(name string, userData []byte, change ...func(*guest.Server)
 	return s
 }
 
-func (l *lab) boot(s guest.Server) *talosnode.Node {
+// Boot powers a server on.
+func (l *Lab) Boot(s guest.Server) *talosnode.Node {
 	l.t.Helper()
-	l.fleet.Boot(s)
+	l.Fleet.Boot(s)
 
-	return l.fleet.Node(s.UUID)
+	return l.Fleet.Node(s.UUID)
 }
 
-// pki is a cluster's secrets and how to render configs from them.
-type pki struct {
-	t        *testing.T
-	bundle   *secrets.Bundle
-	contract *config.VersionContract
-	input    *generate.Input
+// PKI is a cluster's secrets and how to render configs from them.
+type PKI struct {
+	t     *testing.T
+	input *generate.Input
+
+	Bundle *secrets.Bundle
 }
 
-func newPKI(t *testing.T, contract string, options ...generate.Option) *pki {
+// NewPKI makes new secrets for a version contract such as "v1.14".
+func NewPKI(t *testing.T, contract string, options ...generate.Option) *PKI {
 	t.Helper()
 
 	vc, err := config.ParseContractFromVersion(contract)
@@ -249,10 +276,11 @@ func newPKI(t *testing.T, contract string, options ...generate.Option) *pki {
 		t.Fatal(err)
 	}
 
-	return &pki{t: t, bundle: bundle, contract: vc, input: in}
+	return &PKI{t: t, Bundle: bundle, input: in}
 }
 
-func (p *pki) config(typ machine.Type, patches ...string) []byte {
+// Config renders a machine config with strategic merge patches.
+func (p *PKI) Config(typ machine.Type, patches ...string) []byte {
 	p.t.Helper()
 
 	provider, err := p.input.Config(typ)
@@ -278,30 +306,44 @@ func (p *pki) config(typ machine.Type, patches ...string) []byte {
 	return raw
 }
 
-func (p *pki) controlPlane(patches ...string) []byte {
-	return p.config(machine.TypeControlPlane, patches...)
+// ControlPlane renders a control plane's config.
+func (p *PKI) ControlPlane(patches ...string) []byte {
+	return p.Config(machine.TypeControlPlane, patches...)
 }
 
-func (p *pki) worker(patches ...string) []byte { return p.config(machine.TypeWorker, patches...) }
+// Worker renders a worker's config.
+func (p *PKI) Worker(patches ...string) []byte { return p.Config(machine.TypeWorker, patches...) }
 
-// dial makes a client of one node with a certificate of the bundle.
-func (p *pki) dial(at netip.Addr, roles ...role.Role) *client.Client {
+// Dial makes a client of one node with a certificate of the bundle.
+func (p *PKI) Dial(at netip.Addr, roles ...role.Role) *client.Client {
 	p.t.Helper()
 
 	if len(roles) == 0 {
 		roles = []role.Role{role.Admin}
 	}
 
-	pem, err := p.bundle.GenerateTalosAPIClientCertificate(role.MakeSet(roles...))
+	pem, err := p.Bundle.GenerateTalosAPIClientCertificate(role.MakeSet(roles...))
 	if err != nil {
 		p.t.Fatal(err)
 	}
 
 	return dialTLS(p.t, at, &tls.Config{
 		Certificates: []tls.Certificate{keyPair(p.t, pem)},
-		RootCAs:      pool(p.t, p.bundle.Certs.OS.Crt),
+		RootCAs:      Pool(p.t, p.Bundle.Certs.OS.Crt),
 		MinVersion:   tls.VersionTLS13,
 	})
+}
+
+// Pool returns a certificate pool.
+func Pool(t *testing.T, pem []byte) *stdx509.CertPool {
+	t.Helper()
+
+	p := stdx509.NewCertPool()
+	if !p.AppendCertsFromPEM(pem) {
+		t.Fatal("no certificate")
+	}
+
+	return p
 }
 
 func keyPair(t *testing.T, pem *x509.PEMEncodedCertificateAndKey) tls.Certificate {
@@ -332,14 +374,15 @@ func dialTLS(t *testing.T, at netip.Addr, conf *tls.Config) *client.Client {
 	return c
 }
 
-func maintenance(t *testing.T, at netip.Addr) *client.Client {
+// Maintenance makes a client that verifies nothing, as talosctl --insecure.
+func Maintenance(t *testing.T, at netip.Addr) *client.Client {
 	t.Helper()
 
 	return dialTLS(t, at, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) //nolint:gosec // as talosctl --insecure
 }
 
-// eventually polls a condition; the deadline only bounds a broken test.
-func eventually(t *testing.T, what string, ok func() error) {
+// Eventually polls a condition; the deadline only bounds a broken test.
+func Eventually(t *testing.T, what string, ok func() error) {
 	t.Helper()
 
 	deadline := time.Now().Add(30 * time.Second)
@@ -358,10 +401,10 @@ func eventually(t *testing.T, what string, ok func() error) {
 	}
 }
 
-// logged waits for a console line that contains a text.
-func logged(t *testing.T, n *talosnode.Node, text string) {
+// Logged waits for a console line that contains a text.
+func Logged(t *testing.T, n *talosnode.Node, text string) {
 	t.Helper()
-	eventually(t, "console", func() error {
+	Eventually(t, "console", func() error {
 		for _, line := range n.Log() {
 			if strings.Contains(line, text) {
 				return nil
@@ -372,7 +415,8 @@ func logged(t *testing.T, n *talosnode.Node, text string) {
 	})
 }
 
-func listening(at netip.Addr, port uint16) bool {
+// Listening says whether anything answers on a port.
+func Listening(at netip.Addr, port uint16) bool {
 	c, err := net.DialTimeout("tcp", netip.AddrPortFrom(at, port).String(), time.Second)
 	if err != nil {
 		return false
