@@ -71,3 +71,7 @@ type Tag struct {
 
 // ReservedTag reports whether users are barred from setting key.
 func ReservedTag(key string) bool { return strings.HasPrefix(strings.ToLower(key), TagPrefix) }
+
+// BodyPrefix begins the store keys of the documents that a cluster's spec refers
+// to. A spec may refer to nothing else, since deleting the cluster deletes them.
+func BodyPrefix(name string) string { return "clusters/" + name + "/bodies/" }

@@ -1,0 +1,154 @@
+package check
+
+import (
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+)
+
+// Cloud is what a spec is checked against before the account is asked.
+type Cloud struct {
+	// Name is the value of spec.cloud.provider.
+	Name string
+	// Zones lists the zones; empty when they are not known in advance.
+	Zones []string
+	// ZonalNetworks says that a private network exists in one zone only, so
+	// that all machines of a cluster must be there.
+	ZonalNetworks bool
+	// UserDataMax is the largest machine config in bytes; 0 for no limit.
+	UserDataMax int
+	// MinDiskGiB is the smallest root volume.
+	MinDiskGiB int
+	// NeedsController says that nodes stay tainted until a cloud controller
+	// manager has run, and that nothing installs it by itself.
+	NeedsController bool
+}
+
+// Clouds returns the clouds that Ichor knows, sorted by name.
+func Clouds() []Cloud {
+	return []Cloud{{
+		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
+		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,
+		// takes 64 KiB in base64, and a margin is kept.
+		Name: "cloudscale", Zones: []string{"lpg1", "rma1"}, ZonalNetworks: true,
+		UserDataMax: 32 << 10, MinDiskGiB: 10, NeedsController: true,
+	}}
+}
+
+// Sizes of machine configs without patches, in bytes: what the generator of
+// Talos v1.14 writes without comments (11.0 and 2.8 KB) and Ichor's ingress
+// documents, rounded up.
+const (
+	controlPlaneConfig = 15 << 10
+	workerConfig       = 6 << 10
+)
+
+func limits(c cluster.Cluster, opt Options, p *cluster.Problems) {
+	clouds := opt.Clouds
+	if clouds == nil {
+		clouds = Clouds()
+	}
+	s := c.Spec
+	i := slices.IndexFunc(clouds, func(k Cloud) bool { return k.Name == s.Cloud.Provider })
+	if i < 0 {
+		if s.Cloud.Provider != "" {
+			names := make([]string, len(clouds))
+			for i, k := range clouds {
+				names[i] = k.Name
+			}
+			p.Add("spec.cloud.provider", "is not a cloud that this Ichor knows; it knows %s", strings.Join(names, ", "))
+		}
+		return
+	}
+	k := clouds[i]
+	k.zones(s, p)
+	k.machines(s, p)
+	k.userData(s, opt.Bodies, p)
+	if k.NeedsController && len(s.Manifests) == 0 && !patched(s) {
+		p.Add("spec.manifests", "must bring a cloud controller manager: without it nodes on %s keep the taint uninitialized and never become ready", k.Name)
+	}
+}
+
+func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
+	check := func(field, zone string) {
+		switch {
+		case zone == "":
+		case len(k.Zones) > 0 && !slices.Contains(k.Zones, zone):
+			p.Add(field, "%s has no such zone; it has %s", k.Name, strings.Join(k.Zones, ", "))
+		case k.ZonalNetworks && zone != s.Cloud.Zone && s.Cloud.Zone != "":
+			p.Add(field, "must be the zone of the cluster: private networks of %s do not span zones", k.Name)
+		}
+	}
+	check("spec.cloud.zone", s.Cloud.Zone)
+	check("spec.controlPlane.zone", s.ControlPlane.Zone)
+	for i, g := range s.NodeGroups {
+		check(at("spec.nodeGroups", i)+".zone", g.Zone)
+	}
+}
+
+func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
+	check := func(field string, disk int) {
+		if disk >= cluster.MinDiskGiB && disk < k.MinDiskGiB {
+			p.Add(field+".diskGiB", "must be at least %d on %s", k.MinDiskGiB, k.Name)
+		}
+	}
+	check("spec.controlPlane", s.ControlPlane.DiskGiB)
+	for i, g := range s.NodeGroups {
+		check(at("spec.nodeGroups", i), g.DiskGiB)
+	}
+}
+
+// userData estimates the machine configs. A patch adds at most about its own
+// size; the exact size is checked again when a config is rendered.
+func (k Cloud) userData(s cluster.Spec, have map[string][]byte, p *cluster.Problems) {
+	if k.UserDataMax == 0 {
+		return
+	}
+	sum := func(field string, n int) (total int) {
+		for i := range n {
+			total += len(have[at(field, i)])
+		}
+		return total
+	}
+	all := sum("spec.talos.patches", len(s.Talos.Patches))
+	check := func(field string, base int, labels map[string]string, patches int) {
+		size := base + all + sum(field+".patches", patches)
+		for key, value := range labels {
+			size += len(key) + len(value) + len("  : \n")
+		}
+		if size > k.UserDataMax {
+			p.Add(field+".patches", "make a machine config of about %d bytes, and %s takes %d", size, k.Name, k.UserDataMax)
+		}
+	}
+	check("spec.controlPlane", controlPlaneConfig, s.ControlPlane.Labels, len(s.ControlPlane.Patches))
+	for i, g := range s.NodeGroups {
+		check(at("spec.nodeGroups", i), workerConfig, g.Labels, len(g.Patches))
+	}
+}
+
+// patched reports whether a config patch could bring manifests along.
+func patched(s cluster.Spec) bool { return len(s.Talos.Patches)+len(s.ControlPlane.Patches) > 0 }
+
+// encodedSize is the size of what a workflow would be started with. Bodies on
+// the caller's side are replaced by references before that.
+func encodedSize(c cluster.Cluster, whole bool) int {
+	if !whole {
+		c = c.Normalise()
+		for _, s := range c.Sources() {
+			*s.Source = cluster.Source{Ref: cluster.BodyPrefix(c.Metadata.Name) + digestPlace, SHA256: digestPlace}
+		}
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		return 0 // strings and numbers always encode
+	}
+	return len(b)
+}
+
+// digestPlace is as long as a digest.
+var digestPlace = strings.Repeat("0", 64)
+
+func at(list string, i int) string { return list + "[" + strconv.Itoa(i) + "]" }
