@@ -28,7 +28,7 @@ const (
 	// wantTests and wantAll are the size of version 8.0.0 of the suite.
 	wantTests, wantAll = 57, 67
 	// slow sleeps four times for twenty real seconds; it gets a cloud of its own.
-	slow = "TestIntegrationNetwork_CreateAttached"
+	slow  = "TestIntegrationNetwork_CreateAttached"
 	speed = 300
 )
 

@@ -70,7 +70,7 @@ func (c *Chaos) roll(random map[string]*rand.Rand, r *http.Request) *Fault {
 		if _, err := h.Write([]byte(route)); err != nil {
 			return nil
 		}
-		rng = rand.New(rand.NewPCG(c.Seed, h.Sum64())) //nolint:gosec // reproducible by seed, not secret
+		rng = rand.New(rand.NewPCG(c.Seed, h.Sum64())) // reproducible by seed, not secret
 		random[route] = rng
 	}
 	x := rng.Float64()

@@ -97,7 +97,7 @@ func (b *Balancer) order(pool Pool, client netip.Addr) []Member {
 		h := fnv.New32a()
 		a := client.As16()
 		if _, err := h.Write(a[:]); err == nil {
-			first = int(h.Sum32() % uint32(len(up))) //nolint:gosec // a pool is small
+			first = int(h.Sum32() % uint32(len(up)))
 		}
 	case LeastConnections:
 		for i, m := range up {

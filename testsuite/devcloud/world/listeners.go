@@ -141,7 +141,7 @@ func (w *World) reconfigure(b *LoadBalancer) {
 	for _, l := range w.listeners.all() {
 		if l.Balancer == b.UUID && l.Protocol == "tcp" {
 			c.Listeners = append(c.Listeners, lb.Listener{
-				ID: l.UUID, Port: uint16(l.Port), Pool: l.Pool, Allowed: l.Allowed, //nolint:gosec // checked when created
+				ID: l.UUID, Port: uint16(l.Port), Pool: l.Pool, Allowed: l.Allowed,
 				ClientIdle: ms(l.ClientDataMS), Connect: ms(l.MemberConnectMS), MemberIdle: ms(l.MemberDataMS),
 			})
 		}
@@ -184,7 +184,7 @@ func (w *World) poolConfig(p *Pool, subnets map[string]bool) lb.Pool {
 		if m.Enabled {
 			out.Members = append(out.Members, lb.Member{
 				ID: m.UUID, Subnet: m.Subnet, Address: m.Address,
-				Port: uint16(m.Port), MonitorPort: uint16(m.MonitorPort), //nolint:gosec // checked when created
+				Port: uint16(m.Port), MonitorPort: uint16(m.MonitorPort),
 			})
 		}
 	}

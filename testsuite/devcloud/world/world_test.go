@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -258,7 +259,7 @@ func TestRefusals(t *testing.T) {
 		var e *Error
 		if !IsKind(err, tt.kind) {
 			t.Errorf("%s: %v, want kind %d", tt.name, err, tt.kind)
-		} else if e = err.(*Error); e.Field != tt.field {
+		} else if errors.As(err, &e) && e.Field != tt.field {
 			t.Errorf("%s: field %q, want %q", tt.name, e.Field, tt.field)
 		}
 	}
