@@ -1,11 +1,14 @@
 package cloudscale
 
 import (
+	"cmp"
 	"context"
 	"maps"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
@@ -14,116 +17,137 @@ import (
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
-// Talos reads its config from user data as it is, and boots by UEFI. The
-// platform's defaults are neither: with "extend-cloud-config" the node would
-// wait in maintenance mode for ever.
-const (
-	userDataHandling = "pass-through"
-	firmwareType     = "uefi"
-)
+// firmwareUEFI is what Talos boots with; the API's default is BIOS. The user
+// data handling matters as much: the other one puts a cloud-init header before
+// the machine config, and the node waits in maintenance mode for ever.
+const firmwareUEFI = "uefi"
 
 // imported is an import and its image: both have the same id.
 type imported struct {
 	cloud.Image
-	tags   sdk.TagMap
-	exists bool // the image itself is listed
+	tags    sdk.TagMap
+	created time.Time // of the image; zero while there is only an import
+	exists  bool      // the image itself is listed
 }
 
-// EnsureImage implements cloud.Images.
+// EnsureImage implements cloud.Images. A failed import is never adopted, so that
+// the next create tries again.
 func (p *Provider) EnsureImage(ctx context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
-	var out cloud.ImageLook
-	begun := p.now()
-	have, err := p.images(ctx, cluster.TagImage, req.Spec.Name)
+	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	body, err := importRequest(req)
 	if err != nil {
-		return out, err
+		return cloud.ImageLook{}, err
 	}
-	if best, rest := pick(have); best != nil {
-		for _, extra := range rest {
-			p.log.Warn("deleting a duplicate image", "image", req.Spec.Name, "kept", best.ID, "duplicate", extra.ID)
-			if err := p.deleteImage(ctx, extra.ID); err != nil && !fault.Is(err, fault.NotFound) {
-				return out, err
-			}
-			out.Removed++
-		}
-		users := maps.Clone(best.tags)
-		users[cluster.TagImageUser+req.User.Cluster.UID] = req.User.Cluster.Name
-		if err := p.markImage(ctx, *best, users); err != nil {
-			return out, err
-		}
-		out.Image = &best.Image
-		return out, nil
+	look, err := p.lookForImage(ctx, req)
+	if err != nil || look.Image != nil || !req.Create {
+		return look, err
 	}
-	if !req.Create {
-		return out, nil
-	}
+	var made *sdk.CustomImageImport
 	op := "import image " + req.Spec.Name
-	if late := p.now().Sub(begun); late > p.s.PostWindow {
-		return out, fault.New(fault.Unavailable, op, "looking took %s; nothing was sent", late)
+	err = p.call(ctx, request{op: op, verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+		made, err = p.sdk.CustomImageImports.Create(ctx, body)
+		return err
+	})
+	if err != nil {
+		return look, err
+	}
+	if problem := missingTags(*body.Tags, made.Tags); problem != "" || !plausibleID(made.UUID) {
+		return look, fault.New(fault.Internal, op, "the cloud made something else: %s", cmp.Or(problem, "it has no id"))
+	}
+	im := imageOf(made.UUID, made.Tags, importState(made.Status), made.ErrorMessage)
+	return cloud.ImageLook{Image: &im, Created: true}, nil
+}
+
+func importRequest(req cloud.EnsureImageRequest) (*sdk.CustomImageImportRequest, error) {
+	op := "import image " + req.Spec.Name
+	if req.Spec.Name == "" || req.User.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, op, "an image needs a name and a user")
+	}
+	u, err := url.Parse(req.Spec.URL)
+	if err != nil || u.Host == "" {
+		return nil, fault.New(fault.Invalid, op, "the image's URL is not one")
+	}
+	format := strings.TrimPrefix(path.Ext(u.Path), ".")
+	if format != "qcow2" && format != "raw" {
+		return nil, fault.New(fault.Invalid, op, "the cloud imports .qcow2 and .raw, not %q", path.Base(u.Path))
 	}
 	r := &sdk.CustomImageImportRequest{
-		URL: req.Spec.URL, Name: req.Spec.Name, Slug: slug(req.Spec.Name), UserDataHandling: userDataHandling,
-		FirmwareType: firmwareType, SourceFormat: strings.TrimPrefix(path.Ext(req.Spec.URL), "."), Zones: []string{req.Spec.Zone},
+		URL: req.Spec.URL, Name: req.Spec.Name, Slug: slug(req.Spec.Name),
+		UserDataHandling: string(sdk.UserDataHandlingPassThrough), FirmwareType: firmwareUEFI, SourceFormat: format,
 	}
-	r.Tags = &sdk.TagMap{cluster.TagImage: req.Spec.Name, cluster.TagImageUser + req.User.Cluster.UID: req.User.Cluster.Name}
-	ctx, cancel := writing(ctx, p.s.CreateTimeout)
-	defer cancel()
-	made, err := p.sdk.CustomImageImports.Create(ctx, r)
+	if req.Spec.Zone != "" {
+		r.Zones = []string{req.Spec.Zone}
+	}
+	r.Tags = &sdk.TagMap{
+		cluster.TagImage: req.Spec.Name,
+		cluster.TagImageUser + req.User.Cluster.UID: req.User.Cluster.Name,
+	}
+	return r, nil
+}
+
+// slug is short enough for the API whatever the name. Nothing refers to it.
+func slug(name string) string { return "ichor-" + digest("image", name) }
+
+// lookForImage adopts, repairs and marks.
+func (p *Provider) lookForImage(ctx context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
+	var look cloud.ImageLook
+	have, err := p.images(ctx, cluster.TagImage, req.Spec.Name)
 	if err != nil {
-		return out, createFault(ctx, op, err)
+		return look, err
 	}
-	out.Image = &cloud.Image{ID: made.UUID, Name: req.Spec.Name, State: importState(made.Status), Message: made.ErrorMessage, Users: []string{req.User.Cluster.UID}}
-	out.Created = true
-	return out, nil
+	have = slices.DeleteFunc(have, func(i imported) bool { return i.State == cloud.ImageFailed })
+	if len(have) == 0 {
+		return look, nil
+	}
+	slices.SortFunc(have, better)
+	best := have[0]
+	for _, extra := range have[1:] {
+		if !extra.exists {
+			continue // nothing deletes a running import; its image is a duplicate later
+		}
+		p.log.WarnContext(ctx, "removing a duplicate image", "image", req.Spec.Name, "kept", best.ID, "duplicate", extra.ID)
+		// What others marked stays theirs: their marks move to the one that is kept.
+		if err := p.markImage(ctx, &best, func(t sdk.TagMap) { copyMarks(t, extra.tags) }); err != nil {
+			return look, err
+		}
+		if err := erase(ctx, p, "image "+extra.Name, extra.ID, p.sdk.CustomImages.Delete); err != nil {
+			return look, err
+		}
+		look.Removed++
+	}
+	err = p.markImage(ctx, &best, func(t sdk.TagMap) { t[cluster.TagImageUser+req.User.Cluster.UID] = req.User.Cluster.Name })
+	if err != nil {
+		return look, err
+	}
+	look.Image = &best.Image
+	return look, nil
 }
 
-// slug is a short name that the platform accepts.
-func slug(name string) string { return strings.ToLower(strings.ReplaceAll(name, ".", "-")) }
-
-// pick keeps a ready image before one that is being imported, and the lower id
-// of equals. A failed import is never kept, so that it can be tried again.
-func pick(have []imported) (best *imported, rest []imported) {
-	rank := func(i imported) int {
-		switch i.State {
-		case cloud.ImageReady:
-			return 0
-		case cloud.ImageImporting:
-			return 1
-		case cloud.ImageFailed:
-		}
-		return 2
-	}
-	slices.SortFunc(have, func(a, b imported) int {
-		if c := rank(a) - rank(b); c != 0 {
-			return c
-		}
-		return strings.Compare(a.ID, b.ID)
-	})
-	for i := range have {
-		switch {
-		case best == nil && rank(have[i]) < 2:
-			best = &have[i]
-		case have[i].exists:
-			rest = append(rest, have[i])
-		}
-	}
-	return best, rest
+// better orders duplicates: ready before importing, then the oldest, then the
+// lowest id.
+func better(a, b imported) int {
+	rank := map[cloud.ImageState]int{cloud.ImageReady: 0, cloud.ImageImporting: 1, cloud.ImageFailed: 2}
+	return cmp.Or(rank[a.State]-rank[b.State], a.created.Compare(b.created), strings.Compare(a.ID, b.ID))
 }
 
-// images lists imports and images by one tag. An import that has ended well is
-// known by its image; the tags of the image are the ones that are kept up.
+func copyMarks(to, from sdk.TagMap) {
+	for k, v := range from {
+		if strings.HasPrefix(k, cluster.TagImageUser) {
+			to[k] = v
+		}
+	}
+}
+
+// images lists imports and images by one tag, imports first: an import that ends
+// in between is then seen as its image.
 func (p *Provider) images(ctx context.Context, key, value string) ([]imported, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	filter := sdk.WithTagFilter(sdk.TagMap{key: value})
-	imports, err := p.sdk.CustomImageImports.List(ctx, filter)
+	imports, err := listTagged(ctx, p, "image imports", p.sdk.CustomImageImports, key, value)
 	if err != nil {
-		return nil, readFault(ctx, "list image imports", err)
+		return nil, err
 	}
-	ctx, again := reading(ctx)
-	defer again()
-	list, err := p.sdk.CustomImages.List(ctx, filter)
+	list, err := listTagged(ctx, p, "images", p.sdk.CustomImages, key, value)
 	if err != nil {
-		return nil, readFault(ctx, "list images", err)
+		return nil, err
 	}
 	matches := func(t sdk.TagMap) bool {
 		v, ok := t[key]
@@ -132,24 +156,24 @@ func (p *Provider) images(ctx context.Context, key, value string) ([]imported, e
 	var out []imported
 	for _, i := range list {
 		if matches(i.Tags) {
-			im := imported{tags: i.Tags, exists: true}
-			im.Image = cloud.Image{ID: i.UUID, Name: i.Tags[cluster.TagImage], State: cloud.ImageReady, Users: users(i.Tags)}
-			out = append(out, im)
+			out = append(out, imported{Image: imageOf(i.UUID, i.Tags, cloud.ImageReady, ""), tags: i.Tags, created: i.CreatedAt, exists: true})
 		}
 	}
 	for _, i := range imports {
-		at := slices.IndexFunc(out, func(o imported) bool { return o.ID == i.UUID })
 		state := importState(i.Status)
+		at := slices.IndexFunc(out, func(o imported) bool { return o.ID == i.UUID })
 		switch {
-		case at >= 0:
+		case at >= 0 && state == cloud.ImageFailed:
 			out[at].State, out[at].Message = state, i.ErrorMessage
-		case matches(i.Tags) && state != cloud.ImageReady: // a done import without image: the image was deleted
-			im := imported{tags: i.Tags}
-			im.Image = cloud.Image{ID: i.UUID, Name: i.Tags[cluster.TagImage], State: state, Message: i.ErrorMessage, Users: users(i.Tags)}
-			out = append(out, im)
+		case at < 0 && matches(i.Tags) && state != cloud.ImageReady: // a done one without image: the image was deleted
+			out = append(out, imported{Image: imageOf(i.UUID, i.Tags, state, i.ErrorMessage), tags: i.Tags})
 		}
 	}
 	return out, nil
+}
+
+func imageOf(id string, tags sdk.TagMap, state cloud.ImageState, message string) cloud.Image {
+	return cloud.Image{ID: id, Name: tags[cluster.TagImage], State: state, Message: message, Users: users(tags)}
 }
 
 func importState(status string) cloud.ImageState {
@@ -173,65 +197,64 @@ func users(t sdk.TagMap) []string {
 	return out
 }
 
-// markImage replaces the tags of an image, which the API does as a whole, and
-// proves it by reading back. While an import runs, its image may not take tags
-// yet: NotYet.
-func (p *Provider) markImage(ctx context.Context, im imported, tags sdk.TagMap) error {
-	if maps.Equal(im.tags, tags) {
+// markImage changes the tags of an image, which the API replaces as a whole, and
+// proves it by reading back. While an import runs there is no image to mark yet:
+// NotYet.
+func (p *Provider) markImage(ctx context.Context, im *imported, edit func(sdk.TagMap)) error {
+	want := maps.Clone(im.tags)
+	edit(want)
+	if maps.Equal(want, im.tags) {
 		return nil
 	}
 	op := "mark image " + im.Name
-	err := func() error {
-		ctx, cancel := writing(ctx, deleteTimeout)
-		defer cancel()
-		r := &sdk.CustomImageRequest{}
-		r.Tags = &tags
-		if err := p.sdk.CustomImages.Update(ctx, im.ID, r); err != nil {
-			return writeFault(ctx, op, err)
-		}
-		return nil
-	}()
-	if fault.Is(err, fault.NotFound) && im.State == cloud.ImageImporting {
+	if !im.exists {
 		return fault.New(fault.NotYet, op, "its import has not ended yet")
 	}
+	// The list may be old; the others' marks must not be lost.
+	now, err := get(ctx, p, "image", p.sdk.CustomImages, im.ID)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	now, err := p.sdk.CustomImages.Get(ctx, im.ID)
-	if err != nil {
-		return readFault(ctx, op, err)
+	if want = maps.Clone(now.Tags); want == nil {
+		want = sdk.TagMap{}
 	}
-	if !maps.Equal(now.Tags, tags) {
+	edit(want)
+	err = p.call(ctx, request{op: op, verb: change}, func(ctx context.Context) error {
+		r := &sdk.CustomImageRequest{}
+		r.Tags = &want
+		return p.sdk.CustomImages.Update(ctx, im.ID, r)
+	})
+	if err != nil {
+		return err
+	}
+	if now, err = get(ctx, p, "image", p.sdk.CustomImages, im.ID); err != nil {
+		return err
+	}
+	if !maps.Equal(now.Tags, want) {
 		return fault.New(fault.Conflict, op, "its tags were changed by somebody else at the same time")
 	}
+	im.tags, im.Users = want, users(want)
 	return nil
 }
 
 // GetImage implements cloud.Images.
 func (p *Provider) GetImage(ctx context.Context, id string) (cloud.Image, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	i, err := p.sdk.CustomImageImports.Get(ctx, id)
-	if err == nil {
-		return cloud.Image{ID: id, Name: i.Tags[cluster.TagImage], State: importState(i.Status), Message: i.ErrorMessage, Users: users(i.Tags)}, nil
+	i, err := get(ctx, p, "image import", p.sdk.CustomImageImports, id)
+	if err == nil && importState(i.Status) != cloud.ImageReady {
+		return imageOf(id, i.Tags, importState(i.Status), i.ErrorMessage), nil
 	}
-	if f := readFault(ctx, "read image import "+id, err); !fault.Is(f, fault.NotFound) {
-		return cloud.Image{}, f
+	if err != nil && !fault.Is(err, fault.NotFound) {
+		return cloud.Image{}, err
 	}
-	// Imports are forgotten after a while; their images stay.
-	ctx, again := reading(ctx)
-	defer again()
-	im, err := p.sdk.CustomImages.Get(ctx, id)
+	// The image has the marks; and imports may be forgotten before it is.
+	im, err := get(ctx, p, "image", p.sdk.CustomImages, id)
 	if err != nil {
-		return cloud.Image{}, readFault(ctx, "read image "+id, err)
+		return cloud.Image{}, err
 	}
-	return cloud.Image{ID: id, Name: im.Tags[cluster.TagImage], State: cloud.ImageReady, Users: users(im.Tags)}, nil
+	return imageOf(id, im.Tags, cloud.ImageReady, ""), nil
 }
 
-// ReleaseImage implements cloud.Images. It ends when no image of the content
-// carries the user's mark, so it must be called until released.
+// ReleaseImage implements cloud.Images. It is called until released.
 func (p *Provider) ReleaseImage(ctx context.Context, spec cloud.ImageSpec, user cloud.Owner) (bool, error) {
 	have, err := p.images(ctx, cluster.TagImage, spec.Name)
 	if err != nil {
@@ -240,47 +263,60 @@ func (p *Provider) ReleaseImage(ctx context.Context, spec cloud.ImageSpec, user 
 	mark := cluster.TagImageUser + user.Cluster.UID
 	released := true
 	for _, im := range have {
-		if _, ours := im.tags[mark]; !ours || im.State == cloud.ImageFailed && !im.exists {
-			continue
-		}
-		released = false
-		rest := maps.Clone(im.tags)
-		delete(rest, mark)
-		if len(users(rest)) > 0 {
-			err = p.markImage(ctx, im, rest)
-		} else {
-			err = p.deleteImage(ctx, im.ID)
-			if fault.Is(err, fault.NotFound) {
-				err = nil // an import under way has no image to delete yet: look again
+		_, marked := im.tags[mark]
+		switch {
+		case !marked || !im.exists && im.State == cloud.ImageFailed:
+		case !im.exists: // a running import cannot be stopped: wait for its image
+			released = false
+		case len(im.Users) > 1:
+			if err := p.markImage(ctx, &im, func(t sdk.TagMap) { delete(t, mark) }); err != nil {
+				return false, err
 			}
-		}
-		if err != nil {
-			return false, err
+		default:
+			if err := p.removeImage(ctx, im.ID, mark); err != nil {
+				return false, err
+			}
+			released = false // until it is not listed any more
 		}
 	}
 	return released, nil
 }
 
-func (p *Provider) deleteImage(ctx context.Context, id string) error {
-	ctx, cancel := writing(ctx, deleteTimeout)
-	defer cancel()
-	if err := p.sdk.CustomImages.Delete(ctx, id); err != nil {
-		return writeFault(ctx, "delete image "+id, err)
+// removeImage deletes an image that nobody else uses, which is read again first.
+func (p *Provider) removeImage(ctx context.Context, id, mark string) error {
+	now, err := get(ctx, p, "image", p.sdk.CustomImages, id)
+	if fault.Is(err, fault.NotFound) {
+		return nil
 	}
-	return nil
+	if err != nil {
+		return err
+	}
+	for _, uid := range users(now.Tags) {
+		if cluster.TagImageUser+uid != mark {
+			return fault.New(fault.Conflict, "delete image "+now.Name, "somebody else began to use it")
+		}
+	}
+	return erase(ctx, p, "image "+now.Name, id, p.sdk.CustomImages.Delete)
 }
 
-// ListImages implements cloud.Images.
+// ListImages implements cloud.Images. Failed imports are no images: nothing
+// remains of them.
 func (p *Provider) ListImages(ctx context.Context, user cloud.Owner) ([]cloud.Image, error) {
-	have, err := p.images(ctx, cluster.TagImageUser+user.Cluster.UID, user.Cluster.Name)
+	if user.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, "list images", "the user has no cluster uid")
+	}
+	have, err := p.images(ctx, cluster.TagImageUser+user.Cluster.UID, "")
 	if err != nil {
 		return nil, err
 	}
-	var out []cloud.Image
+	out := []cloud.Image{}
 	for _, im := range have {
 		if im.exists || im.State == cloud.ImageImporting {
 			out = append(out, im.Image)
 		}
 	}
+	slices.SortFunc(out, func(a, b cloud.Image) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
+	})
 	return out, nil
 }

@@ -1,7 +1,9 @@
 package cloudscale
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,203 +17,318 @@ import (
 
 // EnsureMachine implements cloud.Provider.
 func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
-	var out cloud.MachineLook
-	begun := p.now()
-	spec := req.Spec
-	servers, err := p.servers(ctx, cluster.TagMachine, spec.ID)
-	if err != nil {
-		return out, err
-	}
-	mine := slices.DeleteFunc(servers, func(s sdk.Server) bool {
-		return s.Tags[cluster.TagCluster] != spec.Owner.Cluster.UID || s.Tags[cluster.TagGroup] != spec.Owner.Group
-	})
-	if len(mine) > 0 {
-		slices.SortFunc(mine, older)
-		for _, extra := range mine[1:] {
-			p.log.Warn("deleting a duplicate machine", "machine", spec.Name, "kept", mine[0].UUID, "duplicate", extra.UUID)
-			if err := p.deleteServer(ctx, extra.UUID); err != nil && !fault.Is(err, fault.NotFound) {
-				return out, err
-			}
-			out.Removed++
-		}
-		m := machine(mine[0])
-		out.Machine = &m
-		return out, nil
-	}
-	if !req.Create {
-		return out, nil
-	}
-	if size := len(req.UserData.Reveal()); size > userDataMax {
-		return out, fault.New(fault.Invalid, "create server "+spec.Name, "its user data has %d bytes; the cloud takes %d", size, userDataMax)
-	}
-	if late := p.now().Sub(begun); late > p.s.PostWindow {
-		// Whoever gave this attempt up may have begun to settle: too late to send.
-		return out, fault.New(fault.Unavailable, "create server "+spec.Name, "looking took %s, longer than the %s in which a create may be sent; nothing was sent", late, p.s.PostWindow)
-	}
-	return p.createServer(ctx, req)
-}
-
-func (p *Provider) createServer(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
-	spec := req.Spec
-	op := "create server " + spec.Name
-	interfaces := []sdk.InterfaceRequest{{Network: "public"}}
-	for _, subnet := range spec.Subnets {
-		interfaces = append(interfaces, sdk.InterfaceRequest{Addresses: &[]sdk.AddressRequest{{Subnet: subnet}}})
-	}
-	for _, network := range spec.Networks {
-		interfaces = append(interfaces, sdk.InterfaceRequest{Network: network})
-	}
-	r := &sdk.ServerRequest{
-		Name: spec.Name, Flavor: spec.Flavor, Image: spec.ImageID,
-		Zone:         spec.Zone, // the outer field: the embedded one is dropped silently
-		VolumeSizeGB: spec.DiskGiB, Interfaces: &interfaces,
-		SSHKeys: []string{}, // null is refused
-	}
-	r.Tags = machineTags(spec)
-	r.UserData = string(req.UserData.Reveal())
-	if spec.PlacementGroup != "" {
-		r.ServerGroups = []string{spec.PlacementGroup}
-	}
-	ctx, cancel := writing(ctx, p.s.CreateTimeout)
-	defer cancel()
-	s, err := p.sdk.Servers.Create(ctx, r)
-	if err != nil {
-		return cloud.MachineLook{}, createFault(ctx, op, err)
-	}
-	m := machine(*s)
-	if s.UUID == "" || m.Ref.ID != spec.ID || m.Zone != spec.Zone || m.Flavor != spec.Flavor {
-		return cloud.MachineLook{}, fault.New(fault.Ambiguous, op,
-			"the cloud made something else than asked (id %q, zone %q, flavor %q)", m.Ref.ID, m.Zone, m.Flavor)
-	}
-	m.ImageID = spec.ImageID // the reply names a slug
-	return cloud.MachineLook{Machine: &m, Created: true}, nil
-}
-
-func machineTags(spec cloud.MachineSpec) *sdk.TagMap {
-	t := sdk.TagMap{}
-	for _, tag := range spec.Tags {
-		t[tag.Key] = tag.Value
-	}
-	t[cluster.TagCluster] = spec.Owner.Cluster.UID
-	t[cluster.TagClusterName] = spec.Owner.Cluster.Name
-	t[cluster.TagGroup] = spec.Owner.Group
-	t[cluster.TagMachine] = spec.ID
-	t[cluster.TagRole] = string(spec.Role)
-	return &t
-}
-
-// older sorts by creation; of two made at once the lower id comes first.
-func older(a, b sdk.Server) int {
-	if c := a.CreatedAt.Compare(b.CreatedAt); c != 0 {
-		return c
-	}
-	return strings.Compare(a.UUID, b.UUID)
-}
-
-// servers lists by one tag: the API does not AND several.
-func (p *Provider) servers(ctx context.Context, key, value string) ([]sdk.Server, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	list, err := p.sdk.Servers.List(ctx, sdk.WithTagFilter(sdk.TagMap{key: value}))
-	if err != nil {
-		return nil, readFault(ctx, "list servers", err)
-	}
-	return slices.DeleteFunc(list, func(s sdk.Server) bool { return s.Tags[key] != value }), nil
-}
-
-// GetMachine implements cloud.Provider.
-func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.Machine, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	s, err := p.sdk.Servers.Get(ctx, ref.Cloud)
-	if err != nil {
-		return cloud.Machine{}, readFault(ctx, "read server "+ref.Cloud, err)
-	}
-	return machine(*s), nil
-}
-
-// ListMachines implements cloud.Provider.
-func (p *Provider) ListMachines(ctx context.Context, owner cloud.Owner) ([]cloud.Machine, error) {
-	list, err := p.servers(ctx, cluster.TagCluster, owner.Cluster.UID)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]cloud.Machine, 0, len(list))
-	for _, s := range list {
-		if owner.Group == "" || s.Tags[cluster.TagGroup] == owner.Group {
-			out = append(out, machine(s))
+	// The wall clock, so that a process that was stopped for a while counts it.
+	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	if req.Create {
+		if err := checkMachine(req); err != nil {
+			return cloud.MachineLook{}, err
 		}
 	}
-	slices.SortFunc(out, func(a, b cloud.Machine) int {
-		if c := strings.Compare(a.Name, b.Name); c != 0 {
-			return c
+	look, err := p.lookForMachine(ctx, req.Spec)
+	if err != nil || look.Machine != nil || !req.Create {
+		return look, err
+	}
+	return p.createMachine(ctx, req, sendBy)
+}
+
+func checkMachine(req cloud.EnsureMachineRequest) error {
+	s := req.Spec
+	op := "create server " + s.Name
+	switch n := len(req.UserData.Reveal()); {
+	case s.ID == "" || s.Owner.Cluster.UID == "":
+		return fault.New(fault.Internal, op, "a machine needs an id and a cluster uid")
+	case n == 0:
+		// Without user data Talos falls back to metadata over the network.
+		return fault.New(fault.Invalid, op, "a machine needs user data")
+	case n > userDataMax:
+		return fault.New(fault.Invalid, op, "its user data has %d bytes, the most is %d; use fewer or shorter config patches", n, userDataMax)
+	}
+	for _, t := range s.Tags {
+		if cluster.ReservedTag(t.Key) {
+			return fault.New(fault.Invalid, op, "tags that start with %q are reserved (%q)", cluster.TagPrefix, t.Key)
 		}
-		return strings.Compare(a.Ref.Cloud, b.Ref.Cloud)
-	})
-	return out, nil
-}
-
-// DeleteMachine implements cloud.Provider. Gone means that the server answers
-// 404: a delete that was accepted is not the end.
-func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (bool, error) {
-	err := p.deleteServer(ctx, ref.Cloud)
-	if fault.Is(err, fault.NotFound) {
-		return true, nil
-	}
-	if err != nil && !fault.Is(err, fault.Conflict) {
-		return false, err
-	}
-	if _, gerr := p.GetMachine(ctx, ref); fault.Is(gerr, fault.NotFound) {
-		return true, nil
-	} else if gerr != nil {
-		return false, gerr
-	}
-	return false, err
-}
-
-func (p *Provider) deleteServer(ctx context.Context, id string) error {
-	ctx, cancel := writing(ctx, deleteTimeout)
-	defer cancel()
-	if err := p.sdk.Servers.Delete(ctx, id); err != nil {
-		return writeFault(ctx, "delete server "+id, err)
 	}
 	return nil
 }
 
-func machine(s sdk.Server) cloud.Machine {
+// lookForMachine adopts the machine of spec.ID, and repairs.
+func (p *Provider) lookForMachine(ctx context.Context, spec cloud.MachineSpec) (cloud.MachineLook, error) {
+	found, err := p.serversOf(ctx, cloud.MachineRef{Owner: spec.Owner, ID: spec.ID})
+	if err != nil || len(found) == 0 {
+		return cloud.MachineLook{}, err
+	}
+	var look cloud.MachineLook
+	var wrong []sdk.Server
+	want := fingerprint(spec)
+	found = slices.DeleteFunc(found, func(s sdk.Server) bool {
+		// The request was the same, so the cloud did not do what it was told.
+		bad := s.Tags[tagRequest] == want && misplaced(spec, &s) != ""
+		if bad {
+			wrong = append(wrong, s)
+		}
+		return bad
+	})
+	slices.SortFunc(found, older)
+	doomed := wrong
+	if len(found) > 1 {
+		doomed = append(doomed, found[1:]...)
+	}
+	for _, s := range doomed {
+		p.log.WarnContext(ctx, "removing a server that should not be", "server", s.UUID, "name", s.Name, "machine", spec.ID, "cluster", spec.Owner.Cluster.Name)
+		if err := erase(ctx, p, "duplicate server "+s.Name, s.UUID, p.sdk.Servers.Delete); err != nil {
+			return look, err
+		}
+		look.Removed++
+	}
+	if len(found) == 0 {
+		return look, fault.New(fault.Conflict, "look for server "+spec.Name, "%s; its deletion was asked for", misplaced(spec, &wrong[0]))
+	}
+	m := machineOf(&found[0])
+	look.Machine = &m
+	return look, nil
+}
+
+// older orders duplicates: the first one stays. The vendor's clock decides, the
+// id where it cannot, so that everybody keeps the same one.
+func older(a, b sdk.Server) int {
+	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.UUID, b.UUID))
+}
+
+func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineRequest, sendBy time.Time) (cloud.MachineLook, error) {
+	spec := req.Spec
+	op := "create server " + spec.Name
+	var s *sdk.Server
+	err := p.call(ctx, request{op: op, verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+		s, err = p.sdk.Servers.Create(ctx, serverRequest(spec, req.UserData.Reveal()))
+		return err
+	})
+	if err != nil {
+		return cloud.MachineLook{}, err
+	}
+	problem := misplaced(spec, s)
+	if problem == "" {
+		problem = missingTags(machineTags(spec), s.Tags)
+	}
+	if problem != "" || !plausibleID(s.UUID) {
+		// Nobody may adopt it. If this deletion fails, the next look deletes it.
+		if err := erase(ctx, p, "misplaced server "+s.Name, s.UUID, p.sdk.Servers.Delete); err != nil {
+			p.log.WarnContext(ctx, "a misplaced server could not be deleted yet", "server", s.UUID, "error", err)
+		}
+		return cloud.MachineLook{}, fault.New(fault.Internal, op, "the cloud made something else: %s", cmp.Or(problem, "it has no id"))
+	}
+	m := machineOf(s)
+	return cloud.MachineLook{Machine: &m, Created: true}, nil
+}
+
+// tagRequest holds the fingerprint of the request that made a server. It tells a
+// cloud that did something else from a workflow that now wants something else.
+const tagRequest = cluster.TagPrefix + "request"
+
+func fingerprint(s cloud.MachineSpec) string {
+	return digest("machine", s.Zone, s.Flavor, s.ImageID, fmt.Sprint(s.DiskGiB))
+}
+
+func machineTags(s cloud.MachineSpec) sdk.TagMap {
+	tags := sdk.TagMap{}
+	for _, t := range s.Tags {
+		tags[t.Key] = t.Value
+	}
+	tags[cluster.TagCluster] = s.Owner.Cluster.UID
+	tags[cluster.TagClusterName] = s.Owner.Cluster.Name
+	tags[cluster.TagGroup] = s.Owner.Group
+	tags[cluster.TagMachine] = s.ID
+	tags[cluster.TagRole] = string(s.Role)
+	// Replies name a custom image by slug only, so its id travels along.
+	tags[cluster.TagImage] = s.ImageID
+	tags[tagRequest] = fingerprint(s)
+	return tags
+}
+
+func serverRequest(s cloud.MachineSpec, userData []byte) *sdk.ServerRequest {
+	tags := machineTags(s)
+	// The public interface comes first: it carries the default route.
+	ifaces := []sdk.InterfaceRequest{{Network: "public"}}
+	if len(s.Subnets) > 0 {
+		for _, id := range s.Subnets {
+			ifaces = append(ifaces, sdk.InterfaceRequest{Addresses: &[]sdk.AddressRequest{{Subnet: id}}})
+		}
+	}
+	for _, id := range s.Networks {
+		ifaces = append(ifaces, sdk.InterfaceRequest{Network: id})
+	}
+	r := &sdk.ServerRequest{
+		Name: s.Name, Flavor: s.Flavor, Image: s.ImageID,
+		// The embedded request has a Zone of its own that this one hides.
+		Zone:         s.Zone,
+		VolumeSizeGB: s.DiskGiB, Interfaces: &ifaces,
+		SSHKeys:  []string{}, // nil would be sent as null, which is refused
+		UserData: string(userData),
+	}
+	r.Tags = &tags
+	if s.PlacementGroup != "" {
+		r.ServerGroups = []string{s.PlacementGroup}
+	}
+	return r
+}
+
+// misplaced says in what a server differs from its spec, "" when it does not. An
+// image asked for by id cannot be told from the reply.
+func misplaced(spec cloud.MachineSpec, s *sdk.Server) string {
+	switch {
+	case spec.Zone != "" && s.Zone.Slug != spec.Zone:
+		return fmt.Sprintf("server %s is in zone %q instead of %q", s.UUID, s.Zone.Slug, spec.Zone)
+	case s.Flavor.Slug != spec.Flavor:
+		return fmt.Sprintf("server %s has flavor %q instead of %q", s.UUID, s.Flavor.Slug, spec.Flavor)
+	}
+	return ""
+}
+
+func missingTags(want, have sdk.TagMap) string {
+	for _, k := range sortedKeys(want) {
+		if v, ok := have[k]; !ok || v != want[k] {
+			return fmt.Sprintf("tag %q is %q instead of %q", k, v, want[k])
+		}
+	}
+	return ""
+}
+
+// serversOf lists all servers with the identity of ref. The group is not
+// compared: an id belongs to one cluster, whatever the group.
+func (p *Provider) serversOf(ctx context.Context, ref cloud.MachineRef) ([]sdk.Server, error) {
+	if ref.ID == "" || ref.Owner.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, "look for server", "a machine needs an id and a cluster uid")
+	}
+	all, err := listTagged(ctx, p, "servers", p.sdk.Servers, cluster.TagMachine, ref.ID)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(s sdk.Server) bool { return !isMachine(&s, ref) }), nil
+}
+
+func isMachine(s *sdk.Server, ref cloud.MachineRef) bool {
+	return s.Tags[cluster.TagMachine] == ref.ID && s.Tags[cluster.TagCluster] == ref.Owner.Cluster.UID
+}
+
+// GetMachine implements cloud.Provider. A server that exists without the
+// machine's identity is a Conflict.
+func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.Machine, error) {
+	if ref.Cloud == "" {
+		found, err := p.serversOf(ctx, ref)
+		if err != nil {
+			return cloud.Machine{}, err
+		}
+		if len(found) == 0 {
+			return cloud.Machine{}, fault.New(fault.NotFound, "read server", "no server carries the tag of machine %s", ref.ID)
+		}
+		return machineOf(new(slices.MinFunc(found, older))), nil
+	}
+	s, err := get(ctx, p, "server", p.sdk.Servers, ref.Cloud)
+	if err != nil {
+		return cloud.Machine{}, err
+	}
+	if !isMachine(s, ref) {
+		return cloud.Machine{}, notOurs("read server", ref)
+	}
+	return machineOf(s), nil
+}
+
+func notOurs(op string, ref cloud.MachineRef) error {
+	return fault.New(fault.Conflict, op, "server %s does not carry the tags of machine %s of cluster %s", ref.Cloud, ref.ID, ref.Owner.Cluster.Name)
+}
+
+// ListMachines implements cloud.Provider.
+func (p *Provider) ListMachines(ctx context.Context, owner cloud.Owner) ([]cloud.Machine, error) {
+	if owner.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, "list servers", "the owner has no cluster uid")
+	}
+	all, err := listTagged(ctx, p, "servers", p.sdk.Servers, cluster.TagCluster, owner.Cluster.UID)
+	if err != nil {
+		return nil, err
+	}
+	out := []cloud.Machine{}
+	for i := range all {
+		t := all[i].Tags
+		if t[cluster.TagCluster] != owner.Cluster.UID || t[cluster.TagMachine] == "" {
+			continue
+		}
+		if owner.Group != "" && t[cluster.TagGroup] != owner.Group {
+			continue
+		}
+		out = append(out, machineOf(&all[i]))
+	}
+	slices.SortFunc(out, func(a, b cloud.Machine) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Ref.Cloud, b.Ref.Cloud))
+	})
+	return out, nil
+}
+
+// DeleteMachine implements cloud.Provider. It deletes everything that carries
+// the machine's identity, duplicates included.
+func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (bool, error) {
+	found, err := p.serversOf(ctx, ref)
+	if err != nil {
+		return false, err
+	}
+	if ref.Cloud != "" && !slices.ContainsFunc(found, func(s sdk.Server) bool { return s.UUID == ref.Cloud }) {
+		s, err := get(ctx, p, "server", p.sdk.Servers, ref.Cloud)
+		switch {
+		case fault.Is(err, fault.NotFound):
+		case err != nil:
+			return false, err
+		case !isMachine(s, ref):
+			return false, notOurs("delete server", ref)
+		default:
+			found = append(found, *s)
+		}
+	}
+	var first error
+	for _, s := range found {
+		if err := erase(ctx, p, "server "+s.Name, s.UUID, p.sdk.Servers.Delete); err != nil && first == nil {
+			first = err
+		}
+	}
+	return len(found) == 0, first
+}
+
+func machineOf(s *sdk.Server) cloud.Machine {
 	m := cloud.Machine{
 		Ref: cloud.MachineRef{
-			ID: s.Tags[cluster.TagMachine], Cloud: s.UUID,
 			Owner: cloud.Owner{
 				Cluster: cluster.Ref{Name: s.Tags[cluster.TagClusterName], UID: s.Tags[cluster.TagCluster]},
 				Group:   s.Tags[cluster.TagGroup],
 			},
+			ID: s.Tags[cluster.TagMachine], Cloud: s.UUID,
 		},
 		Name: s.Name, ProviderID: providerIDPrefix + s.UUID, Role: cluster.Role(s.Tags[cluster.TagRole]),
-		Zone: s.Zone.Slug, Flavor: s.Flavor.Slug, ImageID: s.Image.Slug, State: state(s.Status),
-		CreatedAt: s.CreatedAt.UTC().Truncate(time.Second),
+		Zone: s.Zone.Slug, Flavor: s.Flavor.Slug, ImageID: s.Tags[cluster.TagImage],
+		State: stateOf(s.Status), CreatedAt: s.CreatedAt,
 	}
-	for _, i := range s.Interfaces {
-		for _, a := range i.Addresses {
-			switch {
-			case a.Version != 4:
-			case i.Type == "public" && m.Public == "":
-				m.Public = a.Address
-			case i.Type == "private" && m.Private == "":
-				m.Private = a.Address
+	for _, version := range []int{4, 6} {
+		for _, i := range s.Interfaces {
+			for _, a := range i.Addresses {
+				switch {
+				case a.Version != version:
+				case i.Type == "public":
+					m.Public = cmp.Or(m.Public, a.Address)
+				default:
+					m.Private = cmp.Or(m.Private, a.Address)
+				}
 			}
 		}
 	}
 	return m
 }
 
-func state(status string) cloud.MachineState {
+// stateOf translates the API's statuses (the vendor's Cluster API provider lists
+// them). "changing" is every transition, deletion included; a rescue system is
+// not ours.
+func stateOf(status string) cloud.MachineState {
 	switch status {
-	case "changing":
-		return cloud.MachineCreating
 	case "running":
 		return cloud.MachineRunning
-	case "stopped", "paused", "rescue_running", "rescue_stopped":
+	case "changing":
+		return cloud.MachineCreating
+	case "stopped", "paused", "rescue_stopped":
 		return cloud.MachineStopped
 	case "error":
 		return cloud.MachineFailed

@@ -1,8 +1,11 @@
 package cloudscale
 
 import (
+	"cmp"
 	"context"
+	"net/netip"
 	"slices"
+	"strings"
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
@@ -12,97 +15,150 @@ import (
 )
 
 // SyncMembers implements cloud.Infrastructure. Members are told apart by
-// address; what an unanswered request may have made is seen by the next look, so
-// every error is repeated.
+// address. What an unanswered request may have made is seen by the next look,
+// so every unknown outcome is NotYet: call it again. Old members stay until one
+// of the wanted ones is up, unless none of the old ones is up either.
 func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest) (cloud.MembersStatus, error) {
-	var out cloud.MembersStatus
-	find := func(kind string) string {
-		i := slices.IndexFunc(req.Have, func(r cloud.Resource) bool { return r.Kind == kind })
-		if i < 0 {
-			return ""
-		}
-		return req.Have[i].ID
-	}
-	pool, subnet := find(kindPool), find(kindSubnet)
-	if pool == "" || subnet == "" {
+	const op = "sync endpoint members"
+	pool := idOf(req.Have, kindPool)
+	if pool == "" {
 		if len(req.Members) == 0 {
-			return out, nil
+			return cloud.MembersStatus{}, nil
 		}
-		return out, fault.New(fault.Internal, "sync endpoint members", "there is no pool or no subnet to put members into")
+		return cloud.MembersStatus{}, fault.New(fault.Internal, op, "there is no pool to put members into")
 	}
 	have, err := p.members(ctx, pool)
 	if fault.Is(err, fault.NotFound) && len(req.Members) == 0 {
-		return out, nil
+		return cloud.MembersStatus{}, nil
 	}
 	if err != nil {
-		return out, err
+		return cloud.MembersStatus{}, err
 	}
-	for _, m := range req.Members {
-		if m.Address == "" {
-			return out, fault.New(fault.Invalid, "sync endpoint members", "%s has no address in the private network", m.Name)
+	added, err := p.addMembers(ctx, req, pool, have)
+	if err != nil {
+		return cloud.MembersStatus{}, err
+	}
+	if added {
+		if have, err = p.members(ctx, pool); err != nil {
+			return cloud.MembersStatus{}, err
 		}
-		if !slices.ContainsFunc(have, func(h sdk.LoadBalancerPoolMember) bool { return h.Address == m.Address }) {
-			if err := p.addMember(ctx, req.Owner, pool, subnet, m); err != nil {
-				return out, err
-			}
+	}
+	good, stale := sortMembers(have, req.Members)
+	st := cloud.MembersStatus{Total: len(good), Healthy: countUp(good)}
+	if len(good) < len(req.Members) {
+		return st, fault.New(fault.NotYet, op, "%d of %d members are listed", len(good), len(req.Members))
+	}
+	if len(good) > 0 && st.Healthy == 0 && countUp(stale) > 0 {
+		return st, fault.New(fault.NotYet, op, "none of the new members is up yet, so the old ones stay")
+	}
+	for _, m := range stale {
+		err := erase(ctx, p, "pool member "+m.Name, m.UUID, func(ctx context.Context, id string) error {
+			return p.sdk.LoadBalancerPoolMembers.Delete(ctx, pool, id)
+		})
+		if err != nil {
+			return st, err
 		}
 	}
-	if have, err = p.members(ctx, pool); err != nil {
-		return out, err
-	}
-	return p.dropMembers(ctx, pool, have, req.Members)
+	return st, nil
 }
 
 func (p *Provider) members(ctx context.Context, pool string) ([]sdk.LoadBalancerPoolMember, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	list, err := p.sdk.LoadBalancerPoolMembers.List(ctx, pool)
-	if err != nil {
-		return nil, readFault(ctx, "list pool members", err)
+	if !plausibleID(pool) {
+		return nil, fault.New(fault.Invalid, "list pool members", "%q is not an id of this cloud", pool)
 	}
-	slices.SortStableFunc(list, func(a, b sdk.LoadBalancerPoolMember) int { return a.CreatedAt.Compare(b.CreatedAt) })
-	return list, nil
+	var out []sdk.LoadBalancerPoolMember
+	err := p.call(ctx, request{op: "list pool members"}, func(ctx context.Context) (err error) {
+		out, err = p.sdk.LoadBalancerPoolMembers.List(ctx, pool)
+		return err
+	})
+	return out, err
 }
 
-func (p *Provider) addMember(ctx context.Context, owner cloud.Owner, pool, subnet string, m cloud.Member) error {
-	ctx, cancel := writing(ctx, p.s.CreateTimeout)
-	defer cancel()
-	r := &sdk.LoadBalancerPoolMemberRequest{Name: m.Name, ProtocolPort: apiPort, MonitorPort: apiPort, Address: m.Address, Subnet: subnet}
-	r.Tags = &sdk.TagMap{cluster.TagCluster: owner.Cluster.UID, cluster.TagClusterName: owner.Cluster.Name, cluster.TagMachine: m.MachineID}
-	if _, err := p.sdk.LoadBalancerPoolMembers.Create(ctx, pool, r); err != nil {
-		return writeFault(ctx, "add pool member "+m.Name, err)
-	}
-	return nil
+func serves(have sdk.LoadBalancerPoolMember, want cloud.Member) bool {
+	return have.Address == want.Address && have.ProtocolPort == apiPort
 }
 
-// dropMembers removes what is not wanted, and duplicates of what is.
-func (p *Provider) dropMembers(ctx context.Context, pool string, have []sdk.LoadBalancerPoolMember, want []cloud.Member) (cloud.MembersStatus, error) {
-	var out cloud.MembersStatus
-	seen := map[string]bool{}
-	for _, h := range have {
-		wanted := slices.ContainsFunc(want, func(m cloud.Member) bool { return m.Address == h.Address })
-		if wanted && !seen[h.Address] {
-			seen[h.Address] = true
-			out.Total++
-			if h.MonitorStatus == "up" {
-				out.Healthy++
-			}
+func (p *Provider) addMembers(ctx context.Context, req cloud.SyncMembersRequest, pool string, have []sdk.LoadBalancerPoolMember) (added bool, err error) {
+	for _, m := range req.Members {
+		if slices.ContainsFunc(have, func(h sdk.LoadBalancerPoolMember) bool { return serves(h, m) }) {
 			continue
 		}
-		err := func() error {
-			ctx, cancel := writing(ctx, deleteTimeout)
-			defer cancel()
-			if err := p.sdk.LoadBalancerPoolMembers.Delete(ctx, pool, h.UUID); err != nil {
-				return writeFault(ctx, "remove pool member "+h.Name, err)
+		subnet, err := subnetFor(req.Have, m)
+		if err != nil {
+			return added, err
+		}
+		r := &sdk.LoadBalancerPoolMemberRequest{Name: m.Name, ProtocolPort: apiPort, Address: m.Address, Subnet: subnet}
+		r.Tags = &sdk.TagMap{
+			cluster.TagCluster: req.Owner.Cluster.UID, cluster.TagClusterName: req.Owner.Cluster.Name, cluster.TagMachine: m.MachineID,
+		}
+		// A member that is there twice is removed below: no worse than a change.
+		err = p.call(ctx, request{op: "add pool member " + m.Name, verb: change}, func(ctx context.Context) error {
+			_, err := p.sdk.LoadBalancerPoolMembers.Create(ctx, pool, r)
+			return err
+		})
+		if fault.Is(err, fault.Invalid) && p.joined(ctx, pool, m) {
+			err = nil // somebody else added it at the same time
+		}
+		if err != nil {
+			return added, err
+		}
+		added = true
+	}
+	return added, nil
+}
+
+// joined says whether a member is there by now.
+func (p *Provider) joined(ctx context.Context, pool string, m cloud.Member) bool {
+	have, err := p.members(ctx, pool)
+	return err == nil && slices.ContainsFunc(have, func(h sdk.LoadBalancerPoolMember) bool { return serves(h, m) })
+}
+
+// subnetFor finds the private subnet of a member's address; the API takes no
+// members outside of one.
+func subnetFor(have []cloud.Resource, m cloud.Member) (string, error) {
+	const op = "sync endpoint members"
+	addr, err := netip.ParseAddr(m.Address)
+	if err != nil {
+		return "", fault.New(fault.Invalid, op, "%s has no address in the private network (%q)", m.Name, m.Address)
+	}
+	for _, r := range have {
+		for _, a := range r.Attributes {
+			if r.Kind != kindSubnet || a.Key != attrCIDR {
+				continue
 			}
-			return nil
-		}()
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return out, err
+			if c, err := netip.ParsePrefix(a.Value); err == nil && c.Contains(addr) {
+				return r.ID, nil
+			}
 		}
 	}
-	if out.Total < len(want) {
-		return out, fault.New(fault.NotYet, "sync endpoint members", "%d of %d members are listed", out.Total, len(want))
+	return "", fault.New(fault.Invalid, op, "the address %s of %s is in none of the cluster's subnets", addr, m.Name)
+}
+
+// sortMembers tells the members that are wanted from the others; of two for one
+// address the older is wanted.
+func sortMembers(have []sdk.LoadBalancerPoolMember, want []cloud.Member) (good, stale []sdk.LoadBalancerPoolMember) {
+	have = slices.Clone(have)
+	slices.SortFunc(have, func(a, b sdk.LoadBalancerPoolMember) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(a.UUID, b.UUID))
+	})
+	seen := map[string]bool{}
+	for _, h := range have {
+		wanted := slices.ContainsFunc(want, func(w cloud.Member) bool { return serves(h, w) })
+		if !wanted || seen[h.Address] {
+			stale = append(stale, h)
+			continue
+		}
+		seen[h.Address] = true
+		good = append(good, h)
 	}
-	return out, nil
+	return good, stale
+}
+
+func countUp(ms []sdk.LoadBalancerPoolMember) (n int) {
+	for _, m := range ms {
+		if m.MonitorStatus == "up" {
+			n++
+		}
+	}
+	return n
 }

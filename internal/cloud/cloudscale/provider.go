@@ -88,6 +88,7 @@ type Provider struct {
 	sdk      *sdk.Client
 	settings Settings
 	gate     *gate
+	kinds    []kind
 	log      *slog.Logger
 	now      func() time.Time
 }
@@ -129,13 +130,15 @@ func New(o Options) (*Provider, error) {
 	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
 		rt = o.HTTPClient.Transport
 	}
-	return &Provider{
+	p := &Provider{
 		sdk:      newSDK(base, &transport{base: rt, token: o.Token, agent: "ichor", observe: o.Observe, now: time.Now}),
 		settings: o.Settings.orDefault(),
 		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(limit.PerSecond), limit.Burst), now: time.Now},
 		log:      o.Logger,
 		now:      time.Now,
-	}, nil
+	}
+	p.kinds = kindsOf(p)
+	return p, nil
 }
 
 // Capabilities implements cloud.Provider.

@@ -1,9 +1,10 @@
 package cloudscale
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,42 +15,43 @@ import (
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
-// apiPort is the Kubernetes API's; watchTimeoutMS the longest idle time of a
-// connection that the API takes, ten minutes.
-const (
-	apiPort        = 6443
-	watchTimeoutMS = 600_000
-)
+// lbFlavor is the API's only load balancer flavor so far.
+const lbFlavor = "lb-standard"
 
-// PlanInfrastructure implements cloud.Infrastructure.
+// PlanInfrastructure implements cloud.Infrastructure: network and subnet unless
+// they are brought along, and the parts of a load balancer unless the endpoint
+// is given. Each step is one POST.
 func (p *Provider) PlanInfrastructure(spec cloud.InfrastructureSpec) ([]cloud.Step, error) {
+	const op = "plan infrastructure"
 	name := spec.Owner.Cluster.Name
 	var steps []cloud.Step
 	if e := spec.Existing; e != nil {
-		steps = append(steps, step(kindSubnet, "subnet", e.Subnet, "existing subnet "+e.Subnet, cluster.Tag{Key: "existing", Value: e.Subnet}))
+		if !plausibleID(e.Subnet) {
+			return nil, fault.New(fault.Invalid, op, "spec.network.existing.subnet: %q is not the id of a subnet", e.Subnet)
+		}
+		steps = append(steps, step(kindSubnet, "subnet", e.Subnet, "existing subnet "+e.Subnet,
+			tag(paramCIDR, e.CIDR), tag(paramExisting, e.Subnet)))
 	} else {
+		if c, err := netip.ParsePrefix(spec.CIDR); err != nil || !c.Addr().Is4() || c != c.Masked() {
+			return nil, fault.New(fault.Invalid, op, "spec.network.cidr: %q is not an IPv4 network", spec.CIDR)
+		}
 		steps = append(steps,
-			step(kindNetwork, "network", name, "network "+name, cluster.Tag{Key: "zone", Value: spec.Zone}),
-			step(kindSubnet, "subnet", name, "subnet "+spec.CIDR, cluster.Tag{Key: "cidr", Value: spec.CIDR}))
+			step(kindNetwork, "network", name, "network "+name, tag(paramZone, spec.Zone)),
+			step(kindSubnet, "subnet", name, "subnet "+spec.CIDR, tag(paramCIDR, spec.CIDR)))
 	}
 	if spec.LoadBalancer == nil {
 		return steps, nil
 	}
-	flavor := spec.LoadBalancer.Flavor
-	if flavor == "" {
-		flavor = "lb-standard"
-	}
-	allowed := slices.Clone(spec.AllowedCIDRs)
-	if spec.CIDR != "" {
-		allowed = append(allowed, spec.CIDR)
-	}
 	api := name + "-api"
 	return append(steps,
-		step(kindLoadBalancer, "lb", api, "load balancer "+api, cluster.Tag{Key: "flavor", Value: flavor}, cluster.Tag{Key: "zone", Value: spec.Zone}),
+		step(kindLoadBalancer, "lb", api, "load balancer "+api,
+			tag(paramFlavor, cmp.Or(spec.LoadBalancer.Flavor, lbFlavor)), tag(paramZone, spec.Zone)),
 		step(kindPool, "pool", api, "pool "+api),
-		step(kindListener, "listener", api, "listener "+api, cluster.Tag{Key: "allowedCIDRs", Value: strings.Join(allowed, ",")}),
+		step(kindListener, "listener", api, "listener "+api, tag(paramAllowed, strings.Join(spec.AllowedCIDRs, ","))),
 		step(kindMonitor, "monitor", api, "health monitor "+api)), nil
 }
+
+func tag(key, value string) cluster.Tag { return cluster.Tag{Key: key, Value: value} }
 
 func step(kind, key, name, title string, params ...cluster.Tag) cloud.Step {
 	return cloud.Step{Kind: kind, Key: key, Name: name, Title: title, Params: params}
@@ -58,62 +60,115 @@ func step(kind, key, name, title string, params ...cluster.Tag) cloud.Step {
 // PlacementStep implements cloud.Infrastructure.
 func (p *Provider) PlacementStep(owner cloud.Owner, zone string, shard int) (cloud.Step, error) {
 	name := fmt.Sprintf("%s-%s-%d", owner.Cluster.Name, owner.Group, shard)
-	return step(kindServerGroup, "group-"+owner.Group+"-"+fmt.Sprint(shard), name, "server group "+name, cluster.Tag{Key: "zone", Value: zone}), nil
+	// No other key has a slash, so no group can be named like another step.
+	key := fmt.Sprintf("placement/%s/%d", owner.Group, shard)
+	return step(kindServerGroup, key, name, "server group "+name, tag(paramZone, zone)), nil
 }
 
 func (p *Provider) kind(name string) (kind, error) {
 	i := slices.IndexFunc(p.kinds, func(k kind) bool { return k.name == name })
 	if i < 0 {
-		return kind{}, fault.New(fault.Internal, "find resource kind", "cloudscale has no kind %q", name)
+		return kind{}, fault.New(fault.Internal, "find resource kind", "cloudscale.ch has no kind %q", name)
 	}
 	return p.kinds[i], nil
 }
 
 // EnsureResource implements cloud.Infrastructure.
 func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
-	var out cloud.ResourceLook
-	begun := p.now()
+	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
 	k, err := p.kind(req.Step.Kind)
 	if err != nil {
-		return out, err
+		return cloud.ResourceLook{}, err
 	}
-	if id := param(req, "existing"); id != "" {
-		r, err := p.GetResource(ctx, cloud.Resource{Kind: k.name, Key: req.Step.Key, ID: id, Foreign: true})
-		if fault.Is(err, fault.NotFound) {
-			err = fault.New(fault.Invalid, "find "+req.Step.Title, "the account has no %s with this id", k.name)
-		}
-		out.Resource = &r
-		return out, err
+	if param(req.Step, paramExisting) != "" {
+		return p.existing(ctx, k, req)
 	}
-	mine, err := p.items(ctx, k, req.Owner.Cluster.UID)
+	look, err := p.lookForResource(ctx, k, req)
+	if err != nil || look.Resource != nil || !req.Create {
+		return look, err
+	}
+	if k.create == nil {
+		return look, fault.New(fault.Internal, "create "+req.Step.Title, "a %s is never created", k.name)
+	}
+	tags := resourceTags(k, req)
+	made, err := k.create(ctx, req, &tags, sendBy)
 	if err != nil {
-		return out, err
+		return look, err
 	}
-	mine = slices.DeleteFunc(mine, func(i item) bool { return i.tags[cluster.TagKey] != req.Step.Key })
-	if len(mine) > 0 {
-		slices.SortFunc(mine, func(a, b item) int {
-			if c := a.created.Compare(b.created); c != 0 {
-				return c
-			}
-			return strings.Compare(a.id, b.id)
-		})
-		for _, extra := range mine[1:] {
-			p.log.Warn("deleting a duplicate resource", "resource", req.Step.Title, "kept", mine[0].id, "duplicate", extra.id)
-			if _, err := p.DeleteResource(ctx, resource(k, extra)); err != nil {
-				return out, err
-			}
-			out.Removed++
+	problem := missingTags(tags, made.tags)
+	if problem == "" {
+		problem = elsewhere(req.Step, made)
+	}
+	if problem != "" || !plausibleID(made.id) {
+		if err := k.remove(ctx, made.id); err != nil {
+			p.log.WarnContext(ctx, "a misplaced resource could not be deleted yet", "kind", k.name, "id", made.id, "error", err)
 		}
-		r := resource(k, mine[0])
-		out.Resource = &r
-		return out, nil
+		return look, fault.New(fault.Internal, "create "+req.Step.Title, "the cloud made something else: %s", cmp.Or(problem, "it has no id"))
 	}
-	if !req.Create {
-		return out, nil
+	return cloud.ResourceLook{Resource: resource(k, made), Created: true}, nil
+}
+
+// existing checks a resource that the user brought along.
+func (p *Provider) existing(ctx context.Context, k kind, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
+	op := "find " + req.Step.Title
+	it, err := k.get(ctx, param(req.Step, paramExisting))
+	if fault.Is(err, fault.NotFound) {
+		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "the account has no %s with this id", k.name)
 	}
-	if late := p.now().Sub(begun); late > p.s.PostWindow {
-		return out, fault.New(fault.Unavailable, "create "+req.Step.Title, "looking took %s; nothing was sent", late)
+	if err != nil {
+		return cloud.ResourceLook{}, err
 	}
+	if want := param(req.Step, paramCIDR); want != "" && !slices.Contains(it.attributes, tag(attrCIDR, want)) {
+		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "its range is %s, not %s as spec.network.existing.cidr says", it.name, want)
+	}
+	r := resource(k, it)
+	r.Key, r.Foreign = req.Step.Key, true
+	return cloud.ResourceLook{Resource: r}, nil
+}
+
+// lookForResource adopts and repairs.
+func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
+	var look cloud.ResourceLook
+	found, err := p.items(ctx, k, req.Owner)
+	if err != nil {
+		return look, err
+	}
+	// What lives in a resource that is no longer ours to build on is as good as
+	// gone: a repair deletes it together with that.
+	parent := idOf(req.Have, k.within)
+	found = slices.DeleteFunc(found, func(i item) bool {
+		return i.tags[cluster.TagKey] != req.Step.Key || parent != "" && i.parent != parent
+	})
+	slices.SortFunc(found, olderItem)
+	keep := slices.IndexFunc(found, func(i item) bool { return elsewhere(req.Step, i) == "" })
+	for n, i := range found {
+		if n == keep {
+			continue
+		}
+		p.log.WarnContext(ctx, "removing a resource that should not be", "kind", k.name, "id", i.id, "cluster", req.Owner.Cluster.Name)
+		if err := k.remove(ctx, i.id); err != nil {
+			return look, err
+		}
+		look.Removed++
+	}
+	if keep >= 0 {
+		look.Resource = resource(k, found[keep])
+	} else if len(found) > 0 {
+		return look, fault.New(fault.Conflict, "look for "+req.Step.Title, "%s; its deletion was asked for", elsewhere(req.Step, found[0]))
+	}
+	return look, nil
+}
+
+// elsewhere says that a resource is not in the zone where its step wants it. A
+// step is frozen, so only the cloud can have got it wrong.
+func elsewhere(s cloud.Step, i item) string {
+	if want := param(s, paramZone); want != "" && i.zone != "" && i.zone != want {
+		return fmt.Sprintf("%s %s is in zone %q instead of %q", s.Kind, i.id, i.zone, want)
+	}
+	return ""
+}
+
+func resourceTags(k kind, req cloud.EnsureResourceRequest) sdk.TagMap {
 	tags := sdk.TagMap{
 		cluster.TagCluster: req.Owner.Cluster.UID, cluster.TagClusterName: req.Owner.Cluster.Name,
 		cluster.TagKind: k.name, cluster.TagKey: req.Step.Key,
@@ -121,34 +176,26 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	if req.Owner.Group != "" {
 		tags[cluster.TagGroup] = req.Owner.Group
 	}
-	ctx, cancel := writing(ctx, p.s.CreateTimeout)
-	defer cancel()
-	made, err := k.create(ctx, req, &tags)
-	if err != nil {
-		var f *fault.Error
-		if errors.As(err, &f) {
-			return out, f // refused before anything was sent
-		}
-		return out, createFault(ctx, "create "+req.Step.Title, err)
-	}
-	r := resource(k, made)
-	out.Resource, out.Created = &r, true
-	return out, nil
+	return tags
 }
 
-func resource(k kind, i item) cloud.Resource {
-	return cloud.Resource{Kind: k.name, Key: i.tags[cluster.TagKey], Name: i.name, ID: i.id, Ready: i.ready, State: i.state, Attributes: i.attributes}
+func resource(k kind, i item) *cloud.Resource {
+	return &cloud.Resource{
+		Kind: k.name, Key: i.tags[cluster.TagKey], Name: i.name, ID: i.id, Parent: i.parent,
+		Ready: i.ready, State: i.state, Attributes: i.attributes,
+	}
 }
 
-// items lists everything of a kind that carries the cluster's tag.
-func (p *Provider) items(ctx context.Context, k kind, uid string) ([]item, error) {
-	ctx, cancel := reading(ctx)
-	defer cancel()
-	list, err := k.list(ctx, cluster.TagCluster, uid)
-	if err != nil {
-		return nil, readFault(ctx, "list "+k.name+"s", err)
+// items lists everything of a kind that carries the owner's tags.
+func (p *Provider) items(ctx context.Context, k kind, owner cloud.Owner) ([]item, error) {
+	if owner.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, "list "+k.name+"s", "the owner has no cluster uid")
 	}
-	return list, nil
+	found, err := k.list(ctx, cluster.TagCluster, owner.Cluster.UID)
+	if err != nil || owner.Group == "" {
+		return found, err
+	}
+	return slices.DeleteFunc(found, func(i item) bool { return i.tags[cluster.TagGroup] != owner.Group }), nil
 }
 
 // GetResource implements cloud.Infrastructure.
@@ -157,22 +204,20 @@ func (p *Provider) GetResource(ctx context.Context, r cloud.Resource) (cloud.Res
 	if err != nil {
 		return r, err
 	}
-	ctx, cancel := reading(ctx)
-	defer cancel()
 	it, err := k.get(ctx, r.ID)
 	if err != nil {
-		return r, readFault(ctx, "read "+r.Kind+" "+r.ID, err)
+		return r, err
 	}
 	now := resource(k, it)
 	now.Key, now.Foreign = r.Key, r.Foreign
-	return now, nil
+	return *now, nil
 }
 
 // EndpointHost implements cloud.Infrastructure.
 func (p *Provider) EndpointHost(have []cloud.Resource) string {
 	for _, r := range have {
 		for _, a := range r.Attributes {
-			if r.Kind == kindLoadBalancer && a.Key == "address" {
+			if r.Kind == kindLoadBalancer && a.Key == attrAddress {
 				return a.Value
 			}
 		}
@@ -182,54 +227,45 @@ func (p *Provider) EndpointHost(have []cloud.Resource) string {
 
 // ListResources implements cloud.Infrastructure.
 func (p *Provider) ListResources(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
-	var out []cloud.Resource
+	out := []cloud.Resource{}
 	for _, k := range p.kinds {
-		list, err := p.items(ctx, k, owner.Cluster.UID)
+		found, err := p.items(ctx, k, owner)
 		if err != nil {
 			return nil, err
 		}
-		for _, i := range list {
-			out = append(out, resource(k, i))
+		slices.SortFunc(found, func(a, b item) int { return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.id, b.id)) })
+		for _, i := range found {
+			out = append(out, *resource(k, i))
 		}
 	}
 	return out, nil
 }
 
-// DeleteResource implements cloud.Infrastructure.
+// DeleteResource implements cloud.Infrastructure. What does not carry the
+// resource's own tags is refused as Unsafe.
 func (p *Provider) DeleteResource(ctx context.Context, r cloud.Resource) (bool, error) {
 	if r.Foreign {
-		return true, nil
+		return false, fault.New(fault.Unsafe, "delete "+r.Kind, "%s was brought along", r.ID)
 	}
 	k, err := p.kind(r.Kind)
 	if err != nil {
 		return false, err
 	}
-	op := "delete " + r.Kind + " " + r.ID
-	err = func() error {
-		ctx, cancel := writing(ctx, deleteTimeout)
-		defer cancel()
-		if err := k.remove(ctx, r.ID); err != nil {
-			return writeFault(ctx, op, err)
-		}
-		return nil
-	}()
+	it, err := k.get(ctx, r.ID)
 	if fault.Is(err, fault.NotFound) {
 		return true, nil
 	}
-	if err != nil && !fault.Is(err, fault.Conflict) {
+	if err != nil {
 		return false, err
 	}
-	if _, gerr := p.GetResource(ctx, r); fault.Is(gerr, fault.NotFound) {
-		return true, nil
-	} else if gerr != nil {
-		return false, gerr
+	if it.tags[cluster.TagCluster] == "" || it.tags[cluster.TagKey] != r.Key {
+		return false, fault.New(fault.Unsafe, "delete "+r.Kind, "%s does not carry the tags of %q", r.ID, r.Key)
 	}
-	return false, err
-}
-
-func splitList(s string) []string {
-	if s == "" {
-		return []string{}
+	if err := k.remove(ctx, r.ID); err != nil {
+		return false, err
 	}
-	return strings.Split(s, ",")
+	if _, err := k.get(ctx, r.ID); !fault.Is(err, fault.NotFound) {
+		return false, err
+	}
+	return true, nil
 }
