@@ -50,7 +50,7 @@ func patchBodies(ctx context.Context, s Store, spec cluster.Spec, role cluster.R
 	var out []PatchBody
 	add := func(field string, sources []cluster.Source) error {
 		for i, src := range sources {
-			body, err := s.Object(ctx, src.Ref)
+			body, err := s.Body(ctx, src.Ref, src.SHA256)
 			if err != nil {
 				return err
 			}

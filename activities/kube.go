@@ -99,7 +99,7 @@ func (k *Kube) ApplyAddons(ctx context.Context, in ApplyAddonsInput) (ApplyAddon
 		out.Secrets++
 	}
 	for _, m := range rec.Spec.Manifests {
-		body, err := k.Store.Object(ctx, m.Ref)
+		body, err := k.Store.Body(ctx, m.Ref, m.SHA256)
 		if err != nil {
 			return out, err
 		}

@@ -35,8 +35,10 @@ type Store interface {
 	EnsureObject(ctx context.Context, ref cluster.Ref, name string, body secrets.Value) (key, sha256 string, err error)
 	// Object reads an object by key.
 	Object(ctx context.Context, key string) (secrets.Value, error)
+	// Body reads a patch or manifest of a spec and proves its digest.
+	Body(ctx context.Context, ref, sha256 string) (secrets.Value, error)
 	// Forget deletes everything of a cluster but its record. Safe to repeat.
-	Forget(ctx context.Context, ref cluster.Ref) error
+	Forget(ctx context.Context, rec cluster.Record) error
 }
 
 // Checker validates a spec; the CLI uses the same one.
@@ -115,7 +117,7 @@ type EtcdView struct {
 	Voters   []string `json:"voters,omitempty"` // host names, sorted
 	Learners []string `json:"learners,omitempty"`
 	Alarms   []string `json:"alarms,omitempty"`
-	// Leader is the member id of the leader, empty when there is none.
+	// Leader is the host name of the leader, empty when there is none.
 	Leader string `json:"leader,omitempty"`
 }
 

@@ -211,10 +211,14 @@ type ForgetClusterInput struct {
 // ForgetCluster deletes the PKI bundle, configs and bodies and marks the record
 // as deleted. The record itself stays: it tells what was. Safe to repeat.
 func (r *Records) ForgetCluster(ctx context.Context, in ForgetClusterInput) error {
-	if err := r.Store.Forget(ctx, in.Ref); err != nil {
+	rec, _, err := r.record(ctx, in.Ref)
+	if err != nil {
 		return err
 	}
-	_, err := r.UpdateRecord(ctx, RecordChange{Ref: in.Ref, Phase: cluster.PhaseDeleted})
+	if err := r.Store.Forget(ctx, rec); err != nil {
+		return err
+	}
+	_, err = r.UpdateRecord(ctx, RecordChange{Ref: in.Ref, Phase: cluster.PhaseDeleted})
 	return err
 }
 

@@ -1,0 +1,98 @@
+// Command ichor-demo shows Ichor on one machine: it starts a real Temporal
+// server, an emulated cloud with real Kubernetes behind it and a worker, and
+// provisions examples/demo.yaml.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// demo is where things are.
+type demo struct {
+	root  string // of the repository
+	dir   string // state, removed by down
+	speed float64
+	spec  string
+}
+
+func run(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		return errors.New("usage: ichor-demo up|down|serve [flags]")
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	d := demo{root: root, dir: filepath.Join(root, ".demo")}
+	fs := flag.NewFlagSet("ichor-demo "+args[0], flag.ContinueOnError)
+	fs.Float64Var(&d.speed, "speed", 20, "how many times faster than real time the cloud runs")
+	fs.StringVar(&d.spec, "spec", filepath.Join("examples", "demo.yaml"), "the cluster to provision")
+	if err := fs.Parse(args[1:]); err != nil {
+		return err
+	}
+	switch args[0] {
+	case "up":
+		return d.up(ctx)
+	case "down":
+		return d.down()
+	case "serve":
+		return d.serve(ctx)
+	}
+	return fmt.Errorf("unknown command %q", args[0])
+}
+
+func (d demo) path(name string) string { return filepath.Join(d.dir, name) }
+
+func (d demo) bin(name string) string { return filepath.Join(d.root, "bin", name) }
+
+// up provisions the demo cluster. On a terminal it stays until Ctrl-C and then
+// stops everything; elsewhere it returns and leaves the system running.
+func (d demo) up(ctx context.Context) error {
+	started := time.Now()
+	sys, err := d.start(ctx)
+	if err != nil {
+		return errors.Join(err, d.down())
+	}
+	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
+	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
+		if ctx.Err() != nil {
+			fmt.Println("\nStopping everything.")
+			return d.down()
+		}
+		return fmt.Errorf("%w; logs are in %s", err, d.path("logs"))
+	}
+	if err := d.nodes(ctx, sys); err != nil {
+		return err
+	}
+	fmt.Printf("\nA cluster from nothing in %s (cloud speed factor %g).\n", time.Since(started).Round(time.Second), d.speed)
+	d.next(sys)
+	if !isTerminal() {
+		return nil
+	}
+	fmt.Println("\nCtrl-C stops everything; so does make demo-down from elsewhere.")
+	select {
+	case <-ctx.Done():
+		fmt.Println("\nStopping everything.")
+		return d.down()
+	case <-sys.gone(ctx):
+		return nil
+	}
+}

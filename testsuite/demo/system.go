@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"golang.org/x/term"
+
+	"github.com/ichor-project/ichor/testsuite/proc"
+	"github.com/ichor-project/ichor/testsuite/stack"
+)
+
+// system is what the serving process writes down for the others.
+type system struct {
+	PID int
+	UI  string
+	Env []string
+}
+
+func isTerminal() bool {
+	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
+}
+
+// start runs the system in a process of its own, so that it outlives this one.
+func (d demo) start(ctx context.Context) (*system, error) {
+	if s, err := d.read(); err == nil && alive(s.PID) {
+		return nil, errors.New("the demo runs already; stop it with make demo-down")
+	}
+	if err := os.RemoveAll(d.dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.path("logs"), 0o750); err != nil {
+		return nil, err
+	}
+	log, err := os.Create(d.path("logs/demo.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = log.Close() }() // the child has its own descriptor
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, "serve", "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64)) //nolint:gosec,noctx // itself; it outlives ctx on purpose
+	cmd.Dir, cmd.Stdout, cmd.Stderr = d.root, log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	for {
+		if s, err := d.read(); err == nil {
+			return s, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(ctx.Err(), cmd.Process.Signal(syscall.SIGTERM))
+		case err := <-exited:
+			return nil, fmt.Errorf("the system did not start (%w):\n%s", err, proc.Tail(d.path("logs/demo.log"), 15))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// serve runs the system until it is told to end.
+func (d demo) serve(ctx context.Context) error {
+	s, err := stack.Start(ctx, stack.Options{
+		Bin: filepath.Join(d.root, "bin"), Dir: d.dir, Speed: d.speed,
+		TemporalPort: preferred(7233), UIPort: preferred(8233), CloudPort: preferred(8899), FactoryPort: preferred(8898),
+		Settings: stack.Scaled(d.speed),
+	})
+	if err == nil {
+		_, err = s.StartWorker(ctx)
+	}
+	if err == nil {
+		err = d.write(system{PID: os.Getpid(), UI: s.UIURL, Env: s.Env()})
+	}
+	if err == nil {
+		<-ctx.Done()
+	}
+	return errors.Join(err, s.Close())
+}
+
+// preferred returns the well-known port if it is free, and otherwise none.
+func preferred(port int) int {
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+	if err != nil {
+		return 0
+	}
+	if l.Close() != nil {
+		return 0
+	}
+	return port
+}
+
+func (d demo) write(s system) error {
+	var env strings.Builder
+	for _, e := range s.Env {
+		k, v, _ := strings.Cut(e, "=")
+		if k != "HOME" && k != "PATH" {
+			env.WriteString("export " + k + "='" + v + "'\n")
+		}
+	}
+	if err := os.WriteFile(d.path("env"), []byte(env.String()), 0o600); err != nil {
+		return err
+	}
+	b, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.path("system.tmp"), b, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(d.path("system.tmp"), d.path("system.json"))
+}
+
+func (d demo) read() (*system, error) {
+	b, err := os.ReadFile(d.path("system.json"))
+	if err != nil {
+		return nil, err
+	}
+	var s system
+	return &s, json.Unmarshal(b, &s)
+}
+
+// down stops the system and removes its state. Nothing running is success.
+func (d demo) down() error {
+	if s, err := d.read(); err == nil && alive(s.PID) {
+		if err := syscall.Kill(s.PID, syscall.SIGTERM); err != nil {
+			return err
+		}
+		for deadline := time.Now().Add(time.Minute); alive(s.PID); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				return fmt.Errorf("process %d does not end", s.PID)
+			}
+		}
+	}
+	return os.RemoveAll(d.dir)
+}
+
+// alive reports whether pid is a demo process; a pid may have been reused.
+func alive(pid int) bool {
+	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
+	return err == nil && strings.Contains(filepath.Base(exe), "ichor-demo")
+}
+
+// gone is closed when the system has ended.
+func (s *system) gone(ctx context.Context) <-chan struct{} {
+	ch := make(chan struct{})
+	go func() {
+		defer close(ch)
+		for alive(s.PID) && ctx.Err() == nil {
+			time.Sleep(200 * time.Millisecond)
+		}
+	}()
+	return ch
+}
+
+// ichor runs the CLI against the system.
+func (d demo) ichor(ctx context.Context, s *system, args ...string) error {
+	cmd := exec.CommandContext(ctx, d.bin("ichor"), args...) //nolint:gosec // our own command
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Dir, cmd.Env = d.root, s.Env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}
+
+// nodes prints what the cluster's own API says.
+func (d demo) nodes(ctx context.Context, s *system) error {
+	cmd := exec.CommandContext(ctx, d.bin("ichor"), "kubeconfig", "demo") //nolint:gosec // our own command
+	cmd.Dir, cmd.Env, cmd.Stderr = d.root, s.Env, os.Stderr
+	kubeconfig, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("ichor kubeconfig: %w", err)
+	}
+	if err := os.WriteFile(d.path("kubeconfig"), kubeconfig, 0o600); err != nil {
+		return err
+	}
+	rest, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
+	if err != nil {
+		return err
+	}
+	api, err := kubernetes.NewForConfig(rest)
+	if err != nil {
+		return err
+	}
+	list, err := api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	sort.Slice(list.Items, func(i, j int) bool { return list.Items[i].Name < list.Items[j].Name })
+	fmt.Printf("\nNodes, as %s says:\n\n", rest.Host)
+	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "NAME\tREADY\tVERSION\tOS\tPROVIDER ID") // to a buffer
+	for _, n := range list.Items {
+		ready := "False"
+		for _, c := range n.Status.Conditions {
+			if c.Type == corev1.NodeReady {
+				ready = string(c.Status)
+			}
+		}
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", n.Name, ready, n.Status.NodeInfo.KubeletVersion, n.Status.NodeInfo.OSImage, n.Spec.ProviderID)
+	}
+	return w.Flush()
+}
+
+func (d demo) next(s *system) {
+	fmt.Printf(`
+Watch the run:  %s/namespaces/default/workflows/cluster%%2Fdemo%%2Flifecycle
+
+Try next:
+  . .demo/env                       # where everything is
+  bin/ichor status demo
+  bin/ichor talosconfig demo > .demo/talosconfig
+  kubectl --kubeconfig .demo/kubeconfig get pods -A
+  bin/tools/temporal workflow list
+  bin/ichor delete demo
+  make demo-down                    # stops everything, removes all state
+`, s.UI)
+}
