@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	appslisters "k8s.io/client-go/listers/apps/v1"
@@ -54,6 +55,24 @@ type controller struct {
 	// said is the last line said about a subject, so that each is said once.
 	said      map[string]string
 	monitored time.Time
+	// retries are the nodes that could not be initialised.
+	retries map[types.UID]retry
+}
+
+// retry spaces the attempts at a node like the work queue of the real
+// controller, so that a node that cannot be initialised does not flood the
+// cloud's API.
+type retry struct {
+	at   time.Time
+	wait time.Duration
+}
+
+const longestRetry = 10 * time.Second
+
+func (r retry) next() retry {
+	r.wait = min(max(2*r.wait, lookEvery), longestRetry)
+	r.at = time.Now().Add(r.wait)
+	return r
 }
 
 // Run controls the cluster's nodes until ctx ends.
@@ -61,7 +80,7 @@ func Run(ctx context.Context, api kubernetes.Interface, opts Options) {
 	all := informers.NewSharedInformerFactory(api, 0)
 	system := informers.NewSharedInformerFactoryWithOptions(api, 0, informers.WithNamespace(metav1.NamespaceSystem))
 	c := &controller{
-		opts: opts, api: api, said: map[string]string{},
+		opts: opts, api: api, said: map[string]string{}, retries: map[types.UID]retry{},
 		nodes:       all.Core().V1().Nodes().Lister(),
 		daemons:     system.Apps().V1().DaemonSets().Lister(),
 		deployments: system.Apps().V1().Deployments().Lister(),
@@ -98,9 +117,17 @@ func (c *controller) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var pending, sick []*corev1.Node
 	monitor := time.Since(c.monitored) >= c.opts.MonitorEvery
-	pending := slices.ContainsFunc(nodes, isUninitialized)
-	if !monitor && !pending {
+	for _, node := range nodes {
+		if isUninitialized(node) && !time.Now().Before(c.retries[node.UID].at) {
+			pending = append(pending, node)
+		}
+		if monitor && (!isReady(node) || hasTaint(node, shutDown)) {
+			sick = append(sick, node)
+		}
+	}
+	if len(pending)+len(sick) == 0 {
 		return nil
 	}
 	settings, err := c.settings(ctx, template)
@@ -109,16 +136,11 @@ func (c *controller) look(ctx context.Context) error {
 	}
 	cloud := newCloud(settings)
 	defer cloud.close()
-	if pending {
-		if err := c.initialize(ctx, cloud, nodes); err != nil {
-			return err
-		}
-	}
 	if monitor {
 		c.monitored = time.Now()
-		c.monitor(ctx, cloud, nodes)
+		c.monitor(ctx, cloud, sick)
 	}
-	return nil
+	return c.initialize(ctx, cloud, pending)
 }
 
 // workload finds the manifest; nil if there is none, an error if none of its

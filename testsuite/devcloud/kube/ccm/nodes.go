@@ -38,24 +38,25 @@ func isReady(node *corev1.Node) bool {
 // initialize gives new nodes what the cloud knows of them. What hinders it at
 // one node does not hinder it at the others.
 func (c *controller) initialize(ctx context.Context, cloud *cloud, nodes []*corev1.Node) error {
+	if len(nodes) == 0 {
+		return nil
+	}
 	servers, err := cloud.servers(ctx)
-	if err != nil {
-		return err
-	}
 	for _, node := range nodes {
-		if !isUninitialized(node) {
-			continue
-		}
-		found, err := find(servers, node)
+		err := err
 		if err == nil {
-			err = c.initializeNode(ctx, node, found)
+			err = c.initializeNode(ctx, node, servers)
 		}
-		if apierrors.IsConflict(err) {
-			continue // the next round sees the new version
+		if err == nil {
+			delete(c.retries, node.UID)
+		} else {
+			c.retries[node.UID] = c.retries[node.UID].next()
 		}
-		c.say(node.Name, err)
+		if !apierrors.IsConflict(err) { // the next round sees the new version
+			c.say(node.Name, err)
+		}
 	}
-	return nil
+	return err
 }
 
 // find is the server of a node: by its provider ID, else by its exact name,
@@ -87,7 +88,11 @@ func find(servers []server, node *corev1.Node) (server, error) {
 	return server{}, fmt.Errorf("found more than one server named %q", node.Name)
 }
 
-func (c *controller) initializeNode(ctx context.Context, node *corev1.Node, s server) error {
+func (c *controller) initializeNode(ctx context.Context, node *corev1.Node, servers []server) error {
+	s, err := find(servers, node)
+	if err != nil {
+		return err
+	}
 	addresses, err := nodeAddresses(node, s)
 	if err != nil {
 		return err
