@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -17,6 +18,10 @@ import (
 // tempPrefix starts the names of files that are being written. Keys never
 // contain a segment that starts with a dot, so these are never objects.
 const tempPrefix = ".writing-"
+
+// staleAfter is the age at which such a file is taken for the left-over of a
+// process that died; writing one takes milliseconds.
+const staleAfter = time.Hour
 
 // dir is the backend for local directories. It exists beside
 // gocloud.dev/blob/fileblob because create must be decided by the file system:
@@ -77,7 +82,25 @@ func (d *dir) write(ctx context.Context, key string, body []byte, publish func(f
 	if err := publish(temp, name); err != nil {
 		return fileFault(op, err)
 	}
+	d.sweep(filepath.Dir(name))
 	return fileFault(op, syncDir(filepath.Dir(name)))
+}
+
+// sweep removes what dead processes have left in a folder. It is tidying only:
+// whatever it cannot do now, a later write does.
+func (d *dir) sweep(folder string) {
+	files, err := os.ReadDir(folder)
+	if err != nil {
+		return
+	}
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), tempPrefix) {
+			continue
+		}
+		if info, err := f.Info(); err == nil && time.Since(info.ModTime()) > staleAfter {
+			_ = os.Remove(filepath.Join(folder, f.Name())) // See above.
+		}
+	}
 }
 
 // writeTemp writes body to stable storage under a temporary name in folder.
