@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 			t.Fatalf("%s made a server", tt.body)
 		}
 	}
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL()+"v1/servers", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL()+"v1/servers", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestStaleReads(t *testing.T) {
 		t.Errorf("stale list shows %d servers, %v", len(l), err)
 	}
 	var e *cloudscale.ErrorResponse
-	if _, err := s.sdk.Servers.Get(t.Context(), v.UUID); !errors.As(err, &e) || e.StatusCode != 404 {
+	if _, err := s.sdk.Servers.Get(t.Context(), v.UUID); !errors.As(err, &e) || e.StatusCode != http.StatusNotFound {
 		t.Errorf("stale get: %v, want 404", err)
 	}
 	if l, err := s.sdk.Servers.List(t.Context()); err != nil || len(l) != 1 {
