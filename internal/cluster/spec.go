@@ -10,17 +10,19 @@ const (
 
 // Cluster is one declared Talos cluster: what a platform engineer writes.
 type Cluster struct {
-	APIVersion string   `json:"apiVersion" jsonschema:"enum=ichor.dev/v1alpha1"`
-	Kind       string   `json:"kind" jsonschema:"enum=Cluster"`
-	Metadata   Metadata `json:"metadata"`
-	Spec       Spec     `json:"spec"`
+	// APIVersion is "ichor.dev/v1alpha1".
+	APIVersion string `json:"apiVersion" jsonschema:"enum=ichor.dev/v1alpha1"`
+	// Kind is "Cluster".
+	Kind     string   `json:"kind" jsonschema:"enum=Cluster"`
+	Metadata Metadata `json:"metadata"`
+	Spec     Spec     `json:"spec"`
 }
 
 // Metadata names the cluster.
 type Metadata struct {
 	// Name is unique per Ichor installation, a DNS label of at most 30
 	// characters; it becomes part of every node name.
-	Name string `json:"name"`
+	Name string `json:"name" jsonschema:"maxLength=30,pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"`
 }
 
 // Spec is what the cluster shall be.
@@ -31,9 +33,10 @@ type Spec struct {
 	Network    Network    `json:"network"`
 	Endpoint   Endpoint   `json:"endpoint,omitzero"`
 	// Datastore is "etcd", the only accepted value (see docs/decisions).
-	Datastore    string       `json:"datastore,omitempty"`
+	Datastore    string       `json:"datastore,omitempty" jsonschema:"enum=etcd"`
 	ControlPlane ControlPlane `json:"controlPlane"`
-	NodeGroups   []NodeGroup  `json:"nodeGroups,omitempty"`
+	// NodeGroups are the workers, in sets of equal machines.
+	NodeGroups []NodeGroup `json:"nodeGroups,omitempty"`
 	// Manifests are applied server-side, in this order, as soon as the
 	// Kubernetes API answers: CNI, cloud controller manager and the like.
 	Manifests []Manifest `json:"manifests,omitempty"`
@@ -57,12 +60,12 @@ type Cloud struct {
 // Talos says which operating system the nodes run.
 type Talos struct {
 	// Version with leading v, for example "v1.13.5".
-	Version string `json:"version"`
+	Version string `json:"version" jsonschema:"pattern=^v[0-9]+\\.[0-9]+\\.[0-9]+"`
 	// Contract is the config version contract ("v1.13"). It is pinned when the
 	// cluster is created; by default it follows Version.
-	Contract string `json:"contract,omitempty"`
+	Contract string `json:"contract,omitempty" jsonschema:"pattern=^v[0-9]+\\.[0-9]+$"`
 	// Schematic is an Image Factory id; Extensions is the alternative.
-	Schematic string `json:"schematic,omitempty"`
+	Schematic string `json:"schematic,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// Extensions are official system extensions, for example
 	// "siderolabs/intel-ucode".
 	Extensions []string `json:"extensions,omitempty"`
@@ -73,7 +76,7 @@ type Talos struct {
 // Kubernetes says which Kubernetes the cluster runs.
 type Kubernetes struct {
 	// Version with leading v, for example "v1.36.3".
-	Version string `json:"version"`
+	Version string `json:"version" jsonschema:"pattern=^v[0-9]+\\.[0-9]+\\.[0-9]+"`
 }
 
 // Network is the private network of the cluster and who may reach it.
@@ -84,18 +87,22 @@ type Network struct {
 	Existing *ExistingNetwork `json:"existing,omitempty"`
 	// AdminCIDRs may reach the machine API (50000) and the Kubernetes API
 	// (6443). Required; the worker's own address must be inside.
-	AdminCIDRs []string `json:"adminCIDRs"`
+	AdminCIDRs []string `json:"adminCIDRs" jsonschema:"minItems=1"`
 	// AllowWorld must be true for 0.0.0.0/0 or ::/0 in AdminCIDRs.
 	AllowWorld bool `json:"allowWorld,omitempty"`
-	// PodCIDR defaults to 10.244.0.0/16, ServiceCIDR to 10.96.0.0/12.
-	PodCIDR     string `json:"podCIDR,omitempty"`
+	// PodCIDR is the range of pod addresses, a /24 of it per node; default
+	// 10.244.0.0/16.
+	PodCIDR string `json:"podCIDR,omitempty"`
+	// ServiceCIDR is the range of service addresses; default 10.96.0.0/12.
 	ServiceCIDR string `json:"serviceCIDR,omitempty"`
 }
 
 // ExistingNetwork names a network and subnet that Ichor uses and never deletes.
 type ExistingNetwork struct {
+	// Network is the cloud's id of the network.
 	Network string `json:"network"`
-	Subnet  string `json:"subnet"`
+	// Subnet is the cloud's id of the subnet in which machines get addresses.
+	Subnet string `json:"subnet"`
 	// CIDR of that subnet, for the ingress rules.
 	CIDR string `json:"cidr"`
 }
@@ -118,14 +125,20 @@ type LoadBalancer struct {
 // ControlPlane is the group of control plane nodes.
 type ControlPlane struct {
 	// Replicas is 1, 3 or 5.
-	Replicas int    `json:"replicas"`
-	Flavor   string `json:"flavor"`
+	Replicas int `json:"replicas" jsonschema:"enum=1,enum=3,enum=5"`
+	// Flavor is the cloud's name of a machine size, for example "flex-8-4".
+	Flavor string `json:"flavor" jsonschema:"minLength=1"`
 	// DiskGiB is the root volume; default 50.
-	DiskGiB int               `json:"diskGiB,omitempty"`
-	Zone    string            `json:"zone,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
-	Tags    map[string]string `json:"tags,omitempty"`
-	Patches []Source          `json:"patches,omitempty"`
+	DiskGiB int `json:"diskGiB,omitempty" jsonschema:"minimum=10"`
+	// Zone defaults to the cluster's zone.
+	Zone string `json:"zone,omitempty"`
+	// Labels of the Kubernetes nodes.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Tags of the machines in the cloud, beside those that Ichor sets.
+	Tags map[string]string `json:"tags,omitempty"`
+	// Patches are strategic-merge config patches for the control plane, applied
+	// after those for all nodes.
+	Patches []Source `json:"patches,omitempty"`
 	// AntiAffinity spreads machines over hosts; default true.
 	AntiAffinity *bool `json:"antiAffinity,omitempty"`
 }
@@ -133,56 +146,79 @@ type ControlPlane struct {
 // NodeGroup is a set of equal worker machines that scales as one.
 type NodeGroup struct {
 	// Name is a DNS label of at most 20 characters, unique in the cluster.
-	Name   string `json:"name"`
-	Flavor string `json:"flavor"`
-	Min    int    `json:"min"`
-	Max    int    `json:"max"`
+	Name string `json:"name" jsonschema:"maxLength=20,pattern=^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"`
+	// Flavor is the cloud's name of a machine size, for example "flex-8-4".
+	Flavor string `json:"flavor" jsonschema:"minLength=1"`
+	// Min is the smallest number of machines that scaling may reach.
+	Min int `json:"min" jsonschema:"minimum=0"`
+	// Max is the largest number of machines that scaling may reach.
+	Max int `json:"max" jsonschema:"minimum=1,maximum=500"`
 	// Count is the initial number of machines; default Min.
-	Count *int   `json:"count,omitempty"`
-	Zone  string `json:"zone,omitempty"`
+	Count *int `json:"count,omitempty" jsonschema:"minimum=0"`
+	// Zone defaults to the cluster's zone.
+	Zone string `json:"zone,omitempty"`
 	// DiskGiB is the root volume; default 50.
-	DiskGiB int `json:"diskGiB,omitempty"`
+	DiskGiB int `json:"diskGiB,omitempty" jsonschema:"minimum=10"`
 	// Image overrides the cluster's image by the cloud's own image id.
 	Image string `json:"image,omitempty"`
 	// Networks are further networks (the cloud's ids) beside the cluster's.
-	Networks     []string          `json:"networks,omitempty"`
-	AntiAffinity *bool             `json:"antiAffinity,omitempty"`
-	Labels       map[string]string `json:"labels,omitempty"`
-	Taints       []Taint           `json:"taints,omitempty"`
-	Tags         map[string]string `json:"tags,omitempty"`
-	Patches      []Source          `json:"patches,omitempty"`
+	Networks []string `json:"networks,omitempty"`
+	// AntiAffinity spreads machines over hosts; default true.
+	AntiAffinity *bool `json:"antiAffinity,omitempty"`
+	// Labels of the Kubernetes nodes.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Taints of the Kubernetes nodes.
+	Taints []Taint `json:"taints,omitempty"`
+	// Tags of the machines in the cloud, beside those that Ichor sets.
+	Tags map[string]string `json:"tags,omitempty"`
+	// Patches are strategic-merge config patches for this group, applied after
+	// those for all nodes.
+	Patches []Source `json:"patches,omitempty"`
 }
 
 // Taint is a Kubernetes node taint.
 type Taint struct {
-	Key    string `json:"key"`
-	Value  string `json:"value,omitempty"`
+	// Key with an optional prefix, for example "example.com/gpu".
+	Key string `json:"key"`
+	// Value may be empty.
+	Value string `json:"value,omitempty"`
+	// Effect is NoSchedule, PreferNoSchedule or NoExecute.
 	Effect string `json:"effect" jsonschema:"enum=NoSchedule,enum=PreferNoSchedule,enum=NoExecute"`
 }
 
 // Source is a document that lives outside the spec. A person writes File, URL
 // or Inline; what reaches Temporal is Ref and SHA256 only.
 type Source struct {
-	File   string `json:"file,omitempty"`
-	URL    string `json:"url,omitempty"`
+	// File is a path, relative to the spec file.
+	File string `json:"file,omitempty"`
+	// URL is fetched once, by the command line; https, or http with SHA256.
+	URL string `json:"url,omitempty"`
+	// Inline is the document itself.
 	Inline string `json:"inline,omitempty"`
-	// Ref is a store key that `ichor` wrote, SHA256 the hex digest of the body.
-	Ref    string `json:"ref,omitempty"`
-	SHA256 string `json:"sha256,omitempty"`
+	// Ref is a store key that "ichor spec publish" wrote.
+	Ref string `json:"ref,omitempty"`
+	// SHA256 is the digest of the document in hex: required with Ref, a pin with
+	// File and URL.
+	SHA256 string `json:"sha256,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 }
 
 // Manifest is a Kubernetes manifest to apply at bootstrap.
 type Manifest struct {
+	// Name is a DNS label for people, unique in the cluster.
 	Name string `json:"name"`
 	Source
 }
 
 // KubeSecret is one key of a Kubernetes Secret, filled from a reference.
 type KubeSecret struct {
+	// Namespace of the Secret, for example "kube-system".
 	Namespace string `json:"namespace"`
-	Name      string `json:"name"`
-	Key       string `json:"key"`
-	From      string `json:"from"`
+	// Name of the Secret.
+	Name string `json:"name"`
+	// Key inside of the Secret.
+	Key string `json:"key"`
+	// From is a reference (env:, file:, kube:, store:) that the worker resolves.
+	From string `json:"from"`
 }
 
 // Values of Spec.OnFailure.
