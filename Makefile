@@ -187,14 +187,14 @@ bench: build $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benc
 ## ---------------------------------------------------------------- demo
 
 .PHONY: demo demo-down screenshots
-demo: build $(DEMO_TOOLS) ## A cluster from nothing on this machine; Ctrl-C or demo-down ends it
-	$(BIN)/ichor-demo up
+demo: build $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
+	$(BIN)/ichor-demo up $(if $(SPEED),--speed $(SPEED))
 
 demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 	$(BIN)/ichor-demo down
 
 screenshots: build $(DEMO_TOOLS) ## Pictures of a demo run for the README (needs Chromium)
-	$(BIN)/ichor-demo screenshots -out docs/images
+	$(GO) run ./testsuite/screenshots -out docs/images
 
 ## ---------------------------------------------------------------- housekeeping
 

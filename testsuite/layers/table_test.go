@@ -33,6 +33,7 @@ var below = []string{"internal/cloud", "internal/cluster", "internal/fault", "in
 // the test: whoever adds one decides where it belongs.
 var table = []layer{
 	{path: "internal/cluster", never: join(temporal, kubernetes, talos, clouds, stores)},
+	{path: "docs/reference", never: join(temporal, kubernetes, talos, clouds, stores)},
 	{path: "internal/fault", never: join(temporal, kubernetes, talos, clouds, stores)},
 
 	{path: "internal/secrets", never: join(temporal, kubernetes, talos, clouds, stores)},
@@ -73,7 +74,7 @@ var table = []layer{
 	{
 		path: "starter",
 		may: []string{
-			"workflows", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/fault",
+			"docs/reference", "workflows", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/fault",
 			"internal/plan", "internal/secrets/...", "internal/talos", "internal/telemetry",
 		},
 		// The store may speak S3 and KMS, so only the services of machines are named.
