@@ -29,7 +29,9 @@ define build-command
 @$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $@ $(1)
 endef
 
-COMMANDS := $(addprefix $(BIN)/,ichor ichor-worker ichor-grpcprovider devcloud ichor-demo)
+# What a demo and the suites run, and all of it.
+SYSTEM   := $(addprefix $(BIN)/,ichor ichor-worker devcloud ichor-demo)
+COMMANDS := $(SYSTEM) $(BIN)/ichor-grpcprovider
 
 .PHONY: build FORCE
 build: $(COMMANDS) ## Build the commands into bin
@@ -155,21 +157,21 @@ $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
 .PHONY: test unit e2e test-peers matrix chaos bench
-test: unit e2e ## Unit, workflow, contract, replay and end-to-end tests
+test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 	$(if $(unit_race),CGO_ENABLED=1 $(GOTEST) -race -timeout $(TIMEOUT) $(unit_race))
 	$(if $(unit_no_race),$(GOTEST) -timeout $(TIMEOUT) $(unit_no_race))
 
 e2e: TIMEOUT = 40m
-e2e: build $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
+e2e: $(SYSTEM) $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
 	$(call suite,^Test,./testsuite/e2e/...)
 
-test-peers: build $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
+test-peers: $(SYSTEM) $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
 
 matrix: TIMEOUT = 60m
-matrix: build $(TEST_TOOLS) ## Kill the worker before and after every step
+matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
 	$(call suite,^TestKillMatrix,./testsuite/chaos/...)
 
 # A failing seed is run again by SEED=number, which overrides SEEDS.
@@ -178,22 +180,22 @@ SEED  ?=
 chaos: TIMEOUT = 120m
 chaos: export ICHOR_CHAOS_SEEDS = $(SEEDS)
 chaos: export ICHOR_CHAOS_SEED = $(SEED)
-chaos: build $(TEST_TOOLS) ## Random faults and kills: SEEDS=200, or one SEED=number
+chaos: $(SYSTEM) $(TEST_TOOLS) ## Random faults and kills: SEEDS=200, or one SEED=number
 	$(call suite,^TestChaos,./testsuite/chaos/...)
 
-bench: build $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benchmarks.md
+bench: $(SYSTEM) $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benchmarks.md
 	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
 
 ## ---------------------------------------------------------------- demo
 
 .PHONY: demo demo-down screenshots
-demo: build $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
+demo: $(SYSTEM) $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
 	$(BIN)/ichor-demo up $(if $(SPEED),--speed $(SPEED))
 
 demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 	$(BIN)/ichor-demo down
 
-screenshots: build $(DEMO_TOOLS) ## Pictures of a demo run for the README (needs Chromium)
+screenshots: $(SYSTEM) $(DEMO_TOOLS) ## Pictures of a demo run for the README (needs Chromium)
 	$(GO) run ./testsuite/screenshots -out docs/images
 
 ## ---------------------------------------------------------------- housekeeping
