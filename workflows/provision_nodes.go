@@ -72,8 +72,8 @@ func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
 	if err := p.save(ctx, activities.RecordChange{Entities: []string{id}}); err != nil {
 		return err
 	}
-	calm, cancel := workflow.NewDisconnectedContext(ctx)
-	defer cancel()
+	// Cancelling the context of a child cancels the child, so this one is left.
+	calm, _ := workflow.NewDisconnectedContext(ctx)
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(calm, workflow.ChildWorkflowOptions{
 		WorkflowID:            id,
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,

@@ -1,0 +1,368 @@
+package workflows
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// fakeWorld is a cloud, a store and a cluster in memory: enough to run whole
+// workflows with time skipping. The real protocol is tested against devcloud;
+// here it is the decisions that are tested.
+type fakeWorld struct {
+	mu        sync.Mutex
+	record    cluster.Record
+	rev       int64
+	objects   map[string]string
+	machines  []cloud.Machine
+	resources []cloud.Resource
+	images    []cloud.Image
+	calls     map[string]int
+	creates   map[string]int
+	// inject is asked before and after each create and before other calls.
+	inject func(op string, n int) (before, after error)
+	steps  []cloud.Step
+}
+
+func newFakeWorld() *fakeWorld {
+	return &fakeWorld{objects: map[string]string{}, calls: map[string]int{}, creates: map[string]int{}, steps: []cloud.Step{
+		{Kind: "network", Key: "network", Title: "network"}, {Kind: "subnet", Key: "subnet", Title: "subnet"},
+		{Kind: "lb", Key: "lb", Title: "load balancer"},
+	}}
+}
+
+// enter counts a call and returns its faults.
+func (w *fakeWorld) enter(op string) (before, after error) {
+	w.calls[op]++
+	if w.inject == nil {
+		return nil, nil
+	}
+	return w.inject(op, w.calls[op])
+}
+
+// Clouds.
+
+func (w *fakeWorld) Open(context.Context, cluster.Cloud) (cloud.Provider, string, error) {
+	return fakeProvider{w}, "acct", nil
+}
+
+type fakeProvider struct{ w *fakeWorld }
+
+func (fakeProvider) Capabilities() cloud.Capabilities {
+	return cloud.Capabilities{
+		Idempotency: cloud.TagScan, Settle: 30 * time.Second, AbsenceWindow: time.Minute, CreateTimeout: 2 * time.Minute,
+		PostWindow: 20 * time.Second, Poll: 10 * time.Millisecond, SpreadLimit: 4,
+	}
+}
+
+func (p fakeProvider) Flavors(context.Context) ([]cloud.Flavor, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	before, _ := p.w.enter("flavors")
+	return []cloud.Flavor{{Name: "flex-4-2"}}, before
+}
+
+func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
+	w := p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.machines {
+		if m.Ref.ID == req.Spec.ID {
+			return cloud.MachineLook{Machine: &m}, nil
+		}
+	}
+	if !req.Create {
+		return cloud.MachineLook{}, nil
+	}
+	before, after := w.enter("create machine")
+	if before != nil {
+		return cloud.MachineLook{}, before
+	}
+	w.creates[req.Spec.ID]++
+	n := len(w.machines) + 1
+	m := cloud.Machine{
+		Ref: cloud.MachineRef{Owner: req.Spec.Owner, ID: req.Spec.ID, Cloud: fmt.Sprintf("uuid-%d-%d", n, w.calls["create machine"])}, Name: req.Spec.Name,
+		State: cloud.MachineRunning, Public: fmt.Sprintf("198.51.100.%d", n), Private: fmt.Sprintf("10.0.0.%d", n), Role: req.Spec.Role,
+	}
+	m.ProviderID = "fake://" + m.Ref.Cloud
+	w.machines = append(w.machines, m)
+	return cloud.MachineLook{Machine: &m, Created: true}, after
+}
+
+func (p fakeProvider) GetMachine(context.Context, cloud.MachineRef) (cloud.Machine, error) {
+	return cloud.Machine{}, fault.New(fault.NotFound, "get", "unused")
+}
+
+func (p fakeProvider) ListMachines(_ context.Context, o cloud.Owner) ([]cloud.Machine, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.w.machines), func(m cloud.Machine) bool {
+		return o.Group != "" && m.Ref.Owner.Group != o.Group
+	}), nil
+}
+
+func (p fakeProvider) DeleteMachine(_ context.Context, ref cloud.MachineRef) (bool, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if before, _ := p.w.enter("delete machine"); before != nil {
+		return false, before
+	}
+	p.w.machines = slices.DeleteFunc(p.w.machines, func(m cloud.Machine) bool { return m.Ref.Cloud == ref.Cloud })
+	return true, nil
+}
+
+func (p fakeProvider) PlanInfrastructure(cloud.InfrastructureSpec) ([]cloud.Step, error) {
+	return p.w.steps, nil
+}
+
+func (p fakeProvider) PlacementStep(o cloud.Owner, _ string, shard int) (cloud.Step, error) {
+	key := fmt.Sprintf("%s-%d", o.Group, shard)
+	return cloud.Step{Kind: "placement", Key: key, Title: "placement " + key}, nil
+}
+
+func (p fakeProvider) EnsureResource(_ context.Context, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
+	w := p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, r := range w.resources {
+		if r.Key == req.Step.Key {
+			return cloud.ResourceLook{Resource: &r}, nil
+		}
+	}
+	if !req.Create {
+		return cloud.ResourceLook{}, nil
+	}
+	before, after := w.enter("create " + req.Step.Kind)
+	if before != nil {
+		return cloud.ResourceLook{}, before
+	}
+	w.creates[req.Step.Key]++
+	r := cloud.Resource{Kind: req.Step.Kind, Key: req.Step.Key, Name: req.Step.Key, ID: "id-" + req.Step.Key, Ready: true}
+	w.resources = append(w.resources, r)
+	return cloud.ResourceLook{Resource: &r, Created: true}, after
+}
+
+func (p fakeProvider) GetResource(_ context.Context, r cloud.Resource) (cloud.Resource, error) { return r, nil }
+
+func (p fakeProvider) EndpointHost([]cloud.Resource) string { return "192.0.2.1" }
+
+func (p fakeProvider) SyncMembers(context.Context, cloud.SyncMembersRequest) (cloud.MembersStatus, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	before, _ := p.w.enter("sync members")
+	return cloud.MembersStatus{}, before
+}
+
+func (p fakeProvider) ListResources(context.Context, cloud.Owner) ([]cloud.Resource, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return slices.Clone(p.w.resources), nil
+}
+
+func (p fakeProvider) DeleteResource(_ context.Context, r cloud.Resource) (bool, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	if before, _ := p.w.enter("delete resource"); before != nil {
+		return false, before
+	}
+	p.w.resources = slices.DeleteFunc(p.w.resources, func(o cloud.Resource) bool { return o.ID == r.ID })
+	return true, nil
+}
+
+func (p fakeProvider) EnsureImage(_ context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
+	w := p.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.images) > 0 {
+		return cloud.ImageLook{Image: &w.images[0]}, nil
+	}
+	if !req.Create {
+		return cloud.ImageLook{}, nil
+	}
+	before, after := w.enter("create image")
+	if before != nil {
+		return cloud.ImageLook{}, before
+	}
+	w.creates["image"]++
+	w.images = append(w.images, cloud.Image{ID: "image-1", Name: req.Spec.Name, State: cloud.ImageReady, Users: []string{req.User.Cluster.UID}})
+	return cloud.ImageLook{Image: &w.images[0], Created: true}, after
+}
+
+func (p fakeProvider) GetImage(context.Context, string) (cloud.Image, error) { return p.w.images[0], nil }
+
+func (p fakeProvider) ReleaseImage(context.Context, cloud.ImageSpec, cloud.Owner) (bool, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	p.w.images = nil
+	return true, nil
+}
+
+func (p fakeProvider) ListImages(context.Context, cloud.Owner) ([]cloud.Image, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	return slices.Clone(p.w.images), nil
+}
+
+// Store.
+
+func (w *fakeWorld) Record(_ context.Context, name string) (cluster.Record, int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.rev == 0 {
+		return cluster.Record{}, 0, fault.New(fault.NotFound, "read record", "no cluster %q", name)
+	}
+	return w.record, w.rev, nil
+}
+
+func (w *fakeWorld) PutRecord(_ context.Context, rec cluster.Record, expect int64) (int64, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if expect != w.rev {
+		return 0, fault.New(fault.Conflict, "put record", "revision %d", w.rev)
+	}
+	w.rev++
+	w.record = rec
+	return w.rev, nil
+}
+
+func (w *fakeWorld) EnsureBundle(context.Context, cluster.Ref, func() (secrets.Value, error)) (string, error) {
+	return "bundle", nil
+}
+
+func (w *fakeWorld) EnsureObject(_ context.Context, _ cluster.Ref, name string, _ secrets.Value) (string, string, error) {
+	return name, "sum", nil
+}
+
+func (w *fakeWorld) Object(context.Context, string) (secrets.Value, error) {
+	return secrets.NewValue([]byte("x")), nil
+}
+
+func (w *fakeWorld) Body(context.Context, string, string) (secrets.Value, error) {
+	return secrets.NewValue([]byte("x")), nil
+}
+
+func (w *fakeWorld) Forget(context.Context, cluster.Record) error { return nil }
+
+// Checker, Factory, MachineConfigs, Machines.
+
+func (w *fakeWorld) Check(_ context.Context, c cluster.Cluster) (cluster.Cluster, string, error) {
+	if c.Spec.ControlPlane.Replicas == 2 {
+		return c, "", fault.New(fault.Invalid, "check spec", "spec.controlPlane.replicas: must be 1, 3 or 5")
+	}
+	return c, fmt.Sprintf("digest-%d", c.Spec.ControlPlane.Replicas), nil
+}
+
+func (w *fakeWorld) Freeze(_ context.Context, s cluster.Spec, _ cloud.Capabilities) (cluster.Frozen, error) {
+	return cluster.Frozen{Contract: "v1.13", TalosVersion: s.Talos.Version, Image: "img", KubernetesVersion: s.Kubernetes.Version}, nil
+}
+
+func (w *fakeWorld) NewBundle(string) (secrets.Value, error) { return secrets.NewValue([]byte("b")), nil }
+
+func (w *fakeWorld) Base(cluster.Record, secrets.Value, cluster.Role) (secrets.Value, error) {
+	return secrets.NewValue([]byte("base")), nil
+}
+
+func (w *fakeWorld) UserData(activities.UserDataRequest) (secrets.Value, string, error) {
+	return secrets.NewValue([]byte("config")), "sha", nil
+}
+
+func (w *fakeWorld) Probe(context.Context, secrets.Value, string) (activities.NodeProbe, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, _ := w.enter("probe")
+	return activities.NodeProbe{Version: "v1.13.5", Stage: "running"}, before
+}
+
+func (w *fakeWorld) ApplyMaintenance(context.Context, string, secrets.Value) error { return nil }
+
+func (w *fakeWorld) Bootstrap(context.Context, secrets.Value, string) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, _ := w.enter("bootstrap")
+	if before == nil {
+		w.objects["etcd"] = "runs"
+	}
+	return before
+}
+
+func (w *fakeWorld) Etcd(context.Context, secrets.Value, string) (activities.EtcdView, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.objects["etcd"] == "" {
+		return activities.EtcdView{}, nil
+	}
+	v := activities.EtcdView{Running: true, Leader: "x"}
+	for _, m := range w.machines {
+		if m.Role == cluster.RoleControlPlane {
+			v.Voters = append(v.Voters, m.Name)
+		}
+	}
+	slices.Sort(v.Voters)
+	return v, nil
+}
+
+// Kubernetes.
+
+type fakeKube struct{ w *fakeWorld }
+
+func (k fakeKube) Open(context.Context, cluster.Record, secrets.Value) (activities.KubeAPI, error) {
+	return k, nil
+}
+
+func (k fakeKube) Ready(context.Context) error {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	before, _ := k.w.enter("ready")
+	return before
+}
+
+func (k fakeKube) EnsureSecret(context.Context, string, string, string, secrets.Value) error { return nil }
+
+func (k fakeKube) Apply(context.Context, string, []byte) error { return nil }
+
+func (k fakeKube) Nodes(context.Context) ([]activities.KubeNode, error) {
+	k.w.mu.Lock()
+	defer k.w.mu.Unlock()
+	if before, _ := k.w.enter("nodes"); before != nil {
+		return nil, before
+	}
+	if k.w.objects["etcd"] == "" {
+		return nil, fault.New(fault.Unavailable, "list nodes", "no API yet")
+	}
+	var out []activities.KubeNode
+	for _, m := range k.w.machines {
+		out = append(out, activities.KubeNode{Name: m.Name, Ready: true, ProviderID: m.ProviderID})
+	}
+	return out, nil
+}
+
+func (k fakeKube) DeleteNode(context.Context, string) error { return nil }
+
+func (w *fakeWorld) Resolve(_ context.Context, ref secrets.Ref) (secrets.Value, error) {
+	if strings.Contains(string(ref), "missing") {
+		return secrets.Value{}, fault.New(fault.NotFound, "resolve", "nothing there")
+	}
+	return secrets.NewValue([]byte("s")), nil
+}
+
+func (w *fakeWorld) activities() Activities {
+	t := activities.DefaultTiming()
+	t.Poll = 10 * time.Millisecond
+	kube := &activities.Kube{Store: w, Kube: fakeKube{w}, Secrets: w, Timing: t}
+	return Activities{
+		Records: &activities.Records{Store: w, Checker: w, Configs: w, Now: time.Now},
+		Cloud:   &activities.Cloud{Clouds: w, Store: w, Configs: w, Factory: w, Timing: t, Secrets: w},
+		Watch:   &activities.Watch{Clouds: w, Kube: kube, Timing: t},
+		Talos:   &activities.Talos{Store: w, Configs: w, Machines: w, Timing: t},
+		Kube:    kube,
+	}
+}
