@@ -167,7 +167,7 @@ e2e: TIMEOUT = 40m
 e2e: $(SYSTEM) $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
 	$(call suite,^Test,./testsuite/e2e/...)
 
-test-peers: $(SYSTEM) $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
+test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
 
 matrix: TIMEOUT = 60m
