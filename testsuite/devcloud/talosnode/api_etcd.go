@@ -55,14 +55,14 @@ func (a *machineAPI) Bootstrap(ctx context.Context, in *machine.BootstrapRequest
 		return nil, status.Error(codes.AlreadyExists, "etcd data directory is not empty")
 	}
 
-	var recovery []byte
+	var recovery *etcdsim.Recovery
 
 	if in.GetRecoverEtcd() {
 		if d.recovery == nil {
 			return nil, status.Error(codes.FailedPrecondition, "etcd snapshot is not uploaded")
 		}
 
-		recovery = d.recovery
+		recovery = &etcdsim.Recovery{Snapshot: d.recovery, SkipHashCheck: in.GetRecoverSkipHashCheck()}
 	}
 
 	if err := s.bootstrapEtcd(config, recovery); err != nil {

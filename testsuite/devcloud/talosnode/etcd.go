@@ -184,7 +184,7 @@ func (s *session) ownEtcd(data etcdData, learner bool) {
 }
 
 // bootstrapEtcd starts a cluster of one.
-func (s *session) bootstrapEtcd(config *nodeConfig, recovery []byte) error {
+func (s *session) bootstrapEtcd(config *nodeConfig, recovery *etcdsim.Recovery) error {
 	cluster, id, err := s.fleet.etcd.Bootstrap(etcdFingerprint(config), s.hostname(), s.peerURL(), recovery)
 	if err != nil {
 		return err

@@ -125,8 +125,8 @@ func (s *Server) targets(md metadata.MD) (to []target, many bool, err error) {
 	}
 
 	for _, n := range nodes {
-		t := target{node: n, local: s.cfg.IsLocal(n)}
-		if s.cfg.Maintenance || (!t.local && !s.cfg.Forwarding) {
+		t := target{node: n, local: n == "" || s.cfg.IsLocal(n)}
+		if !t.local && (s.cfg.Maintenance || !s.cfg.Forwarding) {
 			return nil, false, status.Error(codes.PermissionDenied, "no request forwarding")
 		}
 

@@ -5,7 +5,6 @@ package etcdsim
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,7 +34,7 @@ var (
 	ErrLearnerNotReady = errors.New("etcdserver: can only promote a learner member which is in sync with leader")
 	// ErrOnlyMember says that there is nobody to hand leadership to.
 	ErrOnlyMember = errors.New("etcdserver: cluster has only one member")
-	// ErrBadSnapshot says that bytes are no snapshot of this model.
+	// ErrBadSnapshot says that bytes are no snapshot, or a damaged one.
 	ErrBadSnapshot = errors.New("snapshot file integrity check failed")
 )
 
@@ -69,19 +68,17 @@ type Cluster struct {
 	nextID    uint64
 }
 
-// snapshot is what a member hands out as its database.
-type snapshot struct {
-	Format    string `json:"format"`
-	Datastore string `json:"datastore"`
-	Index     uint64 `json:"index"`
+// Recovery starts a cluster from a snapshot instead of empty.
+type Recovery struct {
+	Snapshot []byte
+	// SkipHashCheck accepts a plain copy of a member's database file.
+	SkipHashCheck bool
 }
 
-const snapshotFormat = "devcloud-etcd-snapshot/1"
-
 // Bootstrap starts a new cluster with one voting member. ca is a fingerprint of
-// the etcd CA; only nodes with the same one can join. A snapshot, when given,
+// the etcd CA; only nodes with the same one can join. A recovery, when given,
 // names the datastore that the new cluster goes on with.
-func (r *Registry) Bootstrap(ca, name, peerURL string, recovery []byte) (*Cluster, uint64, error) {
+func (r *Registry) Bootstrap(ca, name, peerURL string, recovery *Recovery) (*Cluster, uint64, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
@@ -96,7 +93,7 @@ func (r *Registry) Bootstrap(ca, name, peerURL string, recovery []byte) (*Cluste
 	c.datastore = c.name
 
 	if recovery != nil {
-		s, err := parseSnapshot(recovery)
+		s, err := decodeSnapshot(recovery.Snapshot, recovery.SkipHashCheck)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -432,14 +429,5 @@ func (c *Cluster) Snapshot(id uint64) ([]byte, error) {
 		return nil, ErrStopped
 	}
 
-	return json.Marshal(snapshot{Format: snapshotFormat, Datastore: c.datastore, Index: c.index})
-}
-
-func parseSnapshot(data []byte) (snapshot, error) {
-	var s snapshot
-	if err := json.Unmarshal(data, &s); err != nil || s.Format != snapshotFormat {
-		return snapshot{}, ErrBadSnapshot
-	}
-
-	return s, nil
+	return snapshot{Datastore: c.datastore, Index: c.index}.encode()
 }

@@ -114,7 +114,7 @@ func TestRecoveryKeepsTheDatastore(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	again, _, err := r.Bootstrap("ca", "cp-1", "", data)
+	again, _, err := r.Bootstrap("ca", "cp-1", "", &Recovery{Snapshot: data})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,8 +123,14 @@ func TestRecoveryKeepsTheDatastore(t *testing.T) {
 		t.Fatalf("recovered %s on %s", again.Name(), again.Datastore())
 	}
 
-	if _, _, err := r.Bootstrap("ca", "cp-1", "", []byte("junk")); !errors.Is(err, ErrBadSnapshot) {
-		t.Fatalf("got %v", err)
+	for name, bad := range map[string][]byte{"junk": []byte("junk"), "empty": {}, "truncated": data[:len(data)-1], "no hash": data[:len(data)-32]} {
+		if _, _, err := r.Bootstrap("ca", "cp-1", "", &Recovery{Snapshot: bad}); !errors.Is(err, ErrBadSnapshot) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+
+	if _, _, err := r.Bootstrap("ca", "cp-1", "", &Recovery{Snapshot: data[:len(data)-32], SkipHashCheck: true}); err != nil {
+		t.Errorf("copy of a database: %v", err)
 	}
 }
 
