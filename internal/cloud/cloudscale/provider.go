@@ -18,8 +18,14 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
+// Name is what specs call this cloud.
+const Name = "cloudscale"
+
 // DefaultBaseURL is the API's address.
 const DefaultBaseURL = "https://api.cloudscale.ch/"
+
+// defaultRate is in calls a second.
+const defaultRate = 10
 
 // Facts about cloudscale.ch.
 const (
@@ -32,13 +38,6 @@ const (
 	// providerIDPrefix is the vendor's cloud controller manager's.
 	providerIDPrefix = "cloudscale://"
 )
-
-// RateLimit is how often the account's API is called. The vendor publishes no
-// limit.
-type RateLimit struct {
-	PerSecond float64
-	Burst     int
-}
 
 // Settings are the waits of cloud.Capabilities that operators may change, all
 // of them together: they have to fit the cloud's latencies.
@@ -75,11 +74,12 @@ type Options struct {
 	BaseURL string
 	// HTTPClient lends its Transport; its timeout is not used.
 	HTTPClient *http.Client
-	// RateLimit is 10 calls a second in bursts of 20 when zero.
-	RateLimit RateLimit
-	Settings  Settings
-	Logger    *slog.Logger
-	Observe   Observe
+	// Rate is how many calls a second the account makes at most, in bursts of
+	// twice as many; zero means 10. The vendor publishes no limit.
+	Rate     float64
+	Settings Settings
+	Logger   *slog.Logger
+	Observe  Observe
 }
 
 // Provider is one account. It is safe for concurrent use; open an account once,
@@ -119,12 +119,8 @@ func New(o Options) (*Provider, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	limit := o.RateLimit
-	if limit.PerSecond <= 0 {
-		limit.PerSecond = 10
-	}
-	if limit.Burst <= 0 {
-		limit.Burst = max(1, int(2*limit.PerSecond))
+	if o.Rate <= 0 {
+		o.Rate = defaultRate
 	}
 	rt := http.DefaultTransport
 	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
@@ -133,7 +129,7 @@ func New(o Options) (*Provider, error) {
 	p := &Provider{
 		sdk:      newSDK(base, &transport{base: rt, token: o.Token, agent: "ichor", observe: o.Observe, now: time.Now}),
 		settings: o.Settings.orDefault(),
-		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(limit.PerSecond), limit.Burst), now: time.Now},
+		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
 		log:      o.Logger,
 		now:      time.Now,
 	}

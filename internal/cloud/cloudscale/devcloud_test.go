@@ -1,0 +1,238 @@
+package cloudscale_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
+	"github.com/ichor-project/ichor/internal/cloud/cloudtest"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/secrets"
+	"github.com/ichor-project/ichor/testsuite/devcloud"
+	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+)
+
+// speed divides the cloud's latencies; the provider's settings are the real ones
+// divided by as much, except for CreateTimeout: late commits must be cheap.
+const speed = 100
+
+var testSettings = cloudscale.Settings{
+	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: 20 * time.Second / speed,
+	PostWindow: 5 * time.Second, Poll: 10 * time.Millisecond,
+}
+
+func TestConformance(t *testing.T) {
+	cloudtest.Run(t, cloudtest.Harness{New: newCloud, Seeds: 40})
+}
+
+// prefixes keeps the addresses of clouds that run at once apart. The range is
+// this package's own, because other packages' tests run at the same time.
+var prefixes atomic.Int32
+
+type testCloud struct {
+	*devcloud.Devcloud
+	transport *http.Transport
+}
+
+func newCloud(t *testing.T) cloudtest.Cloud {
+	t.Helper()
+	d, err := devcloud.Start(t.Context(), devcloud.Options{
+		Speed: speed, LoopbackPrefix: fmt.Sprintf("127.%d", 140+prefixes.Add(1)%100),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{}
+	t.Cleanup(func() {
+		tr.CloseIdleConnections()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &testCloud{d, tr}
+}
+
+func (c *testCloud) Open(t testing.TB) cloud.Provider {
+	t.Helper()
+	p, err := cloudscale.New(cloudscale.Options{
+		Token: secrets.NewValue([]byte("a-token")), BaseURL: c.URL(), HTTPClient: &http.Client{Transport: c.transport},
+		Rate: 1000, Settings: testSettings,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var routes = map[cloudtest.Call][]string{
+	cloudtest.CreateMachine: {"POST /v1/servers"},
+	cloudtest.ListMachines:  {"GET /v1/servers"},
+	cloudtest.ReadMachine:   {"GET /v1/servers/*"},
+	cloudtest.DeleteMachine: {"DELETE /v1/servers/*"},
+	cloudtest.CreateImage:   {"POST /v1/custom-images/import"},
+	// Servers and imports are not created while resources are.
+	cloudtest.CreateResource: {"POST **"},
+	cloudtest.Write:          {"POST **", "DELETE **", "PATCH **"},
+}
+
+func effect(e cloudtest.Effect) faults.Fault {
+	const second = "1" // the shortest pause that the header can ask for
+	settle := faults.Duration(testSettings.Settle * speed)
+	switch e {
+	case cloudtest.LostReply:
+		return faults.Fault{Effect: faults.CommitThenDrop}
+	case cloudtest.Dropped:
+		return faults.Fault{Effect: faults.DropBeforeCommit}
+	case cloudtest.Late:
+		return faults.Fault{Effect: faults.DelayThenCommit, Delay: faults.Duration((testSettings.CreateTimeout + testSettings.Settle/2) * speed)}
+	case cloudtest.Throttled:
+		return faults.Fault{Effect: faults.JSON429, RetryAfter: second}
+	case cloudtest.ThrottledPage:
+		return faults.Fault{Effect: faults.HTML429, RetryAfter: second}
+	case cloudtest.Maintenance:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusServiceUnavailable}
+	case cloudtest.ServerError:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusInternalServerError}
+	case cloudtest.Unauthorized:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusUnauthorized, Body: `{"detail": "Invalid token."}`}
+	case cloudtest.QuotaFull:
+		return faults.Fault{Effect: faults.Quota}
+	case cloudtest.OutOfStock:
+		return faults.Fault{Effect: faults.OutOfStock}
+	case cloudtest.ImageMissing:
+		return faults.Fault{Effect: faults.Image404}
+	case cloudtest.Stale:
+		return faults.Fault{Effect: faults.StaleList, Duration: settle}
+	case cloudtest.Busy:
+		return faults.Fault{Effect: faults.BadDelete}
+	case cloudtest.WrongZone:
+		return faults.Fault{Effect: faults.WrongZone}
+	}
+	panic("unknown effect " + e)
+}
+
+func (c *testCloud) Inject(t testing.TB, f cloudtest.Fault) {
+	t.Helper()
+	for _, route := range routes[f.On] {
+		df := effect(f.Effect)
+		df.Route, df.Nth, df.Count = route, f.Nth, f.Count
+		if _, err := c.Faults().Add(df); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (c *testCloud) Heal() { c.Faults().Clear() }
+
+func (c *testCloud) Fired() (n int) {
+	for _, f := range c.Faults().Faults() {
+		if f.Fired > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *testCloud) Machine(owner cloud.Owner, id string) cloud.MachineSpec {
+	return cloud.MachineSpec{
+		ID: id, Name: cluster.MachineName(owner.Cluster.Name, owner.Group, id), Owner: owner, Role: cluster.RoleWorker,
+		Zone: "lpg1", Flavor: "flex-4-1", ImageID: "debian-12", DiskGiB: 20,
+	}
+}
+
+func (c *testCloud) UserData() secrets.Value { return secrets.NewValue([]byte("version: v1alpha1\n")) }
+
+func (c *testCloud) Books(uid string) map[string]int {
+	w, out := c.World(), map[string]int{}
+	count := func(kind string, tags map[string]string) {
+		if tags[cluster.TagCluster] == uid {
+			out[kind]++
+		}
+	}
+	for _, s := range w.Servers() {
+		count("machine", s.Tags)
+	}
+	for _, n := range w.Networks() {
+		count("network", n.Tags)
+	}
+	for _, s := range w.Subnets() {
+		count("subnet", s.Tags)
+	}
+	for _, g := range w.Groups() {
+		count("server-group", g.Tags)
+	}
+	for _, b := range w.Balancers() {
+		count("load-balancer", b.Tags)
+	}
+	for _, p := range w.Pools() {
+		count("pool", p.Tags)
+		members, err := w.Members(p.UUID)
+		if err != nil {
+			continue // the pool went away in between, and its members with it
+		}
+		for _, m := range members {
+			count("member", m.Tags)
+		}
+	}
+	for _, l := range w.Listeners() {
+		count("listener", l.Tags)
+	}
+	for _, m := range w.Monitors() {
+		count("health-monitor", m.Tags)
+	}
+	for _, i := range w.Images() {
+		if _, ok := i.Tags[cluster.TagImageUser+uid]; ok {
+			out["image"]++
+		}
+	}
+	return out
+}
+
+func (c *testCloud) Vanish(t testing.TB, id string) {
+	t.Helper()
+	if err := c.World().Vanish(id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *testCloud) Infrastructure(owner cloud.Owner) cloud.InfrastructureSpec {
+	return cloud.InfrastructureSpec{
+		Owner: owner, Zone: "lpg1", CIDR: "10.100.0.0/24", LoadBalancer: &cluster.LoadBalancer{}, AllowedCIDRs: []string{"127.0.0.0/8"},
+	}
+}
+
+func (c *testCloud) image(name, asset string) cloud.ImageSpec {
+	// The schematic without extensions; every factory knows it.
+	const schematic = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
+	const version = "v1.13.5"
+	return cloud.ImageSpec{
+		Name: name, Schematic: schematic, Version: version, Arch: "amd64", Zone: "lpg1",
+		URL: c.FactoryURL() + "image/" + schematic + "/" + version + "/" + asset,
+	}
+}
+
+func (c *testCloud) Image(name string) cloud.ImageSpec { return c.image(name, "openstack-amd64.qcow2") }
+
+func (c *testCloud) Broken(name string) cloud.ImageSpec { return c.image(name, "nothing-here.qcow2") }
+
+func (c *testCloud) WriteRequests() (n int) {
+	for _, r := range c.Faults().Requests(0) {
+		if r.Method != http.MethodGet && strings.HasPrefix(r.Path, "/v1/") {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *testCloud) Zone(id string) string {
+	s, err := c.World().Server(id)
+	if err != nil {
+		return ""
+	}
+	return s.Zone
+}
