@@ -76,7 +76,7 @@ func (c *cluster) startNode(spec guest.ControlPlane) (*controlPlane, error) {
 	// A folder for each start: an old process that is being killed must not
 	// find the keys of the new one.
 	dir := filepath.Join(c.dir, "node-"+url.PathEscape(spec.NodeName)+"-"+strconv.Itoa(c.starts))
-	cp := &controlPlane{c: c, name: spec.NodeName, own: spec.Exclusive}
+	cp := &controlPlane{c: c, name: spec.NodeName, version: spec.KubernetesVersion, own: spec.Exclusive}
 	var err error
 	switch {
 	case spec.Exclusive:
@@ -220,10 +220,10 @@ func (c *cluster) admin() (kubernetes.Interface, bool) {
 
 // controlPlane implements guest.RunningControlPlane.
 type controlPlane struct {
-	c    *cluster
-	name string
-	api  *apiServer
-	gate *gate.Gate
+	c             *cluster
+	name, version string
+	api           *apiServer
+	gate          *gate.Gate
 	// own says that no other node uses the API server.
 	own bool
 }

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -104,11 +105,15 @@ func (r *Runner) StartControlPlane(ctx context.Context, spec guest.ControlPlane)
 
 // StartKubelet implements guest.Kubernetes.
 func (r *Runner) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
-	k := kubelet.New(spec, kubelet.Options{
+	opts := kubelet.Options{
 		HeartbeatEvery: r.tempo.heartbeat,
 		Log:            r.log.With("node", spec.NodeName),
 		Admin:          func() (kubernetes.Interface, bool) { return r.admin(spec.EtcdCluster) },
-	})
+	}
+	if spec.ControlPlane {
+		opts.StaticPods = func() []*corev1.Pod { return r.staticPods(spec.EtcdCluster, spec.NodeName) }
+	}
+	k := kubelet.New(spec, opts)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -166,16 +171,26 @@ func (r *Runner) Close() error {
 
 func (r *Runner) tool(name string) string { return filepath.Join(r.opts.ToolsDir, name) }
 
+func (r *Runner) cluster(etcdCluster string) *cluster {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.clusters[etcdCluster]
+}
+
 // admin is the identity that Talos holds on control plane nodes: the machine
 // config carries the authority's key.
 func (r *Runner) admin(etcdCluster string) (kubernetes.Interface, bool) {
-	r.mu.Lock()
-	c := r.clusters[etcdCluster]
-	r.mu.Unlock()
-	if c == nil {
-		return nil, false
+	if c := r.cluster(etcdCluster); c != nil {
+		return c.admin()
 	}
-	return c.admin()
+	return nil, false
+}
+
+func (r *Runner) staticPods(etcdCluster, node string) []*corev1.Pod {
+	if c := r.cluster(etcdCluster); c != nil {
+		return c.staticPods(node)
+	}
+	return nil
 }
 
 // tempo is how fast a cluster reacts. Kubernetes' defaults are scaled by the

@@ -13,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube/gate"
 )
 
 // One cluster from its first API server to a server that dies: in one test,
@@ -42,7 +44,7 @@ func TestClusterLife(t *testing.T) {
 		return errors.New(cp.LastError() + "; " + worker.LastError())
 	})
 
-	t.Run("refused", func(t *testing.T) { refusals(t, w) })
+	t.Run("refused", func(t *testing.T) { refusals(t, w, api) })
 	t.Run("registered as configured", func(t *testing.T) { registered(t, api) })
 	t.Run("no network", func(t *testing.T) {
 		if worker.Ready() {
@@ -56,6 +58,7 @@ func TestClusterLife(t *testing.T) {
 	})
 	t.Run("cloud controller", func(t *testing.T) { cloudController(t, cloud, api) })
 	t.Run("workload", func(t *testing.T) { workload(t, api) })
+	t.Run("static pods", func(t *testing.T) { staticPods(t, api) })
 	t.Run("job", func(t *testing.T) { job(t, api) })
 	t.Run("reboot", func(t *testing.T) { cp = reboot(t, w, api, cp) })
 	t.Run("server lost", func(t *testing.T) {
@@ -71,40 +74,62 @@ func TestClusterLife(t *testing.T) {
 	})
 }
 
-func refusals(t *testing.T, w *world) {
+func refusals(t *testing.T, w *world, api *client.Client) {
 	foreign := newBundle(t)
+	// A second way to the same API, by an address that its certificate lacks.
+	byway, err := gate.Listen(netip.MustParseAddr("127.0.0.8"), func() (netip.AddrPort, bool) { return w.endpoint.Addr(), true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := byway.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	tests := map[string]struct {
 		change func(*guest.Kubelet)
 		want   string
+		// registers says that the node is made all the same.
+		registers bool
 	}{
 		"authority of another cluster": {
-			func(spec *guest.Kubelet) { spec.CACert = foreign.Certs.K8s.Crt }, "certificate signed by unknown authority",
+			change: func(spec *guest.Kubelet) { spec.CACert = foreign.Certs.K8s.Crt },
+			want:   "certificate signed by unknown authority",
 		},
 		"no authority": {
-			func(spec *guest.Kubelet) { spec.CACert = nil }, "not a PEM certificate",
+			change: func(spec *guest.Kubelet) { spec.CACert = nil },
+			want:   "not a PEM certificate",
 		},
 		"token of another cluster": {
-			func(spec *guest.Kubelet) { spec.BootstrapToken = foreign.Secrets.BootstrapToken }, "Unauthorized",
+			change: func(spec *guest.Kubelet) { spec.BootstrapToken = foreign.Secrets.BootstrapToken },
+			want:   "Unauthorized",
 		},
 		"endpoint where nobody listens": {
-			func(spec *guest.Kubelet) { spec.Endpoint = "https://127.0.0.1:1" }, "127.0.0.1:1: connect: connection refused",
+			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://127.0.0.1:1" },
+			want:   "127.0.0.1:1: connect: connection refused",
+		},
+		"endpoint whose name is unknown": {
+			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://api.invalid:6443" },
+			want:   "lookup api.invalid",
 		},
 		"endpoint that the certificate does not name": {
-			func(spec *guest.Kubelet) {
-				spec.Endpoint = strings.Replace(spec.Endpoint, "127.0.0.1", "127.0.0.1.nip.test", 1)
-			}, "127.0.0.1.nip.test",
+			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://" + byway.Addr().String() },
+			want:   "not 127.0.0.8",
 		},
 		"no endpoint": {
-			func(spec *guest.Kubelet) { spec.Endpoint = "" }, "names no endpoint",
+			change: func(spec *guest.Kubelet) { spec.Endpoint = "" },
+			want:   "names no endpoint",
 		},
 		"label that a worker may not give itself": {
-			func(spec *guest.Kubelet) { spec.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} },
-			"is not allowed to modify labels: node-role.kubernetes.io/worker",
+			change:    func(spec *guest.Kubelet) { spec.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} },
+			want:      "is not allowed to modify labels: node-role.kubernetes.io/worker",
+			registers: true,
 		},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			k := w.runner.StartKubelet(w.kubeletSpec("stranger", test.change))
+			spec := w.kubeletSpec("stranger-"+strings.ReplaceAll(name, " ", "-"), test.change)
+			k := w.runner.StartKubelet(spec)
 			t.Cleanup(k.Stop)
 			eventually(t, "refused", func(context.Context) error {
 				if got := k.LastError(); !strings.Contains(got, test.want) {
@@ -112,8 +137,12 @@ func refusals(t *testing.T, w *world) {
 				}
 				return nil
 			})
-			if k.Ready() {
-				t.Error("ready all the same")
+			if k.Ready() || k.Registered() != test.registers {
+				t.Errorf("ready %v, registered %v", k.Ready(), k.Registered())
+			}
+			_, err := api.CoreV1().Nodes().Get(t.Context(), spec.NodeName, metav1.GetOptions{})
+			if notFound(err) != nil || (err == nil) != test.registers {
+				t.Errorf("the Node: %v, want it to exist: %v", err, test.registers)
 			}
 		})
 	}
@@ -267,4 +296,34 @@ func reboot(t *testing.T, w *world, api *client.Client, k guest.RunningKubelet) 
 	k = w.runner.StartKubelet(spec)
 	eventually(t, "registered anew", func(ctx context.Context) error { return node(ctx, api, "cp-1", nodeReady) })
 	return k
+}
+
+// The control plane's pods show as mirrors, which nobody can delete for good and
+// which no drain may touch.
+func staticPods(t *testing.T, api *client.Client) {
+	pods := api.CoreV1().Pods("kube-system")
+	running := func(uid types.UID) func(context.Context) error {
+		return func(ctx context.Context) error {
+			pod, err := pods.Get(ctx, "kube-apiserver-cp-1", metav1.GetOptions{})
+			switch {
+			case err != nil:
+				return err
+			case pod.UID == uid:
+				return errors.New("still the old one")
+			case pod.Status.Phase != corev1.PodRunning || pod.Annotations[corev1.MirrorPodAnnotationKey] == "" ||
+				pod.Spec.Containers[0].Image != "registry.k8s.io/kube-apiserver:v1.36.3":
+				return fmt.Errorf("%+v", pod)
+			}
+			return nil
+		}
+	}
+	eventually(t, "static pod shown", running(""))
+	pod, err := pods.Get(t.Context(), "kube-apiserver-cp-1", metav1.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pods.Delete(t.Context(), pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "static pod shown again", running(pod.UID))
 }

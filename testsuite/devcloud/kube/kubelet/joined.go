@@ -122,6 +122,7 @@ func (j *joined) round(ctx context.Context) error {
 		}
 		note("status", err)
 	}
+	note("static pods", j.mirror(ctx))
 	note("pods", j.pods.sync(ctx, j.api, j.network, j.podCIDR, j.k.spec.InternalIP))
 	return refused
 }

@@ -4,6 +4,9 @@
 // its certificate, under the Node authorizer and NodeRestriction. A kubelet that
 // is stopped goes silent, as a machine without power does: its node becomes
 // NotReady when the controllers notice and its pods stay until evicted by force.
+// That is why every node has a kubelet of its own here and not one simulator for
+// all nodes, such as kwok, in the cluster: that would go on ending the pods of
+// machines that are off, with an administrator's rights.
 package kubelet
 
 import (
@@ -14,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -30,7 +34,10 @@ type Options struct {
 	// Admin is the administrator's client that Talos has on control plane nodes;
 	// false while there is none.
 	Admin func() (kubernetes.Interface, bool)
-	Log   *slog.Logger
+	// StaticPods are the pods that the node itself runs, by name without the
+	// node's; nil if there are never any.
+	StaticPods func() []*corev1.Pod
+	Log        *slog.Logger
 }
 
 // Kubelet implements guest.RunningKubelet.
@@ -94,7 +101,7 @@ func (k *Kubelet) Ready() bool {
 func (k *Kubelet) LastError() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, what := range []string{"join", "labels", "status", "pods"} {
+	for _, what := range []string{"join", "labels", "status", "static pods", "pods"} {
 		if err := k.errs[what]; err != nil {
 			return what + ": " + err.Error()
 		}
