@@ -177,7 +177,7 @@ func TestClusterThroughTheLoadBalancer(t *testing.T) {
 	rest.Timeout = 10 * time.Second
 	api := must[*kubernetes.Clientset](t)(kubernetes.NewForConfig(rest))
 	s.eventually("nodes ready", func(ctx context.Context) error { return nodesReady(ctx, api, 2) })
-	if err := get(t.Context(), s.URL()+"_devcloud/guests/"+worker.UUID+"/faults"); err != nil {
+	if err := send(t.Context(), http.MethodGet, s.URL()+"_devcloud/guests/"+worker.UUID+"/faults", "", http.StatusOK); err != nil {
 		t.Error(err)
 	}
 	// The load balancer notices that the control plane has gone.
@@ -191,6 +191,97 @@ func TestClusterThroughTheLoadBalancer(t *testing.T) {
 		}
 		return err
 	})
+}
+
+// ingress blocks everything but the Talos API for whoever runs this test, and
+// what the extra rule lets in.
+func ingress(extra string) string {
+	return `apiVersion: v1alpha1
+kind: NetworkDefaultActionConfig
+ingress: block
+---
+apiVersion: v1alpha1
+kind: NetworkRuleConfig
+name: talos
+portSelector: {ports: [50000], protocol: tcp}
+ingress: [{subnet: 127.0.0.0/24}]
+` + extra
+}
+
+const kubernetesRule = `---
+apiVersion: v1alpha1
+kind: NetworkRuleConfig
+name: kubernetes
+portSelector: {ports: [6443], protocol: tcp}
+ingress: [{subnet: 10.5.0.0/24}]
+`
+
+// Members see a load balancer as an address of their own subnet: without a rule
+// for it they stay down although the API server runs.
+func TestIngressRulesKeepTheLoadBalancerOut(t *testing.T) {
+	s := start(t)
+	vip, pool := s.infra()
+	p := nodetest.NewPKI(t, "v1.13")
+	endpoint := fmt.Sprintf("cluster: {controlPlane: {endpoint: 'https://%s:6443'}}", vip)
+	cp := s.server("cp-0", p.ControlPlane(endpoint, ingress("")))
+	member := must[*cloudscale.LoadBalancerPoolMember](t)(s.sdk.LoadBalancerPoolMembers.Create(t.Context(), pool, &cloudscale.LoadBalancerPoolMemberRequest{
+		Name: "cp-0", ProtocolPort: 6443, Address: cp.Interfaces[1].Addresses[0].Address, Subnet: s.subnet,
+	}))
+	node := p.Dial(netip.MustParseAddr(cp.Interfaces[0].Addresses[0].Address))
+	s.eventually("bootstrap", func(ctx context.Context) error { return node.Bootstrap(ctx, &machineapi.BootstrapRequest{}) })
+	status := func(want string) {
+		t.Helper()
+		s.eventually("member "+want, func(ctx context.Context) error {
+			m, err := s.sdk.LoadBalancerPoolMembers.Get(ctx, pool, member.UUID)
+			if err == nil && m.MonitorStatus != want {
+				err = fmt.Errorf("monitor status %s", m.MonitorStatus)
+			}
+			return err
+		})
+	}
+	s.eventually("API server", func(context.Context) error {
+		lines, err := s.World().Console(cp.UUID)
+		if log := strings.Join(lines, "\n"); err == nil && !strings.Contains(log, "[kube] control plane") {
+			err = errors.New(log)
+		}
+		return err
+	})
+	status("down")
+	if _, err := node.ApplyConfiguration(t.Context(), &machineapi.ApplyConfigurationRequest{
+		Data: p.ControlPlane(endpoint, ingress(kubernetesRule)), Mode: machineapi.ApplyConfigurationRequest_NO_REBOOT,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	status("up")
+}
+
+// A machine that was born broken says why on its console, and the cloud keeps
+// calling it running.
+func TestDefects(t *testing.T) {
+	s := start(t)
+	s.infra()
+	p := nodetest.NewPKI(t, "v1.13")
+	if err := send(t.Context(), http.MethodPost, s.URL()+"_devcloud/guests/defects", `{"name": "dark", "faults": {"neverBoots": true}}`, http.StatusCreated); err != nil {
+		t.Fatal(err)
+	}
+	dark := s.server("dark-0", p.ControlPlane())
+	fine := s.server("dark-1", p.ControlPlane()) // the defect has been used up
+	s.eventually("the second boots", func(ctx context.Context) error {
+		c := p.Dial(netip.MustParseAddr(fine.Interfaces[0].Addresses[0].Address))
+		_, err := c.Version(ctx)
+		return err
+	})
+	if v, err := s.sdk.Servers.Get(t.Context(), dark.UUID); err != nil || v.Status != "running" {
+		t.Errorf("dark server: %+v, %v", v, err)
+	}
+	for path, status := range map[string]int{fine.UUID: http.StatusOK, "nothing": http.StatusNotFound} {
+		if err := send(t.Context(), http.MethodPut, s.URL()+"_devcloud/guests/"+path+"/faults", `{"neverJoins": true}`, status); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := send(t.Context(), http.MethodPut, s.URL()+"_devcloud/guests/"+fine.UUID+"/faults", `{"nonsense": true}`, http.StatusBadRequest); err != nil {
+		t.Error(err)
+	}
 }
 
 func nodesReady(ctx context.Context, api kubernetes.Interface, want int) error {
@@ -212,8 +303,8 @@ func nodesReady(ctx context.Context, api kubernetes.Interface, want int) error {
 	return nil
 }
 
-func get(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func send(ctx context.Context, method, url, body string, want int) error {
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -221,12 +312,12 @@ func get(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	body, err := io.ReadAll(res.Body)
+	answer, err := io.ReadAll(res.Body)
 	if err := errors.Join(err, res.Body.Close()); err != nil {
 		return err
 	}
-	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", url, res.Status, body)
+	if res.StatusCode != want {
+		return fmt.Errorf("%s %s: %s: %s", method, url, res.Status, answer)
 	}
 	return nil
 }

@@ -192,7 +192,7 @@ func (w *World) poolConfig(p *Pool, subnets map[string]bool) lb.Pool {
 }
 
 // minInterval keeps fast clouds from spending all their time on health checks.
-const minInterval = 200 * time.Millisecond
+const minInterval = 100 * time.Millisecond
 
 func (w *World) monitorConfig(m *Monitor) *lb.Monitor {
 	out := &lb.Monitor{

@@ -149,6 +149,12 @@ func (w *World) CreateServer(spec ServerSpec) (Server, error) {
 	if spec.RootGB < 10 {
 		return Server{}, invalid("volume_size_gb", "Ensure this value is greater than or equal to 10.")
 	}
+	spec.Volumes = slices.Clone(spec.Volumes)
+	for i := range spec.Volumes {
+		if err := checkVolume(&spec.Volumes[i]); err != nil {
+			return Server{}, err
+		}
+	}
 	if err := w.fitsServer(spec, flavor, zone); err != nil {
 		return Server{}, err
 	}

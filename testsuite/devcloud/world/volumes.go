@@ -40,13 +40,10 @@ func checkVolume(spec *VolumeSpec) error {
 func (w *World) addServerVolumes(s *Server, spec ServerSpec) {
 	add := func(name string, v VolumeSpec, root bool) {
 		vol := &Volume{Meta: w.newMeta(name, s.Zone, nil), SizeGB: v.SizeGB, Type: v.Type, Servers: []string{s.UUID}, root: root}
-		if vol.Type == "" {
-			vol.Type = "ssd"
-		}
 		w.volumes.add(vol)
 		s.VolumeIDs = append(s.VolumeIDs, vol.UUID)
 	}
-	add(spec.Name+"-root", VolumeSpec{SizeGB: spec.RootGB}, true)
+	add(spec.Name+"-root", VolumeSpec{SizeGB: spec.RootGB, Type: "ssd"}, true)
 	for _, v := range spec.Volumes {
 		add("", v, false)
 	}

@@ -35,6 +35,7 @@ func main() {
 type settings struct {
 	options   devcloud.Options
 	machines  machines.Options
+	chaos     bool
 	chaosSeed uint64
 	verbose   bool
 }
@@ -50,7 +51,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	fs.StringVar(&s.options.FactoryListen, "factory-listen", "127.0.0.1:8898", "address of the Image Factory")
 	fs.Float64Var(&s.options.Speed, "speed", 1, "how many times faster than real time the cloud runs")
 	fs.StringVar(&s.options.LoopbackPrefix, "loopback-prefix", "127.77", "first two octets of the public addresses")
-	fs.Uint64Var(&s.chaosSeed, "seed", 0, "seed of random faults; zero for none")
+	fs.BoolVar(&s.chaos, "chaos", false, "begin with random faults (see PUT /_devcloud/chaos)")
+	fs.Uint64Var(&s.chaosSeed, "seed", 1, "seed of random faults")
 	fs.BoolVar(&s.verbose, "verbose", false, "log every change")
 	fs.Func("image-host", "HOST=URL: fetch images of HOST from URL; may be repeated", func(v string) error {
 		host, url, ok := strings.Cut(v, "=")
@@ -69,7 +71,7 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	if fs.NArg() > 0 {
 		return s, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
-	if s.chaosSeed != 0 {
+	if s.chaos {
 		c := faults.DefaultChaos(s.chaosSeed)
 		s.options.Chaos = &c
 	}

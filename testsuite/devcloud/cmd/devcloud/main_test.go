@@ -16,7 +16,7 @@ func TestRunServesUntilCancelled(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() {
 		err := run(ctx, []string{
-			"--listen", "127.0.0.1:0", "--factory-listen", "127.0.0.1:0", "--speed", "50", "--loopback-prefix", "127.201", "--seed", "7",
+			"--listen", "127.0.0.1:0", "--factory-listen", "127.0.0.1:0", "--speed", "50", "--loopback-prefix", "127.201", "--chaos", "--seed", "7",
 		}, in, io.Discard)
 		ended <- errors.Join(err, in.Close())
 	}()
