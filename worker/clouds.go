@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"log/slog"
 	"sync"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -12,6 +11,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
+	"github.com/ichor-project/ichor/internal/telemetry"
 )
 
 // clouds opens accounts by the names that specs use. To add a cloud is to add a
@@ -19,8 +19,7 @@ import (
 type clouds struct {
 	c       config
 	secrets secrets.Resolver
-	log     *slog.Logger
-	observe func(cloud, method, route string, status int, seconds float64)
+	seen    *telemetry.Telemetry
 
 	mu   sync.Mutex
 	open map[string]opened // by provider and token digest
@@ -66,7 +65,7 @@ func (c *clouds) dial(name string, token secrets.Value) (cloud.Provider, error) 
 	switch name {
 	case cloudscale.Name:
 		return cloudscale.New(cloudscale.Options{
-			Token: token, BaseURL: c.c.CloudscaleURL, Rate: c.c.RequestRate, Logger: c.log,
+			Token: token, BaseURL: c.c.CloudscaleURL, Rate: c.c.RequestRate, Logger: c.seen.Logger(), Observe: c.seen.CloudCalls(name),
 			Settings: cloudscale.Settings{
 				Settle: c.c.Settle, AbsenceWindow: c.c.AbsenceWindow, CreateTimeout: c.c.CreateTimeout,
 				PostWindow: c.c.PostWindow, Poll: c.c.CloudPoll,

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +20,10 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/codec"
+	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/secrets/store"
+	"github.com/ichor-project/ichor/internal/telemetry"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -36,18 +40,33 @@ func main() {
 
 // run works until ctx ends, then lets activities finish for a while: one that is
 // polling hands over to the next worker at once.
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string) (err error) {
 	c, err := parseConfig(args, os.Getenv, os.Stderr)
 	if err != nil {
 		return err
 	}
-	logger := newLogger(c)
+	seen, err := telemetry.New(ctx, telemetry.Options{
+		Service: "ichor-worker", Version: version, MetricsListen: c.MetricsListen, OTLPEndpoint: c.OTLPEndpoint,
+		LogFormat: c.LogFormat, LogLevel: c.LogLevel,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, seen.Shutdown(context.WithoutCancel(ctx))) }()
+	var polling atomic.Bool
+	seen.Readiness("polling", func(context.Context) error {
+		if !polling.Load() {
+			return errors.New("the worker does not poll yet")
+		}
+		return nil
+	})
 	st, err := store.Open(ctx, store.Options{URL: c.Store, Key: c.StoreKey})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = st.Close() }() // nothing is buffered
-	temporal, err := dial(ctx, c, logger)
+	defer func() { err = errors.Join(err, st.Close()) }()
+	resolver := newResolver(st)
+	temporal, err := dial(ctx, c, resolver, seen)
 	if err != nil {
 		return err
 	}
@@ -59,50 +78,56 @@ func run(ctx context.Context, args []string) error {
 		MaxConcurrentActivityExecutionSize: c.Activities,
 		WorkerStopTimeout:                  10 * time.Second,
 		StickyScheduleToStartTimeout:       2 * time.Second, // bounds the pause after a lost worker
-		Interceptors:                       []interceptor.WorkerInterceptor{&activities.Boundary{}},
+		Interceptors:                       []interceptor.WorkerInterceptor{&activities.Boundary{Observe: seen.ActivityDone}},
 	})
-	workflows.Register(w, newActivities(c, st, logger))
+	workflows.Register(w, newActivities(c, st, resolver, seen))
 	if err := w.Start(); err != nil {
 		return err
 	}
 	defer w.Stop()
-	health, err := serveHealth(ctx, c.MetricsListen)
-	if err != nil {
-		return err
-	}
-	defer health()
-	logger.Info("working", "version", version, "taskQueue", c.TaskQueue)
+	polling.Store(true)
+	seen.Logger().Info("working", "version", version, "taskQueue", c.TaskQueue)
 	<-ctx.Done()
-	logger.Info("stopping")
+	seen.Logger().Info("stopping")
 	return nil
 }
 
-func dial(ctx context.Context, c config, logger *slog.Logger) (client.Client, error) {
+// dial connects to Temporal as the temporal CLI would, with payloads encrypted
+// if keys are configured.
+func dial(ctx context.Context, c config, resolver secrets.Resolver, seen *telemetry.Telemetry) (client.Client, error) {
 	opts, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
-		return nil, fmt.Errorf("Temporal settings: %w", err)
+		return nil, fmt.Errorf("settings of Temporal: %w", err)
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	opts.Identity = fmt.Sprintf("ichor-worker@%s/%d", host, os.Getpid())
-	opts.Logger = log.NewStructuredLogger(logger)
+	opts.Logger = log.NewStructuredLogger(seen.Logger())
+	opts.MetricsHandler = seen.MetricsHandler()
+	opts.Interceptors = seen.Interceptors()
+	keys, err := codec.LoadKeys(ctx, resolver, references(c.CodecKeys))
+	if err != nil {
+		return nil, err
+	}
+	if err := codec.ClientOptions(&opts, keys); err != nil {
+		return nil, err
+	}
 	t, err := client.DialContext(ctx, opts)
 	if err != nil {
-		return nil, fmt.Errorf("Temporal at %s: %w", opts.HostPort, err)
+		return nil, fmt.Errorf("connect to Temporal at %s: %w", opts.HostPort, err)
 	}
 	return t, nil
 }
 
-func newLogger(c config) *slog.Logger {
-	var level slog.Level
-	if level.UnmarshalText([]byte(c.LogLevel)) != nil {
-		level = slog.LevelInfo
+// references splits a comma-separated list.
+func references(list string) []secrets.Ref {
+	var out []secrets.Ref
+	for _, r := range strings.Split(list, ",") {
+		if r = strings.TrimSpace(r); r != "" {
+			out = append(out, secrets.Ref(r))
+		}
 	}
-	o := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	return out
 }

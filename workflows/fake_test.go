@@ -35,7 +35,8 @@ type fakeWorld struct {
 
 func newFakeWorld() *fakeWorld {
 	return &fakeWorld{objects: map[string]string{}, calls: map[string]int{}, creates: map[string]int{}, steps: []cloud.Step{
-		{Kind: "network", Key: "network", Title: "network"}, {Kind: "subnet", Key: "subnet", Title: "subnet"},
+		{Kind: "network", Key: "network", Title: "network"},
+		{Kind: "subnet", Key: "subnet", Title: "subnet"},
 		{Kind: "lb", Key: "lb", Title: "load balancer"},
 	}}
 }
@@ -151,7 +152,9 @@ func (p fakeProvider) EnsureResource(_ context.Context, req cloud.EnsureResource
 	return cloud.ResourceLook{Resource: &r, Created: true}, after
 }
 
-func (p fakeProvider) GetResource(_ context.Context, r cloud.Resource) (cloud.Resource, error) { return r, nil }
+func (p fakeProvider) GetResource(_ context.Context, r cloud.Resource) (cloud.Resource, error) {
+	return r, nil
+}
 
 func (p fakeProvider) EndpointHost([]cloud.Resource) string { return "192.0.2.1" }
 
@@ -197,7 +200,9 @@ func (p fakeProvider) EnsureImage(_ context.Context, req cloud.EnsureImageReques
 	return cloud.ImageLook{Image: &w.images[0], Created: true}, after
 }
 
-func (p fakeProvider) GetImage(context.Context, string) (cloud.Image, error) { return p.w.images[0], nil }
+func (p fakeProvider) GetImage(context.Context, string) (cloud.Image, error) {
+	return p.w.images[0], nil
+}
 
 func (p fakeProvider) ReleaseImage(context.Context, cloud.ImageSpec, cloud.Owner) (bool, error) {
 	p.w.mu.Lock()
@@ -265,7 +270,9 @@ func (w *fakeWorld) Freeze(_ context.Context, s cluster.Spec, _ cloud.Capabiliti
 	return cluster.Frozen{Contract: "v1.13", TalosVersion: s.Talos.Version, Image: "img", KubernetesVersion: s.Kubernetes.Version}, nil
 }
 
-func (w *fakeWorld) NewBundle(string) (secrets.Value, error) { return secrets.NewValue([]byte("b")), nil }
+func (w *fakeWorld) NewBundle(string) (secrets.Value, error) {
+	return secrets.NewValue([]byte("b")), nil
+}
 
 func (w *fakeWorld) Base(cluster.Record, secrets.Value, cluster.Role) (secrets.Value, error) {
 	return secrets.NewValue([]byte("base")), nil
@@ -325,7 +332,9 @@ func (k fakeKube) Ready(context.Context) error {
 	return before
 }
 
-func (k fakeKube) EnsureSecret(context.Context, string, string, string, secrets.Value) error { return nil }
+func (k fakeKube) EnsureSecret(context.Context, string, string, string, secrets.Value) error {
+	return nil
+}
 
 func (k fakeKube) Apply(context.Context, string, []byte) error { return nil }
 

@@ -5,8 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
 
@@ -28,8 +30,9 @@ func demoSpec() cluster.Cluster {
 	}
 }
 
-// run executes one workflow in the test environment under its proper id.
-func run(t *testing.T, w *fakeWorld, id string, fn any, in any, during func(*testsuite.TestWorkflowEnvironment)) *testsuite.TestWorkflowEnvironment {
+// newEnv is a test environment for the workflow of an id, with everything that a
+// worker registers.
+func newEnv(t *testing.T, w *fakeWorld, id string) *testsuite.TestWorkflowEnvironment {
 	t.Helper()
 	var s testsuite.WorkflowTestSuite
 	env := s.NewTestWorkflowEnvironment()
@@ -38,6 +41,15 @@ func run(t *testing.T, w *fakeWorld, id string, fn any, in any, during func(*tes
 	env.SetTestTimeout(20 * time.Second)
 	env.SetDetachedChildWait(false) // groups outlive the workflow that starts them
 	Register(env, w.activities())
+	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, mock.Anything, mock.Anything).
+		Return(&temporal.UnknownExternalWorkflowExecutionError{}).Maybe() // whatever does not run here
+	return env
+}
+
+// run executes one workflow in the test environment under its proper id.
+func run(t *testing.T, w *fakeWorld, id string, fn any, in any, during func(*testsuite.TestWorkflowEnvironment)) *testsuite.TestWorkflowEnvironment {
+	t.Helper()
+	env := newEnv(t, w, id)
 	if during != nil {
 		during(env)
 	}

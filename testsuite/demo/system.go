@@ -58,7 +58,7 @@ func (d demo) start(ctx context.Context) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "serve", "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64)) //nolint:gosec,noctx // itself; it outlives ctx on purpose
+	cmd := exec.Command(self, "serve", "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64)) //nolint:noctx // it outlives ctx on purpose
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.root, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -176,7 +176,7 @@ func (s *system) gone(ctx context.Context) <-chan struct{} {
 
 // ichor runs the CLI against the system.
 func (d demo) ichor(ctx context.Context, s *system, args ...string) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), args...) //nolint:gosec // our own command
+	cmd := exec.CommandContext(ctx, d.bin("ichor"), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.Dir, cmd.Env = d.root, s.Env
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -185,7 +185,7 @@ func (d demo) ichor(ctx context.Context, s *system, args ...string) error {
 
 // nodes prints what the cluster's own API says.
 func (d demo) nodes(ctx context.Context, s *system) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), "kubeconfig", "demo") //nolint:gosec // our own command
+	cmd := exec.CommandContext(ctx, d.bin("ichor"), "kubeconfig", "demo")
 	cmd.Dir, cmd.Env, cmd.Stderr = d.root, s.Env, os.Stderr
 	kubeconfig, err := cmd.Output()
 	if err != nil {

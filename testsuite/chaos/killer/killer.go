@@ -1,0 +1,165 @@
+// Package killer stands between workers and a Temporal server and sees every
+// activity by name, so that a test can kill a worker at an exact moment without
+// a hook in the product: before a task is delivered, before its completion is
+// forwarded, or right after it.
+package killer
+
+import (
+	"context"
+	"net"
+	"sync"
+
+	"go.temporal.io/api/operatorservice/v1"
+	"go.temporal.io/api/proxy"
+	"go.temporal.io/api/workflowservice/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+// Moment is when in the life of an activity attempt something happens.
+type Moment string
+
+// Moments.
+const (
+	// BeforeEffect: the server has handed the task out; the worker never gets
+	// it.
+	BeforeEffect Moment = "before the effect"
+	// AfterEffect: the worker is done; the server never hears of it.
+	AfterEffect Moment = "after the effect"
+	// AfterReply: the server has the completion; the worker never learns that.
+	AfterReply Moment = "after the reply"
+)
+
+// Moments lists all moments.
+func Moments() []Moment { return []Moment{BeforeEffect, AfterEffect, AfterReply} }
+
+// Hook is asked at every moment of every activity; true kills: the message is
+// not passed on. It must make sure itself that the worker is dead when it
+// returns true.
+type Hook func(activity string, m Moment) bool
+
+// Proxy is a running proxy.
+type Proxy struct {
+	server *grpc.Server
+	conn   *grpc.ClientConn
+	addr   string
+	hook   Hook
+
+	mu    sync.Mutex
+	names map[string]string // activity by task token
+	seen  map[string]int
+}
+
+var errKilled = status.Error(codes.Unavailable, "the worker was killed here")
+
+// Start forwards to a Temporal server at target. Close ends it.
+func Start(target string, hook Hook) (*Proxy, error) {
+	p := &Proxy{hook: hook, names: map[string]string{}, seen: map[string]int{}}
+	conn, err := grpc.NewClient(target,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // loopback
+		grpc.WithUnaryInterceptor(p.intercept),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err != nil {
+		return nil, err
+	}
+	p.conn = conn
+	front, err := proxy.NewWorkflowServiceProxyServer(proxy.WorkflowServiceProxyOptions{Client: workflowservice.NewWorkflowServiceClient(conn)})
+	if err != nil {
+		return nil, err
+	}
+	p.server = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	workflowservice.RegisterWorkflowServiceServer(p.server, front)
+	operatorservice.RegisterOperatorServiceServer(p.server, &operator{next: operatorservice.NewOperatorServiceClient(conn)})
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // lives until Close
+	if err != nil {
+		return nil, err
+	}
+	p.addr = l.Addr().String()
+	go func() { _ = p.server.Serve(l) }() // ends by Close
+	return p, nil
+}
+
+// Address is what workers dial.
+func (p *Proxy) Address() string { return p.addr }
+
+// Close ends the proxy.
+func (p *Proxy) Close() error {
+	p.server.Stop()
+	return p.conn.Close()
+}
+
+// Seen returns how often each activity was handed out.
+func (p *Proxy) Seen() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := make(map[string]int, len(p.seen))
+	for k, v := range p.seen {
+		out[k] = v
+	}
+	return out
+}
+
+func (p *Proxy) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	name := p.completed(req)
+	if name != "" && p.hook(name, AfterEffect) {
+		return errKilled
+	}
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if err != nil {
+		return err
+	}
+	if name != "" && p.hook(name, AfterReply) {
+		return errKilled
+	}
+	for _, task := range handedOut(reply) {
+		p.mu.Lock()
+		p.names[string(task.GetTaskToken())] = task.GetActivityType().GetName()
+		p.seen[task.GetActivityType().GetName()]++
+		p.mu.Unlock()
+		if p.hook(task.GetActivityType().GetName(), BeforeEffect) {
+			return errKilled
+		}
+	}
+	return nil
+}
+
+// completed returns the activity whose success a request tells.
+func (p *Proxy) completed(req any) string {
+	done, ok := req.(*workflowservice.RespondActivityTaskCompletedRequest)
+	if !ok {
+		return ""
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.names[string(done.GetTaskToken())]
+}
+
+// handedOut returns the activity tasks in a reply: of a poll, or those that the
+// server hands out eagerly with the answer to a workflow task.
+func handedOut(reply any) []*workflowservice.PollActivityTaskQueueResponse {
+	switch r := reply.(type) {
+	case *workflowservice.PollActivityTaskQueueResponse:
+		if len(r.GetTaskToken()) > 0 {
+			return []*workflowservice.PollActivityTaskQueueResponse{r}
+		}
+	case *workflowservice.RespondWorkflowTaskCompletedResponse:
+		return r.GetActivityTasks()
+	}
+	return nil
+}
+
+// operator forwards what a worker asks of the operator service.
+type operator struct {
+	operatorservice.UnimplementedOperatorServiceServer
+	next operatorservice.OperatorServiceClient
+}
+
+func (o *operator) ListSearchAttributes(ctx context.Context, r *operatorservice.ListSearchAttributesRequest) (*operatorservice.ListSearchAttributesResponse, error) {
+	return o.next.ListSearchAttributes(ctx, r)
+}
+
+func (o *operator) AddSearchAttributes(ctx context.Context, r *operatorservice.AddSearchAttributesRequest) (*operatorservice.AddSearchAttributesResponse, error) {
+	return o.next.AddSearchAttributes(ctx, r)
+}

@@ -1,0 +1,34 @@
+package main
+
+import (
+	"time"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/secrets"
+	"github.com/ichor-project/ichor/internal/secrets/resolve"
+	"github.com/ichor-project/ichor/internal/secrets/store"
+	"github.com/ichor-project/ichor/internal/telemetry"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+// newResolver reads references where the worker runs.
+func newResolver(st *store.Store) secrets.Resolver {
+	return resolve.New(resolve.Options{Objects: st, Kube: resolve.NewKube("")})
+}
+
+// newActivities ties the activities to what they act on.
+func newActivities(c config, st *store.Store, resolver secrets.Resolver, seen *telemetry.Telemetry) workflows.Activities {
+	kept := storeAdapter{st}
+	accounts := &clouds{c: c, secrets: resolver, seen: seen}
+	kube := &activities.Kube{Store: kept, Kube: kubeAdapter{}, Secrets: resolver, Timing: c.Timing}
+	return workflows.Activities{
+		Records: &activities.Records{Store: kept, Checker: check.Checker{}, Configs: configAdapter{}, Now: time.Now},
+		Cloud: &activities.Cloud{
+			Clouds: accounts, Store: kept, Configs: configAdapter{}, Factory: newFactory(c.FactoryURL), Timing: c.Timing, Secrets: resolver,
+		},
+		Watch: &activities.Watch{Clouds: accounts, Kube: kube, Timing: c.Timing},
+		Talos: &activities.Talos{Store: kept, Configs: configAdapter{}, Machines: machineAdapter{}, Timing: c.Timing},
+		Kube:  kube,
+	}
+}
