@@ -8,6 +8,15 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
 
+// Info is what GET /_devcloud/info answers. Latencies are simulated nanoseconds;
+// divided by the speed they are what a client waits at least.
+type Info struct {
+	Speed     float64         `json:"speed"`
+	Latencies world.Latencies `json:"latencies"`
+	URL       string          `json:"url"`
+	Factory   string          `json:"factory"`
+}
+
 // control adds what only the owner of the building can do.
 func (d *Devcloud) control(mux *http.ServeMux) {
 	mux.HandleFunc("GET /_devcloud/state", func(rw http.ResponseWriter, _ *http.Request) {
@@ -18,6 +27,12 @@ func (d *Devcloud) control(mux *http.ServeMux) {
 		d.injector.ClearRequests()
 		d.world.Reset()
 		rw.WriteHeader(http.StatusNoContent)
+	})
+	mux.HandleFunc("GET /_devcloud/timeline", func(rw http.ResponseWriter, _ *http.Request) {
+		d.reply(rw, http.StatusOK, d.world.Timeline())
+	})
+	mux.HandleFunc("GET /_devcloud/info", func(rw http.ResponseWriter, _ *http.Request) {
+		d.reply(rw, http.StatusOK, Info{Speed: d.world.Clock().Speed(), Latencies: d.world.Latencies(), URL: d.url, Factory: d.factory})
 	})
 	mux.HandleFunc("GET /_devcloud/limits", func(rw http.ResponseWriter, _ *http.Request) {
 		d.reply(rw, http.StatusOK, d.world.Limits())

@@ -276,6 +276,8 @@ func TestControl(t *testing.T) {
 		{"PUT", "limits", `{"sarvers": 1}`, 400},
 		{"GET", "limits", ``, 200},
 		{"GET", "state", ``, 200},
+		{"GET", "info", ``, 200},
+		{"GET", "timeline", ``, 200},
 	} {
 		if status, body := s.call(c.method, "_devcloud/"+c.path, c.body); status != c.status {
 			t.Errorf("%s %s: %d %s, want %d", c.method, c.path, status, body, c.status)

@@ -93,7 +93,7 @@ func (a *API) createServer(c call) (result, error) {
 		Name: deref(req.Name), Zone: req.Zone, Flavor: req.Flavor, Image: req.Image, Tags: req.Tags,
 		RootGB: req.VolumeSizeGB, NoIPv6: req.UseIPv6 != nil && !*req.UseIPv6, Groups: req.ServerGroups,
 		UserData: []byte(req.UserData),
-		Quirk:    world.Quirk{Stuck: c.bend.Stuck, Status: c.bend.State, WrongZone: c.bend.WrongZone},
+		Quirk:    world.Quirk{Stuck: c.bend.Stuck, StuckFor: c.bend.StuckFor, Status: c.bend.State, WrongZone: c.bend.WrongZone},
 	}
 	for _, v := range req.Volumes {
 		spec.Volumes = append(spec.Volumes, world.VolumeSpec{SizeGB: v.SizeGB, Type: v.Type})

@@ -15,6 +15,7 @@ import (
 // Bend is what an API handler must do differently for this request.
 type Bend struct {
 	Stuck     bool
+	StuckFor  time.Duration // simulated; zero means for ever
 	State     string
 	WrongZone bool
 	// Stale hides resources that are younger, in real time.

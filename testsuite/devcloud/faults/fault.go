@@ -23,7 +23,7 @@ const (
 	Window503        = "503-window"         // not done; all matching requests of the next Duration get 503
 	Quota            = "quota"              // not done, refused as over quota
 	OutOfStock       = "out-of-stock"       // not done, refused for lack of capacity
-	StuckChanging    = "stuck-changing"     // the created server stays in "changing"
+	StuckChanging    = "stuck-changing"     // the created server stays in "changing", Duration longer or for ever
 	ErrorState       = "error-state"        // the created server ends in "error" (or in State)
 	WrongZone        = "wrong-zone"         // the created server lands in another zone
 	StaleList        = "stale-list"         // resources younger than Duration are not seen

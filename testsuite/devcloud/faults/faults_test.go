@@ -153,6 +153,10 @@ func TestBends(t *testing.T) {
 		want  faults.Bend
 	}{
 		{faults.Fault{Effect: faults.StuckChanging}, faults.Bend{Stuck: true}},
+		{
+			faults.Fault{Effect: faults.StuckChanging, Duration: faults.Duration(time.Minute)},
+			faults.Bend{Stuck: true, StuckFor: time.Minute},
+		},
 		{faults.Fault{Effect: faults.ErrorState}, faults.Bend{State: "error"}},
 		{faults.Fault{Effect: faults.ErrorState, State: "unknown"}, faults.Bend{State: "unknown"}},
 		{faults.Fault{Effect: faults.WrongZone}, faults.Bend{WrongZone: true}},

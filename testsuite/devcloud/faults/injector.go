@@ -255,7 +255,7 @@ func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Faul
 	case StuckChanging, ErrorState, WrongZone, StaleList:
 		next.ServeHTTP(a, r.WithContext(withBend(r.Context(), Bend{
 			Stuck: f.Effect == StuckChanging, State: stateOf(f), WrongZone: f.Effect == WrongZone,
-			Stale: in.staleFor(f),
+			Stale: in.staleFor(f), StuckFor: stuckFor(f),
 		})))
 		return true
 	default:
@@ -278,6 +278,13 @@ func stateOf(f *Fault) string {
 		return f.State
 	}
 	return "error"
+}
+
+func stuckFor(f *Fault) time.Duration {
+	if f.Effect != StuckChanging {
+		return 0
+	}
+	return time.Duration(f.Duration)
 }
 
 func (in *Injector) staleFor(f *Fault) time.Duration {

@@ -75,6 +75,7 @@ func (w *World) CreateBalancer(name, zone, flavor string, vips []VIPSpec, tags m
 		defer w.mu.Unlock()
 		if !b.deleting {
 			b.Status = Running
+			w.note("load_balancer_is_running", b.Meta)
 			w.reconfigure(b)
 		}
 	})
@@ -172,6 +173,7 @@ func (w *World) DeleteBalancer(id string) error {
 		if _, err := w.balancers.get(id); err == nil {
 			w.giveVIPs(b)
 			w.balancers.remove(id)
+			w.note("load_balancer_is_gone", b.Meta)
 		}
 	})
 	return nil

@@ -97,7 +97,7 @@ func (w *World) runImport(ctx context.Context, i *Import) {
 	}
 	if err != nil {
 		i.Status, i.ErrorMessage = ImportFailed, err.Error()
-		w.record("custom_image_import_failed", i.Meta)
+		w.note("custom_image_import_failed", i.Meta)
 		return
 	}
 	sum5, sum256 := md5.Sum(data), sha256.Sum256(data) // the API publishes MD5 sums

@@ -24,6 +24,7 @@ func (w *World) DeleteServer(id string) error {
 		if _, err := w.servers.get(s.UUID); err == nil {
 			w.forget(s)
 			w.servers.remove(s.UUID)
+			w.note("server_is_gone", s.Meta)
 		}
 	})
 	return nil

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 )
@@ -84,9 +85,10 @@ type VolumeSpec struct {
 
 // Quirk bends the creation of a server, for faults.
 type Quirk struct {
-	Stuck     bool   // stays changing
-	Status    string // ends in this status instead of running
-	WrongZone bool   // lands in another zone than asked
+	Stuck     bool          // stays changing for ever, or for StuckFor
+	StuckFor  time.Duration // simulated, beyond the usual time
+	Status    string        // ends in this status instead of running
+	WrongZone bool          // lands in another zone than asked
 }
 
 // ServerSpec is a request for a server.
@@ -184,7 +186,7 @@ func (w *World) CreateServer(spec ServerSpec) (Server, error) {
 	w.addServerVolumes(s, spec)
 	w.servers.add(s)
 	w.record("server_create", s.Meta)
-	if spec.Quirk.Stuck {
+	if spec.Quirk.Stuck && spec.Quirk.StuckFor == 0 {
 		return *s, nil
 	}
 	target := Running
@@ -193,7 +195,7 @@ func (w *World) CreateServer(spec ServerSpec) (Server, error) {
 	}
 	boot := w.guestSpec(s)
 	w.background(func(context.Context) {
-		if w.clock.Sleep(s.ctx, w.lat.ServerCreate) != nil {
+		if w.clock.Sleep(s.ctx, w.lat.ServerCreate+spec.Quirk.StuckFor) != nil {
 			return
 		}
 		w.finish(s, target)
@@ -210,6 +212,7 @@ func (w *World) finish(s *Server, status string) {
 	defer w.mu.Unlock()
 	if !s.deleting {
 		s.Status = status
+		w.note("server_is_"+status, s.Meta)
 	}
 }
 

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -79,6 +81,14 @@ func TestChangingServersRefuse(t *testing.T) {
 
 func TestQuirks(t *testing.T) {
 	w, p, image := newWorld(t, nil)
+	late := mustServer(t, w, ServerSpec{Name: "late", Image: image, Quirk: Quirk{Stuck: true, StuckFor: time.Minute}})
+	eventually(t, "running after all", func() bool { return w.status(late.UUID) == Running })
+	eventually(t, "an entry of the timeline", func() bool {
+		return slices.ContainsFunc(w.Timeline(), func(a Action) bool { return a.Name == "server_is_running" && a.Subject == late.UUID })
+	})
+	if slices.ContainsFunc(w.Journal(time.Time{}), func(a Action) bool { return a.Internal }) {
+		t.Error("the project log shows what nobody asked for")
+	}
 	failed := mustServer(t, w, ServerSpec{Name: "failed", Image: image, Quirk: Quirk{Status: Failed}})
 	eventually(t, "error state", func() bool { return w.status(failed.UUID) == Failed })
 	if err := w.DeleteServer(failed.UUID); err != nil {

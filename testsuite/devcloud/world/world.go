@@ -53,12 +53,15 @@ type World struct {
 	monitors  table[*Monitor]
 }
 
-// Action is an entry of the project log.
+// Action is something that happened in the account.
 type Action struct {
-	Time    time.Time
-	Name    string // "server_create"
-	Subject string // UUID
-	Message string
+	Time    time.Time `json:"time"`
+	Name    string    `json:"name"`    // "server_create"
+	Subject string    `json:"subject"` // UUID
+	Message string    `json:"message"`
+	// Internal marks what nobody asked for, such as a server that has become
+	// running: the project log does not show it.
+	Internal bool `json:"internal"`
 }
 
 // New returns an empty world. Close ends everything it runs.
@@ -153,17 +156,32 @@ func (w *World) Reset() {
 func (w *World) Journal(since time.Time) []Action {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []Action
+	out := []Action{}
 	for _, a := range w.journal {
-		if !a.Time.Before(since) {
+		if !a.Internal && !a.Time.Before(since) {
 			out = append(out, a)
 		}
 	}
 	return out
 }
 
-func (w *World) record(action string, m Meta) {
-	w.journal = append(w.journal, Action{Time: time.Now().UTC(), Name: action, Subject: m.UUID, Message: action + " " + m.UUID + " " + m.Name})
+// Timeline returns everything that happened, also what nobody asked for.
+func (w *World) Timeline() []Action {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Action{}, w.journal...)
+}
+
+// record notes what a request has done.
+func (w *World) record(action string, m Meta) { w.happened(action, m, false) }
+
+// note notes what happened by itself.
+func (w *World) note(action string, m Meta) { w.happened(action, m, true) }
+
+func (w *World) happened(action string, m Meta, internal bool) {
+	w.journal = append(w.journal, Action{
+		Time: time.Now().UTC(), Name: action, Subject: m.UUID, Message: action + " " + m.UUID + " " + m.Name, Internal: internal,
+	})
 	w.log.Debug(action, "uuid", m.UUID, "name", m.Name)
 }
 
