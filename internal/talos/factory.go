@@ -1,0 +1,223 @@
+package talos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/siderolabs/image-factory/pkg/client"
+	"github.com/siderolabs/image-factory/pkg/schematic"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// DefaultFactory is the public Image Factory.
+const DefaultFactory = "https://factory.talos.dev"
+
+// DefaultSchematic is the id of the schematic without any customization; the
+// Image Factory derives ids from content, so it is the same everywhere.
+const DefaultSchematic = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
+
+// factoryTimeout bounds one request; the factory answers these from a cache or
+// its database, images are never built here.
+const factoryTimeout = 30 * time.Second
+
+// Factory is an Image Factory: a service that builds Talos images and installers
+// from a schematic, a description of what goes in.
+type Factory struct {
+	// URL is DefaultFactory when empty.
+	URL string
+	// HTTP is used as it is when set; it should have a timeout.
+	HTTP *http.Client
+}
+
+// Target is the kind of image that a cloud takes.
+type Target struct {
+	Platform string // Talos' name, for example "openstack"
+	Arch     string // "amd64" or "arm64"
+	Format   string // suffix of the asset, for example "raw" or "qcow2"
+}
+
+// Freeze resolves the Talos part of a spec once and for all: contract, schematic,
+// image and installer. Errors: Invalid naming the field, Unavailable and
+// RateLimited when the factory does not serve.
+func (f Factory) Freeze(ctx context.Context, talos cluster.Talos, kubernetes string, t Target) (cluster.Frozen, error) {
+	out := cluster.Frozen{TalosVersion: talos.Version, KubernetesVersion: kubernetes, Contract: talos.Contract}
+	if out.Contract == "" {
+		c, err := Contract(talos.Version)
+		if err != nil {
+			return cluster.Frozen{}, err
+		}
+		out.Contract = c
+	}
+	if err := f.checkVersion(ctx, talos.Version); err != nil {
+		return cluster.Frozen{}, err
+	}
+	out.Schematic = talos.Schematic
+	if out.Schematic == "" {
+		if err := f.CheckExtensions(ctx, talos.Version, talos.Extensions); err != nil {
+			return cluster.Frozen{}, err
+		}
+		id, err := f.EnsureSchematic(ctx, talos.Extensions)
+		if err != nil {
+			return cluster.Frozen{}, err
+		}
+		out.Schematic = id
+	} else if !schematicID.MatchString(out.Schematic) {
+		return cluster.Frozen{}, fault.New(fault.Invalid, "resolve the image", "spec.talos.schematic: %q is not the 64 hex digits of a schematic", out.Schematic)
+	}
+	out.Image = ImageName(out.Schematic, talos.Version, t.Platform, t.Arch)
+	out.ImageURL = f.AssetURL(out.Schematic, talos.Version, t)
+	out.InstallerImage = f.InstallerImage(out.Schematic, talos.Version, t.Platform)
+	return out, nil
+}
+
+var schematicID = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// EnsureSchematic registers the schematic with these official extensions and
+// returns its id. The id follows from the content, so repeating is safe; it is
+// computed here too, and a factory that answers another one is not believed.
+func (f Factory) EnsureSchematic(ctx context.Context, extensions []string) (string, error) {
+	const op = "register schematic"
+	names := slices.Clone(extensions)
+	slices.Sort(names)
+	s := schematic.Schematic{Customization: schematic.Customization{
+		SystemExtensions: schematic.SystemExtensions{OfficialExtensions: slices.Compact(names)},
+	}}
+	want, err := s.ID()
+	if err != nil {
+		return "", fault.Wrap(fault.Internal, op, err)
+	}
+	c, err := f.client(op)
+	if err != nil {
+		return "", err
+	}
+	got, err := c.SchematicCreate(ctx, s)
+	if err != nil {
+		return "", factoryError(op, err)
+	}
+	if got != want {
+		return "", fault.New(fault.Internal, op, "the factory calls the schematic %s, its content says %s", got, want)
+	}
+	return got, nil
+}
+
+// CheckExtensions reports extensions that do not exist for a Talos version, all
+// at once. Error: Invalid naming spec.talos.extensions[i].
+func (f Factory) CheckExtensions(ctx context.Context, version string, names []string) error {
+	const op = "check extensions"
+	if len(names) == 0 {
+		return nil
+	}
+	c, err := f.client(op)
+	if err != nil {
+		return err
+	}
+	known, err := c.ExtensionsVersions(ctx, version)
+	if err != nil {
+		return factoryError(op, err)
+	}
+	var missing []string
+	for i, name := range names {
+		if !slices.ContainsFunc(known, func(e client.ExtensionInfo) bool { return e.Name == name }) {
+			missing = append(missing, fmt.Sprintf("spec.talos.extensions[%d]: Talos %s has no official extension %q", i, version, name))
+		}
+	}
+	if len(missing) > 0 {
+		return fault.New(fault.Invalid, op, "%s", strings.Join(missing, "; "))
+	}
+	return nil
+}
+
+func (f Factory) checkVersion(ctx context.Context, version string) error {
+	const op = "check the Talos version"
+	c, err := f.client(op)
+	if err != nil {
+		return err
+	}
+	known, err := c.Versions(ctx)
+	if err != nil {
+		return factoryError(op, err)
+	}
+	if !slices.Contains(known, version) {
+		return fault.New(fault.Invalid, op, "spec.talos.version: the image factory %s does not build %s", f.base(), version)
+	}
+	return nil
+}
+
+// AssetURL returns where an uncompressed disk image is downloaded.
+func (f Factory) AssetURL(schematic, version string, t Target) string {
+	return fmt.Sprintf("%s/image/%s/%s/%s-%s.%s", f.base(), schematic, version, t.Platform, t.Arch, t.Format)
+}
+
+// InstallerImage returns the container image that upgrades a node. It names the
+// platform, because since Talos 1.10 an installer writes the kernel command line
+// of the platform that it was made for.
+func (f Factory) InstallerImage(schematic, version, platform string) string {
+	host := f.base()
+	if u, err := url.Parse(host); err == nil && u.Host != "" {
+		host = u.Host
+	}
+	return fmt.Sprintf("%s/%s-installer/%s:%s", host, platform, schematic, version)
+}
+
+// ImageName names an image by what it is, so that equal images get equal names
+// whoever imports them, for example "376567988ad3-v1.13.5-openstack-amd64".
+func ImageName(schematic, version, platform, arch string) string {
+	return fmt.Sprintf("%s-%s-%s-%s", schematic[:min(12, len(schematic))], version, platform, arch)
+}
+
+func (f Factory) base() string { return strings.TrimRight(firstOf(f.URL, DefaultFactory), "/") }
+
+func (f Factory) client(op string) (*client.Client, error) {
+	h := f.HTTP
+	if h == nil {
+		h = &http.Client{Timeout: factoryTimeout}
+	}
+	c, err := client.New(f.base(), client.WithClient(*h))
+	if err != nil {
+		return nil, fault.New(fault.Invalid, op, "the image factory's URL is not one")
+	}
+	return c, nil
+}
+
+// factoryError maps errors of the Image Factory. All its requests may be
+// repeated: what they create is addressed by content.
+func factoryError(op string, err error) error {
+	out := &fault.Error{Kind: fault.Unavailable, Op: op, Message: "image factory: " + clip(err.Error())}
+	var status *client.HTTPError
+	if client.IsInvalidSchematicError(err) {
+		out.Kind, out.HTTPStatus = fault.Invalid, http.StatusBadRequest
+		return out
+	}
+	if !errors.As(err, &status) {
+		return out
+	}
+	out.HTTPStatus, out.Message = status.Code, "image factory: "+clip(status.Message)
+	switch {
+	case status.Code == http.StatusTooManyRequests:
+		out.Kind = fault.RateLimited
+	case status.Code == http.StatusUnauthorized || status.Code == http.StatusForbidden:
+		out.Kind = fault.Unauthorized
+	case status.Code >= http.StatusBadRequest && status.Code < http.StatusInternalServerError:
+		out.Kind = fault.Invalid
+	}
+	return out
+}
+
+// clip keeps a message that may be a whole page to one short line.
+func clip(s string) string {
+	const most = 200
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return s
+}
