@@ -52,9 +52,10 @@ type aesCodec struct {
 
 var _ converter.PayloadCodec = (*aesCodec)(nil)
 
-// chain returns the codecs in the order that the SDK applies when it decodes:
-// the reverse compresses first, for ciphertext does not shrink.
-func chain(keys []Key) ([]converter.PayloadCodec, error) {
+// Codecs returns what encrypts and compresses, for tools that meet payloads
+// outside of a client. They are in the order in which the SDK decodes; encoding
+// in reverse order compresses first, for ciphertext does not shrink.
+func Codecs(keys []Key) ([]converter.PayloadCodec, error) {
 	c := &aesCodec{byID: make(map[string]cipher.AEAD, len(keys))}
 	for i, k := range keys {
 		block, err := aes.NewCipher(k.secret.Reveal())

@@ -27,7 +27,7 @@ func ClientOptions(o *client.Options, keys []Key) error {
 // DataConverter is the SDK's own with compression and encryption. Replays of
 // recorded histories and tools that print payloads use it directly.
 func DataConverter(keys []Key) (converter.DataConverter, error) {
-	codecs, err := chain(keys)
+	codecs, err := Codecs(keys)
 	if err != nil {
 		return nil, err
 	}

@@ -107,7 +107,7 @@ func Handler(o ServerOptions) (http.Handler, error) {
 	if len(o.Keys) == 0 {
 		return nil, fault.New(fault.Invalid, "serve the codec", "no keys are given")
 	}
-	codecs, err := chain(o.Keys)
+	codecs, err := Codecs(o.Keys)
 	if err != nil {
 		return nil, fault.Wrap(fault.Invalid, "serve the codec", err)
 	}

@@ -45,7 +45,7 @@ func collector(t *testing.T) (url string, calls func() int) {
 	t.Helper()
 	var mu sync.Mutex
 	n := 0
-	ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // A test's own listener.
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

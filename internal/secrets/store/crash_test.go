@@ -124,7 +124,7 @@ func TestKilledWriters(t *testing.T) {
 
 func child(t *testing.T, root string) *exec.Cmd {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), os.Args[0]) //nolint:gosec // This very binary.
+	c := exec.CommandContext(t.Context(), os.Args[0])
 	c.Env = append(os.Environ(), childEnv+"="+root)
 	c.Stderr = t.Output()
 	return c

@@ -44,7 +44,7 @@ func (d *dir) get(ctx context.Context, key string) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fault.Wrap(fault.Unavailable, "read "+key, err)
 	}
-	f, err := os.Open(d.file(key)) //nolint:gosec // The key is validated: no segment starts with a dot.
+	f, err := os.Open(d.file(key))
 	if err != nil {
 		return nil, fileFault("read "+key, err)
 	}
@@ -150,7 +150,7 @@ func (d *dir) makeFolder(folder string) error {
 }
 
 func syncDir(name string) error {
-	f, err := os.Open(name) //nolint:gosec // A folder of the store.
+	f, err := os.Open(name)
 	if err != nil {
 		// Somebody removed the object and its folder again at once.
 		if errors.Is(err, fs.ErrNotExist) {
@@ -165,9 +165,10 @@ func (d *dir) list(ctx context.Context, prefix string) ([]entry, error) {
 	var out []entry
 	err := filepath.WalkDir(d.file(prefix), func(name string, de fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed while we look, or nothing there at all
+			err = nil // removed while we look, or nothing there at all
+			de = nil
 		}
-		if err := errors.Join(err, ctx.Err()); err != nil {
+		if err := errors.Join(err, ctx.Err()); err != nil || de == nil {
 			return err
 		}
 		if de.IsDir() || strings.HasPrefix(de.Name(), ".") {
@@ -176,8 +177,7 @@ func (d *dir) list(ctx context.Context, prefix string) ([]entry, error) {
 		info, err := de.Info()
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
-		}
-		if err != nil {
+		} else if err != nil {
 			return err
 		}
 		rel, err := filepath.Rel(d.root, name)

@@ -128,7 +128,7 @@ func readKeyFile(name string) (string, error) {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return "", fault.New(fault.Unsafe, opKey, "%s may be read by others (mode %04o); run: chmod 600 %s", name, perm, name)
 	}
-	body, err := os.ReadFile(name) //nolint:gosec // The operator names the key file.
+	body, err := os.ReadFile(name)
 	if err != nil {
 		return "", fileFault(opKey, err)
 	}

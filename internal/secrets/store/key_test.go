@@ -48,7 +48,7 @@ func TestDefaultKeyFile(t *testing.T) {
 		t.Fatalf("key file: %v %v", info, err)
 	}
 
-	if err := os.Chmod(url+".key", 0o640); err != nil { //nolint:gosec // The point of the test.
+	if err := os.Chmod(url+".key", 0o640); err != nil {
 		t.Fatal(err)
 	}
 	_, err = store.Open(t.Context(), store.Options{URL: dirURL(url)})

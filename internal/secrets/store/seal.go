@@ -62,7 +62,7 @@ func seal(ctx context.Context, w *wrapper, name string, plain []byte) ([]byte, e
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, "seal "+name, err)
 	}
-	out := append([]byte(magic), binary.BigEndian.AppendUint32(nil, uint32(len(head)))...) //nolint:gosec // Bounded above.
+	out := append([]byte(magic), binary.BigEndian.AppendUint32(nil, uint32(len(head)))...)
 	out = append(out, head...)
 	aad := bindName(out, name)
 	out = append(out, nonce...)
@@ -79,7 +79,7 @@ func open(ctx context.Context, w *wrapper, name string, sealed []byte) (secrets.
 	if size > maxHeader || uint64(len(sealed)) < uint64(prefix)+size+nonceSize {
 		return secrets.Value{}, damaged
 	}
-	end := prefix + int(size) //nolint:gosec // Bounded above.
+	end := prefix + int(size)
 	var head header
 	if err := json.Unmarshal(sealed[prefix:end], &head); err != nil {
 		return secrets.Value{}, damaged
