@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,11 +65,37 @@ func start(t *testing.T) *site {
 		if err := d.Close(); err != nil {
 			t.Error(err)
 		}
+		if left := children(t); len(left) > 0 {
+			t.Errorf("programs are left running: %v", left)
+		}
 	})
 	t.Setenv("CLOUDSCALE_API_URL", d.URL())
 	s := &site{t: t, Devcloud: d, sdk: cloudscale.NewClient(client)}
 	s.sdk.AuthToken = "any"
 	return s
+}
+
+// children returns the programs that this one has started and not yet ended.
+func children(t *testing.T) []string {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil || len(stats) == 0 {
+		t.Fatalf("no processes found: %v", err)
+	}
+	var out []string
+	for _, f := range stats {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		// pid (name) state ppid …; the name may contain anything but is last to close.
+		text := string(data)
+		i := strings.LastIndex(text, ")")
+		if rest := strings.Fields(text[i+1:]); len(rest) > 1 && rest[1] == strconv.Itoa(os.Getpid()) {
+			out = append(out, text[:i+1])
+		}
+	}
+	return out
 }
 
 func (s *site) eventually(what string, ok func(context.Context) error) {
