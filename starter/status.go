@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/term"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets/store"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+// state is what `ichor status` knows: the record, which survives everything, and
+// what runs, if Temporal can be asked.
+type state struct {
+	Cluster    cluster.Ref             `json:"cluster"`
+	Phase      cluster.Phase           `json:"phase"`
+	Cloud      cluster.Cloud           `json:"cloud"`
+	Talos      string                  `json:"talos,omitempty"`
+	Contract   string                  `json:"contract,omitempty"`
+	Kubernetes string                  `json:"kubernetes,omitempty"`
+	Image      string                  `json:"image,omitempty"`
+	Endpoint   string                  `json:"endpoint,omitempty"`
+	SpecDigest string                  `json:"specDigest,omitempty"`
+	Created    time.Time               `json:"created,omitzero"`
+	Updated    time.Time               `json:"updated,omitzero"`
+	Failure    string                  `json:"failure,omitempty"`
+	Lifecycle  *lifecycle              `json:"lifecycle,omitempty"`
+	Progress   *workflows.Progress     `json:"progress,omitempty"`
+	Groups     []workflows.GroupStatus `json:"groups,omitempty"`
+	// Unknown says what could not be asked, and why.
+	Unknown []string `json:"unknown,omitempty"`
+}
+
+func newStatus(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "status NAME",
+		Short: "Say what a cluster is, what runs, and what remains",
+		Long: `status reads the cluster's record from the store and asks Temporal what runs. The
+record alone is enough: without Temporal, status says what it does not know.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := a.state(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if a.cfg.Output == outputJSON {
+				return a.printJSON(s)
+			}
+			return s.print(a.out, time.Now())
+		},
+	}
+}
+
+// record reads a cluster's record; NotFound is said in the words of the command.
+func record(ctx context.Context, st *store.Store, name string) (cluster.Record, error) {
+	if err := validName(name); err != nil {
+		return cluster.Record{}, err
+	}
+	rec, _, err := st.Record(ctx, name)
+	if fault.Is(err, fault.NotFound) {
+		return rec, fault.New(fault.NotFound, "find cluster "+name, "this store has no such cluster; ichor list shows those it has")
+	}
+	return rec, err
+}
+
+func (a *app) state(ctx context.Context, name string) (state, error) {
+	st, err := a.openStore(ctx)
+	if err != nil {
+		return state{}, err
+	}
+	defer func() { _ = st.Close() }() // nothing is buffered
+	rec, missing := record(ctx, st, name)
+	if missing != nil && !fault.Is(missing, fault.NotFound) {
+		return state{}, missing
+	}
+	s := state{
+		Cluster: rec.Ref, Phase: rec.Phase, Cloud: rec.Spec.Cloud, Talos: rec.Frozen.TalosVersion, Contract: rec.Frozen.Contract,
+		Kubernetes: rec.Frozen.KubernetesVersion, Image: rec.Frozen.Image, Endpoint: rec.Endpoint, SpecDigest: rec.SpecDigest,
+		Created: rec.CreatedAt, Updated: rec.UpdatedAt, Failure: rec.Failure,
+	}
+	s.Cluster.Name = name
+	t, err := a.dial(ctx)
+	if err != nil {
+		if missing != nil {
+			return s, missing
+		}
+		s.Unknown = append(s.Unknown, err.Error())
+		return s, nil
+	}
+	defer t.Close()
+	s.ask(ctx, t, rec.Entities)
+	if missing != nil && (s.Lifecycle == nil || !s.Lifecycle.Running) {
+		return s, missing
+	}
+	return s, nil
+}
+
+// ask fills in what runs.
+func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
+	l, err := describe(ctx, t, s.Cluster.Name)
+	if err != nil {
+		s.Unknown = append(s.Unknown, err.Error())
+		return
+	}
+	if s.Lifecycle = l; l != nil {
+		p, err := progressOf(ctx, t, s.Cluster.Name, l.RunID)
+		if err == nil {
+			s.Progress = &p
+		} else {
+			s.Unknown = append(s.Unknown, err.Error())
+		}
+	}
+	groups := make([]workflows.GroupStatus, len(entities))
+	errs := make([]error, len(entities))
+	var wg sync.WaitGroup
+	for i, id := range entities {
+		wg.Go(func() { groups[i], errs[i] = groupOf(ctx, t, id) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		var gone *serviceerror.NotFound
+		switch {
+		case err == nil:
+			s.Groups = append(s.Groups, groups[i])
+		case !errors.As(err, &gone):
+			s.Unknown = append(s.Unknown, fmt.Sprintf("group %s: %v", entities[i], plain(err)))
+		default:
+			s.Unknown = append(s.Unknown, fmt.Sprintf("group %s: Temporal does not know it", entities[i]))
+		}
+	}
+}
+
+func groupOf(ctx context.Context, t client.Client, id string) (workflows.GroupStatus, error) {
+	var g workflows.GroupStatus
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	v, err := t.QueryWorkflow(ctx, id, "", workflows.QueryGroup)
+	if err != nil {
+		return g, err
+	}
+	return g, v.Get(&g)
+}
+
+// nodes are the members of all groups, or what the last run said of them.
+func (s state) nodes() []workflows.MemberStatus {
+	var out []workflows.MemberStatus
+	for _, g := range s.Groups {
+		out = append(out, g.Members...)
+	}
+	if len(out) == 0 && s.Progress != nil {
+		out = s.Progress.Nodes
+	}
+	return out
+}
+
+func (s state) print(out io.Writer, now time.Time) error {
+	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
+	row("Cluster", "%s (uid %s)", s.Cluster.Name, s.Cluster.UID)
+	row("Phase", "%s", s.Phase)
+	row("Cloud", "%s, zone %s", s.Cloud.Provider, s.Cloud.Zone)
+	if s.Talos != "" {
+		row("Versions", "Talos %s (config contract %s), Kubernetes %s", s.Talos, s.Contract, s.Kubernetes)
+	}
+	if s.Endpoint != "" {
+		row("Endpoint", "%s", s.Endpoint)
+	}
+	if !s.Created.IsZero() {
+		row("Created", "%s, record of %s", s.Created.Local().Format(time.DateTime), s.Updated.Local().Format(time.DateTime))
+	}
+	if s.Lifecycle != nil {
+		row("Last run", "%s, %s, since %s (run %s)", s.Lifecycle.Type, s.Lifecycle.Status, s.Lifecycle.Started.Local().Format(time.DateTime), s.Lifecycle.RunID)
+	}
+	if s.Failure != "" {
+		row("Failure", "%s", s.Failure)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, g := range s.Groups {
+		ready := 0
+		for _, m := range g.Members {
+			if m.Phase == workflows.MemberReady {
+				ready++
+			}
+		}
+		fmt.Fprintf(out, "\nGroup %s: %d of %d ready", g.Group, ready, g.Target)
+		if g.Parked != "" {
+			fmt.Fprintf(out, "; parked: %s", g.Parked)
+		}
+		if g.Failure != nil {
+			fmt.Fprintf(out, "; last failure (%s): %s", g.Failure.Kind, g.Failure.Message)
+		}
+	}
+	if len(s.Groups) > 0 {
+		fmt.Fprintln(out)
+	}
+	f := frame{progress: workflows.Progress{Nodes: s.nodes()}, now: now, width: 1 << 12, height: 1 << 20}
+	for _, l := range f.nodes(false) {
+		fmt.Fprintln(out, l)
+	}
+	if p := s.Progress; p != nil {
+		if p.Parked != "" {
+			fmt.Fprintf(out, "\nParked: %s\n  go on with: ichor resume %s\n", p.Parked, s.Cluster.Name)
+		}
+		if len(p.Remaining) > 0 {
+			fmt.Fprintf(out, "\nWhat the failed run left (remove it with: ichor delete %s):\n", s.Cluster.Name)
+			for _, r := range p.Remaining {
+				fmt.Fprintf(out, "  %s\n", r)
+			}
+		}
+		for _, n := range p.Notes {
+			fmt.Fprintf(out, "\nNote: %s\n", n)
+		}
+	}
+	for _, u := range s.Unknown {
+		fmt.Fprintf(out, "\nNot known: %s\n", u)
+	}
+	return nil
+}
+
+func newList(a *app) *cobra.Command {
+	c := &cobra.Command{Use: "list", Short: "List the clusters of the store", Args: cobra.NoArgs}
+	all := c.Flags().Bool("all", false, "deleted clusters too")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		st, err := a.openStore(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = st.Close() }() // nothing is buffered
+		records, err := st.Records(cmd.Context())
+		if err != nil {
+			return err
+		}
+		type item struct {
+			cluster.Ref
+			Phase   cluster.Phase `json:"phase,omitempty"`
+			Updated time.Time     `json:"updated,omitzero"`
+			Problem string        `json:"problem,omitempty"`
+		}
+		items := []item{}
+		for _, r := range records {
+			if r.Phase == cluster.PhaseDeleted && !*all {
+				continue
+			}
+			i := item{Ref: r.Ref, Phase: r.Phase, Updated: r.UpdatedAt}
+			if r.Err != nil {
+				i.Problem = r.Err.Error()
+			}
+			items = append(items, i)
+		}
+		if a.cfg.Output == outputJSON {
+			return a.printJSON(items)
+		}
+		if len(items) == 0 {
+			fmt.Fprintln(a.out, "No clusters.")
+			return nil
+		}
+		w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tPHASE\tUPDATED\tUID\tPROBLEM")
+		for _, i := range items {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", i.Name, i.Phase, i.Updated.Local().Format(time.DateTime), i.UID, i.Problem)
+		}
+		return w.Flush()
+	}
+	return c
+}
+
+// printLine prints one line of a stream of JSON.
+func (a *app) printLine(v any) error {
+	b, err := json.Marshal(v)
+	if err == nil {
+		_, err = fmt.Fprintln(a.out, string(b))
+	}
+	return err
+}
+
+func isTerminal(f interface{ Fd() uintptr }) bool { return term.IsTerminal(int(f.Fd())) }

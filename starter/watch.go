@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+func newWatch(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "watch NAME",
+		Short: "Show the run of a cluster until it ends",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, name := cmd.Context(), args[0]
+			if err := validName(name); err != nil {
+				return err
+			}
+			t, err := a.dial(ctx)
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			l, err := describe(ctx, t, name)
+			if err != nil {
+				return err
+			}
+			if l == nil || !l.Running {
+				fmt.Fprintln(a.err, "Nothing runs for this cluster now.")
+				s, err := a.state(ctx, name)
+				if err != nil {
+					return err
+				}
+				if a.cfg.Output == outputJSON {
+					return a.printJSON(s)
+				}
+				return s.print(a.out, time.Now())
+			}
+			return a.watch(ctx, t, name, l)
+		},
+	}
+}
+
+// watch follows a run that somebody else started.
+func (a *app) watch(ctx context.Context, t client.Client, name string, l *lifecycle) error {
+	run := t.GetWorkflow(ctx, cluster.LifecycleID(name), l.RunID)
+	if l.Type == workflows.TypeProvisionCluster {
+		var r workflows.ProvisionResult
+		if err := a.follow(ctx, t, name, l.Type, run, &r); err != nil {
+			return err
+		}
+		return a.provisioned(name, r)
+	}
+	var r struct {
+		Message string `json:"message"`
+	}
+	if err := a.follow(ctx, t, name, l.Type, run, &r); err != nil {
+		return err
+	}
+	if a.cfg.Output == outputJSON {
+		return a.printResult(r)
+	}
+	fmt.Fprintf(a.out, "\n%s\n", sentence(r.Message))
+	return nil
+}
+
+func newResume(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "resume NAME",
+		Short: "Tell parked runs of a cluster to try again, after the credentials are fixed",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx, name := cmd.Context(), args[0]
+			st, err := a.openStore(ctx)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = st.Close() }() // nothing is buffered
+			rec, err := record(ctx, st, name)
+			if err != nil && !fault.Is(err, fault.NotFound) {
+				return err
+			}
+			t, err := a.dial(ctx)
+			if err != nil {
+				return err
+			}
+			defer t.Close()
+			told := 0
+			for _, id := range append([]string{cluster.LifecycleID(name)}, rec.Entities...) {
+				err := t.SignalWorkflow(ctx, id, "", workflows.SignalResume, nil)
+				switch {
+				case err == nil:
+					told++
+				case !ended(err):
+					return temporalFault("resume "+id, err)
+				}
+			}
+			if told == 0 {
+				return fault.New(fault.NotFound, "resume cluster "+name, "nothing runs for it")
+			}
+			fmt.Fprintf(a.out, "Told %s to go on.\n", count(told, "run"))
+			return nil
+		},
+	}
+}
+
+// ended reports whether a run is over or unknown, so that it cannot be told
+// anything any more.
+func ended(err error) bool {
+	var missing *serviceerror.NotFound
+	return errors.As(err, &missing)
+}
