@@ -29,6 +29,7 @@ type cluster struct {
 	// life serialises starting and stopping; state is below mu, so that it can
 	// be read meanwhile.
 	life    sync.Mutex
+	ended   bool
 	starts  int
 	shared  *apiServer
 	backend *backend
@@ -54,6 +55,9 @@ func (c *cluster) logFile(name string) string { return filepath.Join(c.dir, "log
 func (c *cluster) start(spec guest.ControlPlane) (*controlPlane, error) {
 	c.life.Lock()
 	defer c.life.Unlock()
+	if c.ended {
+		return nil, errors.New("the cluster has been dropped")
+	}
 	if c.backend == nil {
 		b, err := startBackend(c, spec)
 		if err != nil {
@@ -143,8 +147,11 @@ func (c *cluster) stopIfIdle() error {
 	return b.stop()
 }
 
-// stop ends everything.
+// stop ends everything, for good.
 func (c *cluster) stop() error {
+	c.life.Lock()
+	c.ended = true
+	c.life.Unlock()
 	var all error
 	for {
 		c.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/kube"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
 )
 
@@ -174,22 +175,58 @@ func TestSharedAPIServer(t *testing.T) {
 	remember(t, w.admin(), "one")
 }
 
-func TestAPIServerIsRestarted(t *testing.T) {
+// Every process is killed at once; the cluster comes back at the same address
+// with what it knew.
+func TestProcessesAreRestarted(t *testing.T) {
 	w := newWorld(t, "")
 	plane := w.startPlane("cp-1")
 	eventually(t, "ready", isTrue("ready", plane.Ready))
-	backend := plane.Backend()
-	for pid, name := range children(t) {
-		if name == "kube-apiserver" {
-			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+	api, backend := w.admin(), plane.Backend()
+	remember(t, api, "one")
+	controllersWork(t, api, "before")
+	killed := 0
+	for pid := range children(t) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
 		}
+		killed++
+	}
+	if killed != 4 {
+		t.Errorf("killed %d processes, want kine, kube-apiserver, kube-controller-manager and kube-scheduler", killed)
 	}
 	eventually(t, "noticed", isTrue("not ready", func() bool { return !plane.Ready() }))
 	eventually(t, "ready again", isTrue("ready", plane.Ready))
 	if plane.Backend() != backend {
 		t.Errorf("moved from %s to %s", backend, plane.Backend())
+	}
+	eventually(t, "data survived", func(ctx context.Context) error { return remembered(ctx, api, "one") })
+	controllersWork(t, api, "after")
+}
+
+func TestCloseWhileStarting(t *testing.T) {
+	w := newWorld(t, "")
+	w.startPlane("cp-1")
+	k := w.runner.StartKubelet(w.kubeletSpec("cp-1", controlPlane))
+	if err := w.runner.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if left := children(t); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+	if k.Registered() || k.Ready() {
+		t.Error("joined")
+	}
+}
+
+func TestMissingToolsAreNamed(t *testing.T) {
+	w := newWorld(t, "")
+	runner := kube.New(kube.Options{ToolsDir: t.TempDir(), DataDir: t.TempDir()})
+	_, err := runner.StartControlPlane(t.Context(), w.planeSpec("cp-1"))
+	if err == nil || !strings.Contains(err.Error(), "kube-apiserver") {
+		t.Errorf("got %v, want the missing programs", err)
+	}
+	if err := runner.Close(); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -84,6 +85,9 @@ func (r *Runner) StartControlPlane(ctx context.Context, spec guest.ControlPlane)
 	}
 	if spec.EtcdCluster == "" || spec.NodeName == "" {
 		return nil, errors.New("kube: a control plane needs the name of its etcd cluster and of its node")
+	}
+	if err := r.checkTools(); err != nil {
+		return nil, err
 	}
 	r.mu.Lock()
 	if r.closed {
@@ -167,6 +171,21 @@ func (r *Runner) Close() error {
 		all = errors.Join(all, err)
 	}
 	return all
+}
+
+// checkTools names the programs that are missing: a supervisor would try to
+// start them for ever.
+func (r *Runner) checkTools() error {
+	var all error
+	for _, name := range []string{"kine", "kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
+		if _, err := exec.LookPath(r.tool(name)); err != nil {
+			all = errors.Join(all, err)
+		}
+	}
+	if all != nil {
+		return fmt.Errorf("kube: programs are missing: %w", all)
+	}
+	return nil
 }
 
 func (r *Runner) tool(name string) string { return filepath.Join(r.opts.ToolsDir, name) }
