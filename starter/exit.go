@@ -104,6 +104,9 @@ func exitCode(err error) int {
 	if errors.As(err, &unavailable) || errors.As(err, &denied) || errors.As(err, &namespace) {
 		return exitUnavailable
 	}
+	if fault.Is(err, fault.Invalid) {
+		return exitUsage // not the spec: a setting, such as the store's URL
+	}
 	return codeOf(fault.KindOf(err), exitFailed)
 }
 
