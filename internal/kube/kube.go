@@ -1,0 +1,125 @@
+// Package kube is what Ichor does in a cluster through its Kubernetes API: wait
+// for it, create secrets, apply manifests, look at nodes and remove them.
+//
+// Every call may be repeated: applying, patching and deleting the same thing
+// twice ends in the same state. Therefore an answer that got lost is Unavailable
+// and not Ambiguous. Errors carry a fault.Kind and repeat neither secrets nor
+// the values that the API server quotes.
+package kube
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// FieldManager owns the fields that Ichor applies.
+const FieldManager = "ichor"
+
+// DefaultTimeout bounds one request. A request through a load balancer whose
+// control planes are gone would otherwise wait for the kernel's timeout.
+const DefaultTimeout = 15 * time.Second
+
+// Options of a client.
+type Options struct {
+	// Timeout of one request, DefaultTimeout when zero.
+	Timeout time.Duration
+}
+
+// Client speaks to the API of one cluster. It is safe for concurrent use.
+type Client struct {
+	core    corev1.CoreV1Interface
+	dynamic dynamic.Interface
+	rest    rest.Interface
+	mapper  *restmapper.DeferredDiscoveryRESTMapper
+	http    *http.Client
+}
+
+// New makes a client from a kubeconfig that carries its credentials inline; it
+// does not connect. Error: Invalid, without content.
+func New(kubeconfig secrets.Value, opts Options) (*Client, error) {
+	const op = "read kubeconfig"
+	invalid := fault.New(fault.Invalid, op, "it is not a kubeconfig with inline credentials (its content is not repeated here)")
+	cfg, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig.Reveal())
+	if err != nil || cfg.Host == "" || cfg.ExecProvider != nil || cfg.AuthProvider != nil {
+		return nil, invalid
+	}
+	cfg.UserAgent = FieldManager
+	cfg.Timeout = opts.Timeout
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	// The server limits requests fairly by itself; a second limit here would
+	// only hide how long a call really takes.
+	cfg.QPS = -1
+	cfg.WarningHandler = rest.NoWarnings{}
+	h, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return nil, invalid
+	}
+	core, err := corev1.NewForConfigAndClient(cfg, h)
+	if err != nil {
+		return nil, invalid
+	}
+	dyn, err := dynamic.NewForConfigAndClient(cfg, h)
+	if err != nil {
+		return nil, invalid
+	}
+	disc, err := discovery.NewDiscoveryClientForConfigAndClient(cfg, h)
+	if err != nil {
+		return nil, invalid
+	}
+	return &Client{
+		core: core, dynamic: dyn, rest: disc.RESTClient(), http: h,
+		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)),
+	}, nil
+}
+
+// Close drops idle connections. The client stays usable.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Ready returns nil when the API server is ready to serve. Errors: NotYet naming
+// the checks that fail, Unavailable when nothing answers, Unauthorized when the
+// credentials or the server's certificate are wrong.
+func (c *Client) Ready(ctx context.Context) error {
+	const op = "look at the Kubernetes API"
+	var status int
+	res := c.rest.Get().AbsPath("/readyz").Param("verbose", "").Do(ctx).StatusCode(&status)
+	body, err := res.Raw()
+	if err == nil {
+		return nil
+	}
+	if failing := failedChecks(string(body)); len(failing) > 0 {
+		return fault.New(fault.NotYet, op, "not ready: %s", strings.Join(failing, ", "))
+	}
+	if status == http.StatusInternalServerError {
+		return fault.New(fault.NotYet, op, "not ready")
+	}
+	return apiError(op, err)
+}
+
+// failedChecks reads the lines "[-]name failed: …" of a verbose /readyz.
+func failedChecks(body string) []string {
+	var out []string
+	for line := range strings.Lines(body) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), "[-]"); ok {
+			name, _, _ := strings.Cut(rest, " ")
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
