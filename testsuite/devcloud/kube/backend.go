@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -131,9 +132,23 @@ func (b *backend) run(ctx context.Context) {
 	defer manager.stop()
 	scheduler := supervise("kube-scheduler", b.c.log, b.schedulerCommand)
 	defer scheduler.stop()
+	if err := b.cloudController(ctx); err != nil {
+		b.c.log.Error("cloud controller", "error", err)
+	}
+}
+
+// cloudController plays the cloud controller until ctx ends. It logs to a file
+// beside those of the processes.
+func (b *backend) cloudController(ctx context.Context) error {
+	file, err := os.OpenFile(b.c.logFile(ccm.Name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
 	ccm.Run(ctx, b.clients, ccm.Options{
-		URL: b.c.r.opts.CloudURL, MonitorEvery: b.c.r.tempo.cloudNodes, Log: b.c.log,
+		URL: b.c.r.opts.CloudURL, MonitorEvery: b.c.r.tempo.cloudNodes,
+		Log: slog.New(slog.NewMultiHandler(b.c.log.Handler(), slog.NewTextHandler(file, nil))),
 	})
+	return file.Close()
 }
 
 // waitReady waits until an API server answers and is false when ctx ends first.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -61,6 +63,7 @@ func TestClusterLife(t *testing.T) {
 	t.Run("static pods", func(t *testing.T) { staticPods(t, api) })
 	t.Run("job", func(t *testing.T) { job(t, api) })
 	t.Run("reboot", func(t *testing.T) { cp = reboot(t, w, api, cp) })
+	t.Run("logs", func(t *testing.T) { logs(t, w) })
 	t.Run("server lost", func(t *testing.T) {
 		worker.Stop()
 		cloud.remove("worker-1")
@@ -326,4 +329,36 @@ func staticPods(t *testing.T, api *client.Client) {
 		t.Fatal(err)
 	}
 	eventually(t, "static pod shown again", running(pod.UID))
+}
+
+// The logs tell why nodes stay as they are, and no secret.
+func logs(t *testing.T, w *world) {
+	files, err := filepath.Glob(filepath.Join(w.dataDir, "*", "logs", "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[filepath.Base(file)] = string(data)
+	}
+	for _, name := range []string{"kine.log", "kube-apiserver-cp-1.log", "kube-controller-manager.log", "kube-scheduler.log"} {
+		if _, ok := all[name]; !ok {
+			t.Errorf("no %s", name)
+		}
+	}
+	if log := all["cloudscale-cloud-controller-manager.log"]; !strings.Contains(log, "found more than one server named") {
+		t.Errorf("the cloud controller does not say why it waited:\n%s", log)
+	}
+	_, secret, _ := strings.Cut(w.token(), ".")
+	for name, text := range all {
+		for _, canary := range []string{cloudToken, secret, "PRIVATE KEY"} {
+			if strings.Contains(text, canary) {
+				t.Errorf("%s shows a secret", name)
+			}
+		}
+	}
 }

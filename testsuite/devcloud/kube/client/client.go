@@ -20,6 +20,10 @@ import (
 	"k8s.io/client-go/rest"
 )
 
+// dialTimeout is plenty for a loopback connection: longer means that a packet
+// filter dropped it, which is better said soon.
+const dialTimeout = 3 * time.Second
+
 var errClosed = errors.New("client: closed")
 
 // Options says who connects where.
@@ -68,7 +72,7 @@ func New(opts Options) (*Client, error) {
 		config.Certificates = []tls.Certificate{pair}
 	}
 	c := &Client{conns: map[net.Conn]struct{}{}}
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	dialer := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if opts.Source.IsValid() {
 		dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(opts.Source, 0))
 	}
