@@ -19,7 +19,6 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
-	"github.com/ichor-project/ichor/testsuite/devcloud/kube/gate"
 )
 
 // One cluster from its first API server to a server that dies: in one test,
@@ -32,11 +31,12 @@ func TestClusterLife(t *testing.T) {
 	cp := w.runner.StartKubelet(w.kubeletSpec("cp-1", controlPlane, external, func(spec *guest.Kubelet) {
 		spec.Labels = map[string]string{"node.kubernetes.io/exclude-from-external-load-balancers": ""}
 	}))
-	worker := w.runner.StartKubelet(w.kubeletSpec("worker-1", external, func(spec *guest.Kubelet) {
+	workerSpec := w.kubeletSpec("worker-1", external, func(spec *guest.Kubelet) {
 		spec.Labels = map[string]string{"example.com/pool": "blue"}
 		spec.Taints = []guest.Taint{{Key: "example.com/only", Value: "x", Effect: "PreferNoSchedule"}}
 		spec.InternalIP = netip.MustParseAddr("10.0.0.21")
-	}))
+	})
+	worker := w.runner.StartKubelet(workerSpec)
 	eventually(t, "API ready", isTrue("ready", plane.Ready))
 	api := w.admin()
 	eventually(t, "nodes registered", func(context.Context) error {
@@ -64,6 +64,29 @@ func TestClusterLife(t *testing.T) {
 	t.Run("job", func(t *testing.T) { job(t, api) })
 	t.Run("reboot", func(t *testing.T) { cp = reboot(t, w, api, cp) })
 	t.Run("logs", func(t *testing.T) { logs(t, w) })
+	t.Run("server off and on", func(t *testing.T) {
+		worker.Stop()
+		cloud.set("worker-1", "stopped")
+		eventually(t, "node marked as switched off", func(ctx context.Context) error {
+			return node(ctx, api, "worker-1", func(node *corev1.Node) error {
+				if nodeReady(node) == nil || taint(node, shutdownTaint) == "" || taint(node, "node.kubernetes.io/unreachable") == "" {
+					return fmt.Errorf("taints %v", node.Spec.Taints)
+				}
+				return nil
+			})
+		})
+		cloud.set("worker-1", "running")
+		worker = w.runner.StartKubelet(workerSpec)
+		eventually(t, "node back", func(ctx context.Context) error {
+			return node(ctx, api, "worker-1", func(node *corev1.Node) error {
+				if taint(node, shutdownTaint) != "" || taint(node, "node.kubernetes.io/unreachable") != "" {
+					return fmt.Errorf("taints %v", node.Spec.Taints)
+				}
+				return nodeReady(node)
+			})
+		})
+		eventually(t, "deployment available again", func(ctx context.Context) error { return available(ctx, api) })
+	})
 	t.Run("server lost", func(t *testing.T) {
 		worker.Stop()
 		cloud.remove("worker-1")
@@ -77,79 +100,7 @@ func TestClusterLife(t *testing.T) {
 	})
 }
 
-func refusals(t *testing.T, w *world, api *client.Client) {
-	foreign := newBundle(t)
-	// A second way to the same API, by an address that its certificate lacks.
-	byway, err := gate.Listen(netip.MustParseAddr("127.0.0.8"), func() (netip.AddrPort, bool) { return w.endpoint.Addr(), true })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := byway.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	tests := map[string]struct {
-		change func(*guest.Kubelet)
-		want   string
-		// registers says that the node is made all the same.
-		registers bool
-	}{
-		"authority of another cluster": {
-			change: func(spec *guest.Kubelet) { spec.CACert = foreign.Certs.K8s.Crt },
-			want:   "certificate signed by unknown authority",
-		},
-		"no authority": {
-			change: func(spec *guest.Kubelet) { spec.CACert = nil },
-			want:   "not a PEM certificate",
-		},
-		"token of another cluster": {
-			change: func(spec *guest.Kubelet) { spec.BootstrapToken = foreign.Secrets.BootstrapToken },
-			want:   "Unauthorized",
-		},
-		"endpoint where nobody listens": {
-			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://127.0.0.1:1" },
-			want:   "127.0.0.1:1: connect: connection refused",
-		},
-		"endpoint whose name is unknown": {
-			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://api.invalid:6443" },
-			want:   "lookup api.invalid",
-		},
-		"endpoint that the certificate does not name": {
-			change: func(spec *guest.Kubelet) { spec.Endpoint = "https://" + byway.Addr().String() },
-			want:   "not 127.0.0.8",
-		},
-		"no endpoint": {
-			change: func(spec *guest.Kubelet) { spec.Endpoint = "" },
-			want:   "names no endpoint",
-		},
-		"label that a worker may not give itself": {
-			change:    func(spec *guest.Kubelet) { spec.Labels = map[string]string{"node-role.kubernetes.io/worker": ""} },
-			want:      "is not allowed to modify labels: node-role.kubernetes.io/worker",
-			registers: true,
-		},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			spec := w.kubeletSpec("stranger-"+strings.ReplaceAll(name, " ", "-"), test.change)
-			k := w.runner.StartKubelet(spec)
-			t.Cleanup(k.Stop)
-			eventually(t, "refused", func(context.Context) error {
-				if got := k.LastError(); !strings.Contains(got, test.want) {
-					return fmt.Errorf("LastError() = %q, want %q in it", got, test.want)
-				}
-				return nil
-			})
-			if k.Ready() || k.Registered() != test.registers {
-				t.Errorf("ready %v, registered %v", k.Ready(), k.Registered())
-			}
-			_, err := api.CoreV1().Nodes().Get(t.Context(), spec.NodeName, metav1.GetOptions{})
-			if notFound(err) != nil || (err == nil) != test.registers {
-				t.Errorf("the Node: %v, want it to exist: %v", err, test.registers)
-			}
-		})
-	}
-}
+const shutdownTaint = "node.cloudprovider.kubernetes.io/shutdown"
 
 func registered(t *testing.T, api *client.Client) {
 	worker, err := api.CoreV1().Nodes().Get(t.Context(), "worker-1", metav1.GetOptions{})
@@ -202,14 +153,7 @@ func workload(t *testing.T, api *client.Client) {
 			},
 		},
 	})
-	available := func(ctx context.Context) error {
-		web, err := api.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
-		if err == nil && web.Status.AvailableReplicas != 2 {
-			err = fmt.Errorf("%d pods available", web.Status.AvailableReplicas)
-		}
-		return err
-	}
-	eventually(t, "deployment available", available)
+	eventually(t, "deployment available", func(ctx context.Context) error { return available(ctx, api) })
 	pods, err := api.CoreV1().Pods("default").List(t.Context(), metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +181,15 @@ func workload(t *testing.T, api *client.Client) {
 		}
 		return notFound(err)
 	})
-	eventually(t, "replacement available", available)
+	eventually(t, "replacement available", func(ctx context.Context) error { return available(ctx, api) })
+}
+
+func available(ctx context.Context, api *client.Client) error {
+	web, err := api.AppsV1().Deployments("default").Get(ctx, "web", metav1.GetOptions{})
+	if err == nil && web.Status.AvailableReplicas != 2 {
+		err = fmt.Errorf("%d pods available", web.Status.AvailableReplicas)
+	}
+	return err
 }
 
 func job(t *testing.T, api *client.Client) {

@@ -130,6 +130,16 @@ func (f *fakeCloud) add(name, uuid, private, public string) {
 	})
 }
 
+func (f *fakeCloud) set(name, status string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, server := range f.servers {
+		if server["name"] == name {
+			server["status"] = status
+		}
+	}
+}
+
 func (f *fakeCloud) remove(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
