@@ -123,5 +123,5 @@ func (e event) line() string {
 	if e.Detail != "" {
 		text += ": " + e.Detail
 	}
-	return fmt.Sprintf("%8.1fs  %s", e.Elapsed, text)
+	return printable(fmt.Sprintf("%8.1fs  %s", e.Elapsed, text))
 }

@@ -139,12 +139,7 @@ func (f frame) tail() []string {
 // paint cuts a line to the width, keeps control characters of remote text off
 // the screen, and colours it.
 func (f frame) paint(color, text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, strings.TrimRight(text, " "))
+	text = printable(strings.TrimRight(text, " "))
 	if utf8.RuneCountInString(text) > f.width && f.width > 1 {
 		text = string([]rune(text)[:f.width-1]) + "…"
 	}
@@ -152,6 +147,17 @@ func (f frame) paint(color, text string) string {
 		return text
 	}
 	return "\x1b[" + color + "m" + text + "\x1b[0m"
+}
+
+// printable replaces control characters: text from a cloud or a node must not
+// steer a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
 }
 
 // clock is a duration as people read it on a running display.

@@ -118,6 +118,9 @@ func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
 		p, err := progressOf(ctx, t, s.Cluster.Name, l.RunID)
 		if err == nil {
 			s.Progress = &p
+			if s.Phase == "" { // it runs, and has not come to write its record
+				s.Cluster, s.Phase = p.Cluster, p.Phase
+			}
 		} else {
 			s.Unknown = append(s.Unknown, err.Error())
 		}
@@ -170,7 +173,9 @@ func (s state) print(out io.Writer, now time.Time) error {
 	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
 	row("Cluster", "%s (uid %s)", s.Cluster.Name, s.Cluster.UID)
 	row("Phase", "%s", s.Phase)
-	row("Cloud", "%s, zone %s", s.Cloud.Provider, s.Cloud.Zone)
+	if s.Cloud.Provider != "" {
+		row("Cloud", "%s, zone %s", s.Cloud.Provider, s.Cloud.Zone)
+	}
 	if s.Talos != "" {
 		row("Versions", "Talos %s (config contract %s), Kubernetes %s", s.Talos, s.Contract, s.Kubernetes)
 	}
