@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 
@@ -14,9 +15,11 @@ import (
 
 // EnsureSecret sets one key of a Secret and leaves its other keys alone. Secret
 // and namespace are created if they do not exist. Repeating changes nothing.
+// Line ends after the value are dropped: files end in one, and a token with one
+// makes an invalid HTTP header.
 func (c *Client) EnsureSecret(ctx context.Context, namespace, name, key string, value secrets.Value) error {
 	op := "ensure key " + key + " of " + describe("Secret", namespace, name)
-	data := map[string][]byte{key: value.Reveal()}
+	data := map[string][]byte{key: bytes.TrimRight(value.Reveal(), "\r\n")}
 	body, err := json.Marshal(map[string]any{"data": data})
 	if err != nil {
 		return fault.New(fault.Internal, op, "the key cannot be encoded")
