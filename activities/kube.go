@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -19,7 +20,16 @@ type Kube struct {
 	Timing  Timing
 
 	mu   sync.Mutex
-	apis map[string]KubeAPI // by cluster uid and endpoint
+	apis map[string]kubeClient // by cluster uid and endpoint
+}
+
+// KubeClientLife is how long a client is used before its credentials are minted
+// anew; they must be valid for longer.
+const KubeClientLife = 2 * time.Hour
+
+type kubeClient struct {
+	api    KubeAPI
+	opened time.Time
 }
 
 // api returns a client for the cluster; clients are kept, since minting
@@ -35,17 +45,17 @@ func (k *Kube) api(ctx context.Context, ref cluster.Ref) (KubeAPI, cluster.Recor
 	key := ref.UID + " " + rec.Endpoint
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if api, ok := k.apis[key]; ok {
-		return api, rec, nil
+	if c, ok := k.apis[key]; ok && time.Since(c.opened) < KubeClientLife {
+		return c.api, rec, nil
 	}
 	api, err := k.Kube.Open(ctx, rec, bundle)
 	if err != nil {
 		return nil, rec, err
 	}
 	if k.apis == nil {
-		k.apis = map[string]KubeAPI{}
+		k.apis = map[string]kubeClient{}
 	}
-	k.apis[key] = api
+	k.apis[key] = kubeClient{api: api, opened: time.Now()}
 	return api, rec, nil
 }
 

@@ -31,9 +31,12 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 	if every <= 0 {
 		every = time.Second
 	}
+	until, bounded := ctx.Deadline()
+	// The end of the attempt is kept for saying what was missing.
+	reserve := min(time.Until(until)/10, 5*time.Second)
 	var last Observation
 	for {
-		done, saw, err := f(ctx)
+		done, saw, err := once(ctx, f, bounded, until.Add(-reserve))
 		if saw != "" {
 			last.Saw = saw
 		}
@@ -52,7 +55,7 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 		if beat > 0 {
 			pause = min(pause, beat/2)
 		}
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < pause+pause/2 {
+		if bounded && time.Until(until) < pause+reserve {
 			return fault.New(fault.NotYet, op, "still waiting: %s", last)
 		}
 		t := time.NewTimer(pause)
@@ -66,6 +69,16 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// once looks within what is left of the attempt.
+func once(ctx context.Context, f look, bounded bool, until time.Time) (bool, string, error) {
+	if !bounded {
+		return f(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	return f(ctx)
 }
 
 func (o Observation) String() string {

@@ -70,16 +70,15 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 		if err := lookAtMachines(ctx, p, in.Owner, now); err != nil {
 			return false, "", err
 		}
-		kubeErr := w.Kube.lookAtNodes(ctx, in.Owner.Cluster, now)
-		changed, all := 0, true
-		for i := range now {
-			if !now[i].same(in.Known[i]) {
-				changed++
-			}
-			all = all && now[i].NodeReady
+		// A change in the cloud is told before Kubernetes is asked: before the
+		// first node has joined, its API takes long not to answer.
+		var kubeErr error
+		if changes(now, in.Known) == 0 {
+			kubeErr = w.Kube.lookAtNodes(ctx, in.Owner.Cluster, now)
 		}
 		// One more look after the first change gathers what changes together.
-		done := changed > 0 && (all || changed == changedFor)
+		changed := changes(now, in.Known)
+		done := changed > 0 && changed == changedFor || changed == len(now)
 		changedFor = changed
 		return done, summary(now), kubeErr
 	})
@@ -87,6 +86,16 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 		err = nil
 	}
 	return WatchGroupResult{Members: now}, err
+}
+
+func changes(now, known []MemberFact) int {
+	n := 0
+	for i := range now {
+		if !now[i].same(known[i]) {
+			n++
+		}
+	}
+	return n
 }
 
 func summary(facts []MemberFact) string {
@@ -122,6 +131,7 @@ func lookAtMachines(ctx context.Context, p cloud.Provider, owner cloud.Owner, fa
 			}
 			facts[i].State, facts[i].Public, facts[i].Private = m.State, m.Public, m.Private
 			facts[i].ProviderID = m.ProviderID
+			facts[i].Detail = ""
 			if m.State != cloud.MachineRunning {
 				facts[i].Detail = "the cloud says " + string(m.State)
 			}
@@ -132,4 +142,4 @@ func lookAtMachines(ctx context.Context, p cloud.Provider, owner cloud.Owner, fa
 
 // nodeTimeout bounds one look at the Kubernetes API: shorter than any sensible
 // heartbeat, longer than a slow list.
-const nodeTimeout = 10 * time.Second
+const nodeTimeout = 5 * time.Second

@@ -8,6 +8,7 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/secrets/resolve"
 	"github.com/ichor-project/ichor/internal/secrets/store"
+	"github.com/ichor-project/ichor/internal/talos"
 	"github.com/ichor-project/ichor/internal/telemetry"
 	"github.com/ichor-project/ichor/workflows"
 )
@@ -25,7 +26,7 @@ func newActivities(c config, st *store.Store, resolver secrets.Resolver, seen *t
 	return workflows.Activities{
 		Records: &activities.Records{Store: kept, Checker: check.Checker{}, Configs: configAdapter{}, Now: time.Now},
 		Cloud: &activities.Cloud{
-			Clouds: accounts, Store: kept, Configs: configAdapter{}, Factory: newFactory(c.FactoryURL), Timing: c.Timing, Secrets: resolver,
+			Clouds: accounts, Store: kept, Configs: configAdapter{}, Factory: factoryAdapter{talos.Factory{URL: c.FactoryURL}}, Timing: c.Timing, Secrets: resolver,
 		},
 		Watch: &activities.Watch{Clouds: accounts, Kube: kube, Timing: c.Timing},
 		Talos: &activities.Talos{Store: kept, Configs: configAdapter{}, Machines: machineAdapter{}, Timing: c.Timing},

@@ -116,11 +116,7 @@ func (d *deletion) endGroups(ctx workflow.Context) error {
 			if err := d.endGroup(ctx, name, "the cluster is being deleted"); err != nil && first == nil {
 				first = err
 			}
-			for _, m := range d.group(name).members {
-				if m.Phase == MemberGone {
-					d.result.Machines++
-				}
-			}
+			d.result.Machines += d.group(name).removed
 		})
 	}
 	wg.Wait(ctx)

@@ -79,8 +79,14 @@ func (g *group) end(ctx workflow.Context) error {
 	defer cancel()
 	g.workCtx = calm
 	g.state.Failure = nil
+	removed := 0
 	for {
-		g.state.Members = slices.DeleteFunc(g.state.Members, func(m *Member) bool { return m.Phase == MemberGone })
+		g.state.Members = slices.DeleteFunc(g.state.Members, func(m *Member) bool {
+			if m.Phase == MemberGone && m.CloudID != "" {
+				removed++
+			}
+			return m.Phase == MemberGone
+		})
 		if len(g.state.Members) == 0 {
 			break
 		}
@@ -98,7 +104,7 @@ func (g *group) end(ctx workflow.Context) error {
 	if err := g.removeShards(calm); err != nil {
 		return err
 	}
-	g.send(calm, GroupReport{Group: g.in.Group, Full: true, Ended: true})
+	g.send(calm, GroupReport{Group: g.in.Group, Full: true, Ended: true, Removed: removed})
 	return nil
 }
 

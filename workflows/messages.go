@@ -140,6 +140,8 @@ type GroupReport struct {
 	Parked  string         `json:"parked,omitempty"`
 	// Ended is the last word: all machines are gone and the group has ended.
 	Ended bool `json:"ended,omitempty"`
+	// Removed counts the machines that were deleted; only with Ended.
+	Removed int `json:"removed,omitempty"`
 }
 
 // EndGroup tells a group to delete everything it owns and to end.

@@ -27,6 +27,7 @@ type groupView struct {
 	members []MemberStatus // sorted by name
 	failure *Failure
 	ended   bool
+	removed int
 }
 
 func (l *lifecycle) begin(ctx workflow.Context, kind string, ref cluster.Ref, phase cluster.Phase, steps []string) error {
@@ -58,7 +59,7 @@ func (l *lifecycle) handleReports(ctx workflow.Context) {
 
 func (l *lifecycle) merge(r GroupReport) {
 	v := l.group(r.Group)
-	v.target, v.failure, v.ended = r.Target, r.Failure, r.Ended
+	v.target, v.failure, v.ended, v.removed = r.Target, r.Failure, r.Ended, r.Removed
 	if r.Full {
 		v.members = nil
 	}
