@@ -11,6 +11,10 @@ import (
 	"sync"
 	"time"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/ccm"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
@@ -100,7 +104,7 @@ func (b *backend) connect() error {
 	if err != nil {
 		return err
 	}
-	server := "https://" + b.front.Addr().String()
+	server := b.server()
 	if err := writeFiles(b.c.dir, map[string][]byte{
 		"ca.crt": b.keys.cluster.PEM(), "service-account.key": b.keys.serviceAccount,
 		"ca.key": b.spec.CAKey,
@@ -145,11 +149,31 @@ func (b *backend) cloudController(ctx context.Context) error {
 		return err
 	}
 	ccm.Run(ctx, b.clients, ccm.Options{
-		URL: b.c.r.opts.CloudURL, MonitorEvery: b.c.r.tempo.cloudNodes,
+		URL: b.c.r.opts.CloudURL, MonitorEvery: b.c.r.tempo.cloudNodes, Identity: b.identity,
 		Log: slog.New(slog.NewMultiHandler(b.c.log.Handler(), slog.NewTextHandler(file, nil))),
 	})
 	return file.Close()
 }
+
+// identity is a client with a token of a service account, as pods get one.
+func (b *backend) identity(ctx context.Context, account string) (kubernetes.Interface, func(), error) {
+	seconds := int64(ccm.TokenLifetime / time.Second)
+	token, err := b.clients.CoreV1().ServiceAccounts(metav1.NamespaceSystem).CreateToken(ctx, account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	api, err := client.New(client.Options{
+		Server: b.server(), CA: b.keys.cluster.PEM(), Token: token.Status.Token, UserAgent: ccm.Name,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return api, api.Close, nil
+}
+
+func (b *backend) server() string { return "https://" + b.front.Addr().String() }
 
 // waitReady waits until an API server answers and is false when ctx ends first.
 func (b *backend) waitReady(ctx context.Context) bool {

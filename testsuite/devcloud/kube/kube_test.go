@@ -58,7 +58,7 @@ func TestClusterLife(t *testing.T) {
 		})
 		eventually(t, "kubelets know", isTrue("ready", func() bool { return cp.Ready() && worker.Ready() }))
 	})
-	t.Run("cloud controller", func(t *testing.T) { cloudController(t, cloud, api) })
+	t.Run("cloud controller", func(t *testing.T) { cloudController(t, w, cloud, api) })
 	t.Run("workload", func(t *testing.T) { workload(t, api) })
 	t.Run("static pods", func(t *testing.T) { staticPods(t, api) })
 	t.Run("job", func(t *testing.T) { job(t, api) })

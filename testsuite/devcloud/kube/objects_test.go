@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -13,10 +14,12 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube/client"
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 func notFound(err error) error {
@@ -43,6 +46,12 @@ func apply(t *testing.T, api *client.Client, object any) {
 		_, err = api.AppsV1().DaemonSets(o.Namespace).Create(t.Context(), o, metav1.CreateOptions{})
 	case *appsv1.Deployment:
 		_, err = api.AppsV1().Deployments(o.Namespace).Create(t.Context(), o, metav1.CreateOptions{})
+	case *corev1.ServiceAccount:
+		_, err = api.CoreV1().ServiceAccounts(o.Namespace).Create(t.Context(), o, metav1.CreateOptions{})
+	case *rbacv1.ClusterRole:
+		_, err = api.RbacV1().ClusterRoles().Create(t.Context(), o, metav1.CreateOptions{})
+	case *rbacv1.ClusterRoleBinding:
+		_, err = api.RbacV1().ClusterRoleBindings().Create(t.Context(), o, metav1.CreateOptions{})
 	case *corev1.Secret:
 		_, err = api.CoreV1().Secrets(o.Namespace).Create(t.Context(), o, metav1.CreateOptions{})
 	default:
@@ -146,7 +155,7 @@ func (f *fakeCloud) remove(name string) {
 	f.servers = slices.DeleteFunc(f.servers, func(s map[string]any) bool { return s["name"] == name })
 }
 
-func cloudController(t *testing.T, cloud *fakeCloud, api *client.Client) {
+func cloudController(t *testing.T, w *world, cloud *fakeCloud, api *client.Client) {
 	cloud.add("cp-1", "11111111-0000-4000-8000-000000000001", "10.0.0.11", "198.51.100.1")
 	// Two servers of one name, until one is removed.
 	cloud.add("worker-1", "22222222-0000-4000-8000-000000000001", "10.0.0.99", "198.51.100.9")
@@ -159,10 +168,28 @@ func cloudController(t *testing.T, cloud *fakeCloud, api *client.Client) {
 			LocalObjectReference: corev1.LocalObjectReference{Name: "cloudscale"}, Key: "access-token",
 		},
 	}}}
+	manifest.Spec.Template.Spec.ServiceAccountName = manifest.Name
+	apply(t, api, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: manifest.Name, Namespace: "kube-system"}})
 	apply(t, api, manifest)
 	apply(t, api, &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "cloudscale", Namespace: "kube-system"},
 		StringData: map[string]string{"access-token": cloudToken},
+	})
+	log := filepath.Join(w.dataDir, "etcd-etcd-1", "logs", manifest.Name+".log")
+	eventually(t, "refused without a role", func(context.Context) error {
+		if tail := proc.Tail(log, 20); !strings.Contains(tail, "cannot get resource") {
+			return errors.New(tail)
+		}
+		return nil
+	})
+	apply(t, api, &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: manifest.Name}, Rules: []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"nodes"}, Verbs: []string{"get", "update", "delete"}},
+		{APIGroups: []string{""}, Resources: []string{"nodes/status"}, Verbs: []string{"patch"}},
+	}})
+	apply(t, api, &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: manifest.Name},
+		Subjects:   []rbacv1.Subject{{Kind: "ServiceAccount", Name: manifest.Name, Namespace: "kube-system"}},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: manifest.Name},
 	})
 	initialized := func(name, providerID string) func(*corev1.Node) error {
 		return func(node *corev1.Node) error {

@@ -39,6 +39,9 @@ type Options struct {
 	// URL is the cloud's API if the manifest sets no CLOUDSCALE_API_URL. There
 	// is no other default: devcloud must never reach the real cloud.
 	URL string
+	// Identity makes a client that acts as a service account of kube-system, so
+	// that what the manifest forgot to allow is refused.
+	Identity func(ctx context.Context, serviceAccount string) (kubernetes.Interface, func(), error)
 	// MonitorEvery is how often nodes that are not ready are looked up in the
 	// cloud (node-monitor-period).
 	MonitorEvery time.Duration
@@ -47,8 +50,11 @@ type Options struct {
 
 // controller is the state of one run.
 type controller struct {
-	opts        Options
+	opts Options
+	// api reads what a kubelet would hand to the container; acts is the
+	// container's own.
 	api         kubernetes.Interface
+	acts        identity
 	nodes       corelisters.NodeLister
 	daemons     appslisters.DaemonSetLister
 	deployments appslisters.DeploymentLister
@@ -67,7 +73,8 @@ type retry struct {
 	wait time.Duration
 }
 
-const longestRetry = 10 * time.Second
+// longestRetry is short, since devcloud makes minutes of seconds.
+const longestRetry = 3 * time.Second
 
 func (r retry) next() retry {
 	r.wait = min(max(2*r.wait, lookEvery), longestRetry)
@@ -87,6 +94,7 @@ func Run(ctx context.Context, api kubernetes.Interface, opts Options) {
 	}
 	// What client-go has to say of its watches goes to our log.
 	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logr.FromSlogHandler(opts.Log.Handler())))
+	defer func() { c.acts.close() }()
 	defer all.Shutdown()
 	defer system.Shutdown()
 	defer cancel()
@@ -111,6 +119,8 @@ func Run(ctx context.Context, api kubernetes.Interface, opts Options) {
 func (c *controller) look(ctx context.Context) error {
 	template, err := c.workload()
 	if err != nil || template == nil {
+		// Whoever comes next has an identity of its own.
+		c.acts.close()
 		return err
 	}
 	nodes, err := c.nodes.List(labels.Everything())
@@ -134,6 +144,9 @@ func (c *controller) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := c.become(ctx, template.ServiceAccountName); err != nil {
+		return err
+	}
 	cloud := newCloud(settings)
 	defer cloud.close()
 	if monitor {
@@ -141,6 +154,41 @@ func (c *controller) look(ctx context.Context) error {
 		c.monitor(ctx, cloud, sick)
 	}
 	return c.initialize(ctx, cloud, pending)
+}
+
+// identity is a client that acts as a service account.
+type identity struct {
+	kubernetes.Interface
+	account string
+	until   time.Time
+	end     func()
+}
+
+// TokenLifetime is how long the token of an Identity has to last.
+const TokenLifetime = time.Hour
+
+func (i *identity) close() {
+	if i.end != nil {
+		i.end()
+	}
+	*i = identity{}
+}
+
+// become makes the controller act as the service account of its pods.
+func (c *controller) become(ctx context.Context, account string) error {
+	if account == "" {
+		account = "default"
+	}
+	if c.acts.Interface != nil && c.acts.account == account && time.Now().Before(c.acts.until) {
+		return nil
+	}
+	c.acts.close()
+	api, end, err := c.opts.Identity(ctx, account)
+	if err != nil {
+		return fmt.Errorf("service account %q: %w", account, err)
+	}
+	c.acts = identity{Interface: api, account: account, until: time.Now().Add(TokenLifetime / 2), end: end}
+	return nil
 }
 
 // workload finds the manifest; nil if there is none, an error if none of its

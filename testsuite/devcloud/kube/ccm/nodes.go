@@ -89,6 +89,10 @@ func find(servers []server, node *corev1.Node) (server, error) {
 }
 
 func (c *controller) initializeNode(ctx context.Context, node *corev1.Node, servers []server) error {
+	node, err := c.acts.CoreV1().Nodes().Get(ctx, node.Name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
 	s, err := find(servers, node)
 	if err != nil {
 		return err
@@ -102,7 +106,7 @@ func (c *controller) initializeNode(ctx context.Context, node *corev1.Node, serv
 	if err != nil {
 		return err
 	}
-	updated, err := c.api.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
+	updated, err := c.acts.CoreV1().Nodes().Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}, "status")
 	if err != nil {
 		return err
 	}
@@ -120,7 +124,7 @@ func (c *controller) initializeNode(ctx context.Context, node *corev1.Node, serv
 	updated.Spec.Taints = slices.DeleteFunc(updated.Spec.Taints, func(taint corev1.Taint) bool {
 		return taint.Key == uninitialized
 	})
-	_, err = c.api.CoreV1().Nodes().Update(ctx, updated, metav1.UpdateOptions{})
+	_, err = c.acts.CoreV1().Nodes().Update(ctx, updated, metav1.UpdateOptions{})
 	return err
 }
 
@@ -161,7 +165,7 @@ func (c *controller) monitor(ctx context.Context, cloud *cloud, nodes []*corev1.
 		found, err := cloud.server(ctx, uuid)
 		switch {
 		case errors.Is(err, errNoServer):
-			err = c.api.CoreV1().Nodes().Delete(ctx, node.Name, metav1.DeleteOptions{
+			err = c.acts.CoreV1().Nodes().Delete(ctx, node.Name, metav1.DeleteOptions{
 				Preconditions: &metav1.Preconditions{UID: &node.UID},
 			})
 			if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
@@ -186,7 +190,7 @@ func (c *controller) mark(ctx context.Context, node *corev1.Node, stopped bool) 
 	if stopped {
 		updated.Spec.Taints = append(updated.Spec.Taints, corev1.Taint{Key: shutDown, Effect: corev1.TaintEffectNoSchedule})
 	}
-	_, err := c.api.CoreV1().Nodes().Update(ctx, updated, metav1.UpdateOptions{})
+	_, err := c.acts.CoreV1().Nodes().Update(ctx, updated, metav1.UpdateOptions{})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil
 	}
