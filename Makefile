@@ -130,7 +130,8 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 ## ---------------------------------------------------------------- tests
 
 # Suites that start whole systems; each has a target of its own and runs without
-# the race detector, which would slow the programs around it too.
+# the race detector, which would slow the programs around it too. Helper packages
+# below them are tested with everything else.
 SUITES := bench chaos demo e2e peers peers-talos screenshots
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
@@ -144,7 +145,7 @@ MODULE      := github.com/ichor-project/ichor
 packages     = $(eval packages := $$(shell GOFLAGS= GOWORK=off $(GO) list ./...))$(or $(packages),$(error go list found no packages))
 have_cc      = $(shell command -v "$$($(GO) env CC)")
 below        = $(foreach p,$(1),$(MODULE)/$(p) $(MODULE)/$(p)/%)
-unit         = $(filter-out $(call below,$(addprefix testsuite/,$(SUITES))),$(packages))
+unit         = $(filter-out $(addprefix $(MODULE)/testsuite/,$(SUITES)),$(packages))
 unit_race    = $(if $(have_cc),$(filter-out $(call below,$(NO_RACE)),$(filter $(call below,$(RACE)),$(unit))))
 unit_no_race = $(filter-out $(unit_race),$(unit))
 GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
