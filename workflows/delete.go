@@ -37,10 +37,7 @@ func DeleteCluster(ctx workflow.Context, in DeleteInput) (DeleteResult, error) {
 	if err := d.begin(ctx, TypeDeleteCluster, cluster.Ref{Name: in.Name}, cluster.PhaseDeleting, deleteSteps); err != nil {
 		return DeleteResult{}, err
 	}
-	for _, s := range []struct {
-		name string
-		do   func(workflow.Context) error
-	}{
+	for _, s := range []phase{
 		{stepFind, d.find},
 		{stepEnd, d.endGroups},
 		{stepMachines, d.machines},

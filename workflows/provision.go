@@ -17,26 +17,27 @@ import (
 
 // Steps of ProvisionCluster, as people read them.
 const (
-	stepSpec      = "check spec, open record"
-	stepFreeze    = "resolve cloud, versions and image"
-	stepPKI       = "PKI bundle"
-	stepImage     = "operating system image"
-	stepInfra     = "network and endpoint"
-	stepConfigs   = "base machine configs"
-	stepControl   = "control plane machines"
-	stepEndpoint  = "endpoint members"
-	stepAPI       = "machine API"
-	stepBootstrap = "bootstrap etcd"
-	stepVoters    = "etcd voters, Kubernetes API"
-	stepAddons    = "secrets and manifests"
-	stepGroups    = "node groups"
-	stepReady     = "nodes ready"
-	stepPublish   = "publish"
+	stepSpec       = "check spec, open record"
+	stepFreeze     = "resolve cloud, versions and image"
+	stepPKI        = "PKI bundle"
+	stepImage      = "operating system image"
+	stepInfra      = "network and endpoint"
+	stepConfigs    = "base machine configs"
+	stepControl    = "control plane machines"
+	stepEndpoint   = "endpoint members"
+	stepAPI        = "machine API"
+	stepBootstrap  = "bootstrap etcd"
+	stepKubernetes = "Kubernetes API"
+	stepVoters     = "etcd voters"
+	stepAddons     = "secrets and manifests"
+	stepGroups     = "node groups"
+	stepReady      = "nodes ready"
+	stepPublish    = "publish"
 )
 
 var provisionSteps = []string{
 	stepSpec, stepFreeze, stepPKI, stepImage, stepInfra, stepConfigs, stepControl, stepEndpoint,
-	stepAPI, stepBootstrap, stepVoters, stepAddons, stepGroups, stepReady, stepPublish,
+	stepAPI, stepBootstrap, stepKubernetes, stepVoters, stepAddons, stepGroups, stepReady, stepPublish,
 }
 
 // ProvisionCluster creates the cluster of a spec, or finds that it exists. It
@@ -53,29 +54,24 @@ func ProvisionCluster(ctx workflow.Context, in ProvisionInput) (ProvisionResult,
 	return p.result, nil
 }
 
-// runbook is what happens, in this order.
+// runbook is what happens, in this order; what stands on one line happens at the
+// same time.
 func (p *provision) runbook(ctx workflow.Context) error {
-	for _, s := range []struct {
-		name string
-		do   func(workflow.Context) error
-	}{
-		{stepSpec, p.openRecord},
-		{stepFreeze, p.freeze},
-		{stepPKI, p.secrets},
-		{stepImage, p.image},
-		{stepInfra, p.infrastructure},
-		{stepConfigs, p.baseConfigs},
-		{stepControl, p.controlPlane},
-		{stepEndpoint, p.endpointMembers},
-		{stepAPI, p.machineAPI},
-		{stepBootstrap, p.bootstrap},
-		{stepVoters, p.voters},
-		{stepAddons, p.addons},
-		{stepGroups, p.nodeGroups},
-		{stepReady, p.nodesReady},
-		{stepPublish, p.publish},
+	for _, line := range [][]phase{
+		{{stepSpec, p.openRecord}},
+		{{stepFreeze, p.freeze}},
+		{{stepPKI, p.secrets}},
+		{{stepImage, p.image}, {stepInfra, p.infrastructure}},
+		{{stepConfigs, p.baseConfigs}},
+		{{stepControl, p.controlPlane}},
+		{{stepEndpoint, p.endpointMembers}, {stepAPI, p.machineAPI}},
+		{{stepBootstrap, p.bootstrap}},
+		{{stepKubernetes, p.kubernetesAPI}},
+		{{stepVoters, p.voters}, {stepAddons, p.addons}, {stepGroups, p.nodeGroups}},
+		{{stepReady, p.nodesReady}},
+		{{stepPublish, p.publish}},
 	} {
-		if err := p.step(ctx, s.name, s.do); err != nil {
+		if err := p.together(ctx, line); err != nil {
 			return err
 		}
 		if p.result.Unchanged {

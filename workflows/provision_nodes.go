@@ -212,25 +212,14 @@ func (p *provision) bootstrap(ctx workflow.Context) error {
 		activities.BootstrapEtcdInput{Ref: p.ref(), Node: p.boot, Peers: peers})
 }
 
-// voters waits for etcd and for the API at the same time.
+func (p *provision) kubernetesAPI(ctx workflow.Context) error {
+	return do(ctx, &p.desk, p.waiting("Kubernetes API", p.timing().Bootstrap), aKube.WaitKubernetesAPI, activities.WaitAPIInput{Ref: p.ref()})
+}
+
 func (p *provision) voters(ctx workflow.Context) error {
-	var etcd, api error
-	wg := workflow.NewWaitGroup(ctx)
-	wg.Add(2)
-	workflow.GoNamed(ctx, "etcd", func(ctx workflow.Context) {
-		defer wg.Done()
-		_, etcd = call(ctx, &p.desk, p.waiting(fmt.Sprintf("%d etcd voters", len(p.control)), p.timing().Bootstrap), aTalos.WaitEtcd,
-			activities.WaitEtcdInput{Ref: p.ref(), Nodes: p.control})
-	})
-	workflow.GoNamed(ctx, "api", func(ctx workflow.Context) {
-		defer wg.Done()
-		api = do(ctx, &p.desk, p.waiting("Kubernetes API", p.timing().Bootstrap), aKube.WaitKubernetesAPI, activities.WaitAPIInput{Ref: p.ref()})
-	})
-	wg.Wait(ctx)
-	if etcd != nil {
-		return etcd
-	}
-	return api
+	_, err := call(ctx, &p.desk, p.waiting(fmt.Sprintf("%d etcd voters", len(p.control)), p.timing().Bootstrap), aTalos.WaitEtcd,
+		activities.WaitEtcdInput{Ref: p.ref(), Nodes: p.control})
+	return err
 }
 
 func (p *provision) addons(ctx workflow.Context) error {

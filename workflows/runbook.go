@@ -120,6 +120,38 @@ func (l *lifecycle) step(ctx workflow.Context, name string, f func(workflow.Cont
 	return failed(name, err)
 }
 
+// phase is one named part of a runbook.
+type phase struct {
+	name string
+	do   func(workflow.Context) error
+}
+
+// together runs phases at the same time. The first failure cancels the others;
+// all of them have ended when it returns, so that nothing is begun afterwards.
+func (l *lifecycle) together(ctx workflow.Context, phases []phase) error {
+	if len(phases) == 1 {
+		return l.step(ctx, phases[0].name, phases[0].do)
+	}
+	ctx, stop := workflow.WithCancel(ctx)
+	defer stop()
+	var first error
+	wg := workflow.NewWaitGroup(ctx)
+	for _, ph := range phases {
+		wg.Add(1)
+		workflow.GoNamed(ctx, ph.name, func(ctx workflow.Context) {
+			defer wg.Done()
+			if err := l.step(ctx, ph.name, ph.do); err != nil && first == nil {
+				first = err
+				stop()
+			}
+		})
+	}
+	calm, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	wg.Wait(calm)
+	return first
+}
+
 func (l *lifecycle) stepStatus(name string) *StepStatus {
 	i := slices.IndexFunc(l.progress.Steps, func(s StepStatus) bool { return s.Name == name })
 	if i < 0 {
