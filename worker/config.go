@@ -31,6 +31,7 @@ type config struct {
 	CodecKeys     string
 	RequestRate   float64
 	Activities    int
+	Sweep         activities.SweepSettings
 
 	Timing        activities.Timing
 	Settle        time.Duration
@@ -48,6 +49,9 @@ func defaultConfig() config {
 		MetricsListen: "127.0.0.1:9090", LogFormat: "text", LogLevel: "info", RequestRate: 10, Activities: 200,
 		Timing: activities.DefaultTiming(), Settle: 30 * time.Second, AbsenceWindow: time.Minute,
 		CreateTimeout: 2 * time.Minute, PostWindow: 20 * time.Second, CloudPoll: 2 * time.Second,
+		// An orphan costs little for half an hour; a machine that is being made
+		// must never be taken for one.
+		Sweep: activities.SweepSettings{Mode: activities.SweepReport, Every: 30 * time.Minute, Age: 30 * time.Minute},
 	}
 }
 
@@ -85,6 +89,9 @@ func (c *config) settings() []setting {
 		span("absence-window", &c.AbsenceWindow, "least time between the looks that prove absence"),
 		span("create-timeout", &c.CreateTimeout, "bound of one create call"),
 		span("post-window", &c.PostWindow, "how late in an attempt its create request may still be sent"),
+		text("sweep", (*string)(&c.Sweep.Mode), "what to do with machines that no group claims: off, report or delete"),
+		span("sweep-every", &c.Sweep.Every, "time between two sweeps of a cluster"),
+		span("sweep-age", &c.Sweep.Age, "least age of a machine that may be called an orphan"),
 		span("cloud-poll", &c.CloudPoll, "time between two looks at a cloud resource"),
 	}
 }
@@ -164,6 +171,9 @@ func (c *config) validate() []error {
 	var problems []error
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		problems = append(problems, fmt.Errorf("log-format: %q is neither text nor json", c.LogFormat))
+	}
+	if m := c.Sweep.Mode; m != activities.SweepOff && m != activities.SweepReport && m != activities.SweepDelete {
+		problems = append(problems, fmt.Errorf("sweep: %q is none of off, report and delete", m))
 	}
 	if !strings.HasSuffix(c.CloudscaleURL, "/") {
 		c.CloudscaleURL += "/"

@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string) (err error) {
 		StickyScheduleToStartTimeout:       2 * time.Second, // bounds the pause after a lost worker
 		Interceptors:                       []interceptor.WorkerInterceptor{&activities.Boundary{Observe: seen.ActivityDone}},
 	})
-	workflows.Register(w, newActivities(c, st, resolver, seen))
+	workflows.Register(w, newActivities(c, st, resolver, temporal, seen))
 	if err := w.Start(); err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -19,7 +21,7 @@ func newResolver(st *store.Store) secrets.Resolver {
 }
 
 // newActivities ties the activities to what they act on.
-func newActivities(c config, st *store.Store, resolver secrets.Resolver, seen *telemetry.Telemetry) workflows.Activities {
+func newActivities(c config, st *store.Store, resolver secrets.Resolver, temporal client.Client, seen *telemetry.Telemetry) workflows.Activities {
 	kept := storeAdapter{st}
 	accounts := &clouds{c: c, secrets: resolver, seen: seen}
 	kube := &activities.Kube{Store: kept, Kube: kubeAdapter{}, Secrets: resolver, Timing: c.Timing}
@@ -31,5 +33,9 @@ func newActivities(c config, st *store.Store, resolver secrets.Resolver, seen *t
 		Watch: &activities.Watch{Clouds: accounts, Kube: kube, Timing: c.Timing},
 		Talos: &activities.Talos{Store: kept, Configs: configAdapter{}, Machines: machineAdapter{}, Timing: c.Timing},
 		Kube:  kube,
+		Sweeps: &activities.Sweeps{
+			Store: kept, Clouds: accounts, Schedules: schedules{temporal, c.TaskQueue}, Owners: owners{temporal},
+			Settings: c.Sweep, Now: time.Now,
+		},
 	}
 }

@@ -20,6 +20,7 @@ var (
 	aWatch   *activities.Watch
 	aTalos   *activities.Talos
 	aKube    *activities.Kube
+	aSweeps  *activities.Sweeps
 )
 
 // Site is what a workflow freezes about where it works.

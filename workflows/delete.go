@@ -103,6 +103,9 @@ func (d *deletion) find(ctx workflow.Context) error {
 // endGroups lets every group finish by itself: only it knows what it has under
 // way.
 func (d *deletion) endGroups(ctx workflow.Context) error {
+	if err := d.endSweeps(ctx); err != nil {
+		return err
+	}
 	var first error
 	wg := workflow.NewWaitGroup(ctx)
 	for _, id := range d.record.Entities {

@@ -363,6 +363,27 @@ func (w *fakeWorld) Resolve(_ context.Context, ref secrets.Ref) (secrets.Value, 
 	return secrets.NewValue([]byte("s")), nil
 }
 
+func (w *fakeWorld) EnsureSchedule(context.Context, cluster.Ref, activities.SweepSettings) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.objects["schedule"] = "on"
+	return nil
+}
+
+func (w *fakeWorld) DeleteSchedule(context.Context, cluster.Ref) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.objects, "schedule")
+	return nil
+}
+
+func (w *fakeWorld) Claims(context.Context, []string) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, _ := w.enter("claims")
+	return strings.Fields(w.objects["claims"]), before
+}
+
 func (w *fakeWorld) activities() Activities {
 	t := activities.DefaultTiming()
 	t.Poll = 10 * time.Millisecond
@@ -373,5 +394,9 @@ func (w *fakeWorld) activities() Activities {
 		Watch:   &activities.Watch{Clouds: w, Kube: kube, Timing: t},
 		Talos:   &activities.Talos{Store: w, Configs: w, Machines: w, Timing: t},
 		Kube:    kube,
+		Sweeps: &activities.Sweeps{
+			Store: w, Clouds: w, Schedules: w, Owners: w, Now: time.Now,
+			Settings: activities.SweepSettings{Mode: activities.SweepReport, Every: time.Hour, Age: time.Hour},
+		},
 	}
 }

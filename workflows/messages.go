@@ -22,6 +22,7 @@ const (
 	TypeDeleteCluster    = "DeleteCluster"
 	TypeScaleNodeGroup   = "ScaleNodeGroup"
 	TypeHoldImage        = "HoldImage"
+	TypeSweepOrphans     = "SweepOrphans"
 
 	// SignalResume tells a parked workflow to try again.
 	SignalResume = "resume"

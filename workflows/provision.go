@@ -233,6 +233,11 @@ func (p *provision) baseConfigs(ctx workflow.Context) error {
 // publish makes the cluster ready in the record; what people need is minted from
 // the stored bundle on demand.
 func (p *provision) publish(ctx workflow.Context) error {
+	p.undo = append(p.undo, undo{what: undoSweep})
+	err := do(ctx, &p.desk, p.short("schedule sweeps for orphans"), aSweeps.EnsureSweep, activities.EnsureSweepInput{Ref: p.ref()})
+	if err != nil {
+		return err
+	}
 	if err := p.save(ctx, activities.RecordChange{Phase: cluster.PhaseReady}); err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type Activities struct {
 	Watch   *activities.Watch
 	Talos   *activities.Talos
 	Kube    *activities.Kube
+	Sweeps  *activities.Sweeps
 }
 
 // Register registers every workflow under its public name and every activity. A
@@ -29,7 +30,8 @@ func Register(r Registry, a Activities) {
 	r.RegisterWorkflowWithOptions(DeleteCluster, workflow.RegisterOptions{Name: TypeDeleteCluster})
 	r.RegisterWorkflowWithOptions(ScaleNodeGroup, workflow.RegisterOptions{Name: TypeScaleNodeGroup})
 	r.RegisterWorkflowWithOptions(HoldImage, workflow.RegisterOptions{Name: TypeHoldImage})
-	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube} {
+	r.RegisterWorkflowWithOptions(SweepOrphans, workflow.RegisterOptions{Name: TypeSweepOrphans})
+	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps} {
 		r.RegisterActivity(s)
 	}
 }

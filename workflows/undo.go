@@ -27,6 +27,7 @@ const (
 	undoImage
 	undoGroup
 	undoResource
+	undoSweep
 )
 
 // rollback takes back what was done, newest first. A compensation that fails is
@@ -54,6 +55,8 @@ func (p *provision) rollback(ctx workflow.Context, cause error) {
 				_, err := holdImage(ctx, &p.desk, in)
 				return err
 			}) && clean
+		case undoSweep:
+			clean = p.try(ctx, "end the sweeps", func() error { return p.endSweeps(ctx) }) && clean
 		case undoRecord:
 			clean = p.remains(ctx) && clean
 		}
@@ -145,4 +148,8 @@ func (l *lifecycle) endGroup(ctx workflow.Context, name, reason string) error {
 		return err
 	}
 	return workflow.Await(ctx, func() bool { return l.group(name).ended })
+}
+
+func (l *lifecycle) endSweeps(ctx workflow.Context) error {
+	return do(ctx, &l.desk, l.short("end the sweeps for orphans"), aSweeps.DeleteSweep, activities.EnsureSweepInput{Ref: l.ref()})
 }
