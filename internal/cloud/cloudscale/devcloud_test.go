@@ -3,15 +3,20 @@ package cloudscale_test
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
 	"github.com/ichor-project/ichor/internal/cloud/cloudtest"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/testsuite/devcloud"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
@@ -27,7 +32,7 @@ var testSettings = cloudscale.Settings{
 }
 
 func TestConformance(t *testing.T) {
-	cloudtest.Run(t, cloudtest.Harness{New: newCloud, Seeds: 40})
+	cloudtest.Run(t, cloudtest.Harness{New: newCloud, Seeds: 16})
 }
 
 // prefixes keeps the addresses of clouds that run at once apart. The range is
@@ -235,4 +240,83 @@ func (c *testCloud) Zone(id string) string {
 		return ""
 	}
 	return s.Zone
+}
+
+// Nodes come to the endpoint from public addresses that no range of the spec
+// contains. They are admitted one by one, also when many come at once, and only
+// as long as they exist.
+func TestNodesReachTheEndpoint(t *testing.T) {
+	c, ok := newCloud(t).(*testCloud)
+	if !ok {
+		t.Fatal("another cloud")
+	}
+	p, ok := c.Open(t).(*cloudscale.Provider)
+	if !ok {
+		t.Fatal("another provider")
+	}
+	owner := cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "u1"}, Group: "workers"}
+	spec := c.Infrastructure(owner)
+	spec.AllowedCIDRs = []string{"192.0.2.0/24"}
+	steps, err := p.PlanInfrastructure(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []cloud.Resource
+	for _, s := range steps {
+		var r cloud.Resource
+		for r.ID == "" || !r.Ready {
+			look, err := p.EnsureResource(t.Context(), cloud.EnsureResourceRequest{Owner: owner, Step: s, Have: have, Create: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r = *look.Resource
+		}
+		have = append(have, r)
+	}
+	allowed := func() []string {
+		t.Helper()
+		ls := c.World().Listeners()
+		if len(ls) != 1 {
+			t.Fatalf("%d listeners", len(ls))
+		}
+		var out []string
+		for _, a := range ls[0].Allowed {
+			out = append(out, fmt.Sprint(a))
+		}
+		slices.Sort(out)
+		return out
+	}
+	want := []string{"192.0.2.0/24"}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var refs []cloud.MachineRef
+	for i := range 5 {
+		wg.Go(func() {
+			look, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{
+				Spec: c.Machine(owner, fmt.Sprint("m", i)), UserData: c.UserData(), Create: true,
+			})
+			if err != nil || look.Machine.Public == "" {
+				t.Errorf("EnsureMachine: %+v, %v", look, err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			want, refs = append(want, look.Machine.Public+"/32"), append(refs, look.Machine.Ref)
+		})
+	}
+	wg.Wait()
+	slices.Sort(want)
+	if diff := cmp.Diff(want, allowed()); diff != "" {
+		t.Errorf("allowed with nodes (-want +got):\n%s", diff)
+	}
+	for _, ref := range refs {
+		for gone := false; !gone; {
+			if gone, err = p.DeleteMachine(t.Context(), ref); err != nil && !fault.Is(err, fault.Conflict) {
+				t.Fatal(err)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"192.0.2.0/24"}, allowed()); diff != "" {
+		t.Errorf("allowed without nodes (-want +got):\n%s", diff)
+	}
 }

@@ -84,6 +84,9 @@ func (p *Provider) lookForMachine(ctx context.Context, spec cloud.MachineSpec) (
 		return look, fault.New(fault.Conflict, "look for server "+spec.Name, "%s; its deletion was asked for", misplaced(spec, &wrong[0]))
 	}
 	m := machineOf(&found[0])
+	if err := p.admit(ctx, spec.Owner, m.Public); err != nil {
+		return look, err
+	}
 	look.Machine = &m
 	return look, nil
 }
@@ -117,6 +120,10 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 		return cloud.MachineLook{}, fault.New(fault.Internal, op, "the cloud made something else: %s", cmp.Or(problem, "it has no id"))
 	}
 	m := machineOf(s)
+	if err := p.admit(ctx, spec.Owner, m.Public); err != nil {
+		// The machine exists: whoever asks again has to find it.
+		return cloud.MachineLook{}, fault.New(fault.Ambiguous, op, "server %s was created, but: %v", s.UUID, err)
+	}
 	return cloud.MachineLook{Machine: &m, Created: true}, nil
 }
 
@@ -283,8 +290,13 @@ func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (boo
 	}
 	var first error
 	for _, s := range found {
-		if err := erase(ctx, p, "server "+s.Name, s.UUID, p.sdk.Servers.Delete); err != nil && first == nil {
-			first = err
+		if err := erase(ctx, p, "server "+s.Name, s.UUID, p.sdk.Servers.Delete); err != nil {
+			first = cmp.Or(first, err)
+			continue
+		}
+		if err := p.expel(ctx, ref.Owner, machineOf(&s).Public); err != nil {
+			// The deletion goes on; TLS still guards what an address may reach.
+			p.log.WarnContext(ctx, "the address of a deleted server stays allowed at the endpoint", "server", s.UUID, "error", err)
 		}
 	}
 	return len(found) == 0, first

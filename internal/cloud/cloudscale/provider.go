@@ -85,12 +85,13 @@ type Options struct {
 // Provider is one account. It is safe for concurrent use; open an account once,
 // so that its rate limit is shared.
 type Provider struct {
-	sdk      *sdk.Client
-	settings Settings
-	gate     *gate
-	kinds    []kind
-	log      *slog.Logger
-	now      func() time.Time
+	sdk       *sdk.Client
+	settings  Settings
+	gate      *gate
+	kinds     []kind
+	listeners locks
+	log       *slog.Logger
+	now       func() time.Time
 }
 
 var (

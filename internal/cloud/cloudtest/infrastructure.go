@@ -136,6 +136,13 @@ func testInfrastructure(t *testing.T, w Cloud) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s, err = p.PlacementStep(group, w.Machine(group, "m1").Zone, 1); err != nil {
+		t.Fatal(err)
+	}
+	second, err := drive(t.Context(), settings(t, w), ensureResource(p, cloud.EnsureResourceRequest{Owner: group, Step: s}))
+	if err != nil || second.ID == placement.ID {
+		t.Fatalf("the second shard is %+v, %v; the first is %s", second, err, placement.ID)
+	}
 	spec := w.Machine(group, "m1")
 	spec.PlacementGroup = placement.ID
 	for _, r := range have {
@@ -160,7 +167,7 @@ func testInfrastructureLost(t *testing.T, w Cloud) {
 		return
 	}
 	o := clusterOwner("u1")
-	for _, e := range []Effect{LostReply, Dropped, Maintenance, Throttled} {
+	for _, e := range []Effect{LostReply, Dropped} {
 		steps, _ := buildWith(t, w, o, func(cloud.Step) {
 			w.Heal()
 			w.Inject(t, Fault{On: CreateResource, Effect: e})

@@ -238,6 +238,15 @@ func testReadErrors(t *testing.T, w Cloud) {
 		w.Heal()
 	}
 	wantBooks(t, w, "u1", "machine", 1)
+
+	// A list that does not show it yet and a read that fails are no proof.
+	young := create(t, w, w.Machine(owner("u3"), "m3"))
+	w.Inject(t, Fault{On: ListMachines, Effect: Stale})
+	w.Inject(t, Fault{On: ReadMachine, Effect: ServerError})
+	if gone, err := w.Open(t).DeleteMachine(t.Context(), young.Ref); gone || err == nil {
+		t.Errorf("DeleteMachine without proof = %t, %v", gone, err)
+	}
+	wantBooks(t, w, "u3", "machine", 1)
 }
 
 func testList(t *testing.T, w Cloud) {
