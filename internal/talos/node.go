@@ -145,12 +145,9 @@ func ApplyMaintenance(ctx context.Context, address string, config secrets.Value)
 		return fault.New(fault.Unavailable, op, "%s: %s", address, err)
 	}
 	n := &Node{api: api, address: address}
-	err = n.applyOnce(ctx, config)
-	if closeErr := n.Close(); err == nil && closeErr != nil {
-		// The node has answered; how the connection ends does not matter.
-		return nil
-	}
-	return err
+	// The node cuts this connection itself once it has answered.
+	defer func() { _ = n.Close() }()
+	return n.applyOnce(ctx, config)
 }
 
 func (n *Node) applyOnce(ctx context.Context, config secrets.Value) error {

@@ -176,3 +176,42 @@ func TestRestrictedLabel(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPatch looks for patches that make rendering panic, and for errors that
+// are not the patch's.
+func FuzzPatch(f *testing.F) {
+	for _, body := range []string{
+		"machine:\n  sysctls: {a: '1'}\n", "machine: null\n", "cluster: {}\n---\nmachine: {type: worker}\n", "- op: add\n",
+		"apiVersion: v1alpha1\nkind: HostnameConfig\n$patch: delete\n", "apiVersion: v1alpha1\nkind: KubeletConfig\nimage: x\n",
+		"cluster:\n  network:\n    cni: {name: none}\n", "machine:\n  kubelet:\n    extraConfig: {registerWithTaints: 1}\n",
+		"machine:\n  $patch: delete\n", "cluster:\n  network:\n    podSubnets: [x]\n",
+	} {
+		f.Add(body, false)
+		f.Add(body, true)
+	}
+	var requests [2][2]RenderRequest
+	for i, v := range versions {
+		b, err := NewBundle(v.contract, now)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for j, role := range []cluster.Role{cluster.RoleControlPlane, cluster.RoleWorker} {
+			requests[i][j] = RenderRequest{
+				Bundle: b, Cluster: cluster.Ref{Name: "demo"}, Spec: testSpec(v.talos, v.kubernetes),
+				Endpoint: "https://198.51.100.7:6443", Role: role, Group: "workers", NodeName: "demo-a",
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, body string, worker bool) {
+		for _, byRole := range requests {
+			req := byRole[0]
+			if worker {
+				req = byRole[1]
+			}
+			req.Patches = []Patch{{Field: "field", Body: []byte(body)}}
+			if _, err := Render(req); err != nil && (fault.KindOf(err) != fault.Invalid || !strings.Contains(err.Error(), ": field: ")) {
+				t.Errorf("%s: %v", fault.KindOf(err), err)
+			}
+		}
+	})
+}
