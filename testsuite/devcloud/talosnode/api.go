@@ -2,6 +2,7 @@ package talosnode
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	cosi "github.com/cosi-project/runtime/api/v1alpha1"
@@ -93,13 +94,7 @@ func (a *machineAPI) ServiceList(context.Context, *emptypb.Empty) (*machine.Serv
 }
 
 // verbs lists which service supports which operation through the API.
-var verbs = map[string]string{
-	"apid":    "restart",
-	"cri":     "restart",
-	"etcd":    "restart",
-	"kubelet": "start restart",
-	"trustd":  "restart",
-}
+var verbs = map[string]string{"kubelet": "start restart"}
 
 func (s *session) operate(id, verb string) error {
 	known := false
@@ -109,17 +104,14 @@ func (s *session) operate(id, verb string) error {
 	}
 
 	if !known {
-		return status.Errorf(codes.NotFound, "service %q not defined", id)
+		return fmt.Errorf("service %q not defined", id)
 	}
 
 	if !strings.Contains(verbs[id], verb) {
-		return status.Errorf(codes.Unimplemented, "service %q doesn't support %s operation via API", id, verb)
+		return fmt.Errorf("service %q doesn't support %s operation via API", id, verb)
 	}
 
-	if id == "kubelet" {
-		s.restartKubelet()
-	}
-
+	s.restartKubelet()
 	s.nudge()
 
 	return nil

@@ -1,10 +1,10 @@
 package talosnode
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/config/configdiff"
+	"github.com/siderolabs/talos/pkg/machinery/config/types/v1alpha1"
 	"github.com/siderolabs/talos/pkg/machinery/role"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/apid"
@@ -39,7 +40,7 @@ func (a *machineAPI) ApplyConfiguration(ctx context.Context, in *machine.ApplyCo
 	}
 
 	if !s.applyLock.TryLock() {
-		return nil, status.Error(codes.FailedPrecondition, "another apply configuration is in progress")
+		return nil, status.Error(codes.FailedPrecondition, "another apply configuration is already in progress")
 	}
 	defer s.applyLock.Unlock()
 
@@ -74,12 +75,9 @@ func (s *session) breakConnections() error {
 
 	if running != nil {
 		// Stop waits for no handler; this one's reply goes nowhere.
-		s.background(func() {
-			running.server.Stop()
-			<-running.done
-			s.nudge()
-		})
+		running.server.Stop()
 		<-running.done
+		s.nudge()
 	}
 
 	return status.Error(codes.Unavailable, "connection lost")
@@ -91,7 +89,7 @@ func (s *session) applyInMaintenance(ctx context.Context, in *machine.ApplyConfi
 	s.mu.Unlock()
 
 	if pending {
-		return nil, status.Error(codes.FailedPrecondition, "another apply configuration is in progress")
+		return nil, status.Error(codes.FailedPrecondition, "another apply configuration is already in progress")
 	}
 
 	if in.GetMode() == machine.ApplyConfigurationRequest_TRY || in.GetMode() == machine.ApplyConfigurationRequest_STAGED {
@@ -132,7 +130,7 @@ func (s *session) chooseMode(in *machine.ApplyConfigurationRequest, live bool) (
 	mode := in.GetMode()
 
 	switch mode {
-	case machine.ApplyConfigurationRequest_REBOOT: //nolint:staticcheck // older clients send it
+	case machine.ApplyConfigurationRequest_REBOOT:
 		if s.version.atLeast(14) {
 			return mode, status.Error(codes.Unimplemented, "apply configuration with reboot mode is not supported, use auto or no-reboot mode")
 		}
@@ -141,11 +139,10 @@ func (s *session) chooseMode(in *machine.ApplyConfigurationRequest, live bool) (
 			return machine.ApplyConfigurationRequest_NO_REBOOT, nil
 		}
 
-		return machine.ApplyConfigurationRequest_REBOOT, nil //nolint:staticcheck // what 1.13 does
+		return machine.ApplyConfigurationRequest_REBOOT, nil
 	case machine.ApplyConfigurationRequest_NO_REBOOT, machine.ApplyConfigurationRequest_TRY:
 		if !s.version.atLeast(14) && !live {
-			return mode, status.Error(codes.InvalidArgument, "this config change can't be applied in immediate mode: "+
-				"machine.install or disk settings differ and need a reboot")
+			return mode, status.Error(codes.InvalidArgument, "this config change can't be applied in immediate mode")
 		}
 	case machine.ApplyConfigurationRequest_STAGED:
 	}
@@ -205,7 +202,7 @@ func (s *session) apply(in *machine.ApplyConfigurationRequest, mode machine.Appl
 		s.mu.Lock()
 		s.trial = &trial{before: current, timer: time.AfterFunc(s.scale(timeout), func() { s.revert(next) })}
 		s.mu.Unlock()
-	case machine.ApplyConfigurationRequest_REBOOT: //nolint:staticcheck // 1.13
+	case machine.ApplyConfigurationRequest_REBOOT:
 		s.node.write(func(d *disk) { d.staged = next.raw })
 
 		if !s.request(departure{kind: exitReboot, sequence: "applyConfiguration", stage: machine.MachineStatusEvent_REBOOTING}) {
@@ -254,26 +251,43 @@ func (s *session) revert(tried *nodeConfig) {
 	}
 }
 
-// appliesLive says whether Talos 1.13 takes the change without a reboot: all
-// but installation and disks.
+// appliesLive says whether Talos 1.13 takes the change without a reboot: the
+// v1alpha1 documents may differ only in what its runtime lists.
+//
+// Source: CanApplyImmediate of machined, Talos 1.13.
 func appliesLive(current, next *nodeConfig) bool {
 	a, b := current.provider.RawV1Alpha1(), next.provider.RawV1Alpha1()
-	if a == nil || b == nil || a.MachineConfig == nil || b.MachineConfig == nil {
-		return false
+
+	return a != nil && b != nil && reflect.DeepEqual(fixedPart(a), fixedPart(b))
+}
+
+// fixedPart is a copy without everything that may change at run time.
+func fixedPart(c *v1alpha1.Config) *v1alpha1.Config {
+	c = c.DeepCopy()
+	c.ConfigDebug, c.ClusterConfig = nil, nil
+
+	if m := c.MachineConfig; m != nil {
+		kept := &v1alpha1.MachineConfig{
+			MachineType: m.MachineType, MachineToken: m.MachineToken, MachineDisks: m.MachineDisks, MachineFiles: m.MachineFiles,
+			MachineEnv: m.MachineEnv, MachineSystemDiskEncryption: m.MachineSystemDiskEncryption, MachineUdev: m.MachineUdev,
+			MachineBaseRuntimeSpecOverrides: m.MachineBaseRuntimeSpecOverrides,
+		}
+
+		if f := m.MachineFeatures; f != nil {
+			kept.MachineFeatures = &v1alpha1.FeaturesConfig{
+				RBAC: f.RBAC, StableHostname: f.StableHostname, ApidCheckExtKeyUsage: f.ApidCheckExtKeyUsage, DiskQuotaSupport: f.DiskQuotaSupport,
+			}
+		}
+
+		c.MachineConfig = kept
 	}
 
-	disks := func(c *nodeConfig) string {
-		m := c.provider.Machine()
-
-		return fmt.Sprint(len(m.Disks()), m.Type())
-	}
-
-	return disks(current) == disks(next) && bytes.Equal(current.acceptedCAs, next.acceptedCAs)
+	return c
 }
 
 func applied(mode machine.ApplyConfigurationRequest_Mode) string {
 	switch mode {
-	case machine.ApplyConfigurationRequest_REBOOT: //nolint:staticcheck // 1.13
+	case machine.ApplyConfigurationRequest_REBOOT:
 		return "Applied configuration with a reboot"
 	case machine.ApplyConfigurationRequest_STAGED:
 		return "Staged configuration to be applied after the next reboot"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -45,10 +46,8 @@ func (a *machineAPI) Bootstrap(ctx context.Context, in *machine.BootstrapRequest
 		}
 	}
 
-	if !s.applyLock.TryLock() {
-		return nil, status.Error(codes.FailedPrecondition, "bootstrap is not available yet")
-	}
-	defer s.applyLock.Unlock()
+	s.etcdLock.Lock()
+	defer s.etcdLock.Unlock()
 
 	d := s.node.read()
 	if !d.etcd.empty() {
@@ -66,7 +65,7 @@ func (a *machineAPI) Bootstrap(ctx context.Context, in *machine.BootstrapRequest
 	}
 
 	if err := s.bootstrapEtcd(config, recovery); err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "bootstrap: %v", err)
+		return nil, fmt.Errorf("bootstrap: %w", err)
 	}
 
 	s.node.write(func(d *disk) { d.recovery = nil })
@@ -92,34 +91,51 @@ func (a *machineAPI) member(what string) (etcdData, error) {
 	return data, nil
 }
 
-// etcdError gives an error of the model the code that etcd's client gives it.
-func etcdError(err error) error {
-	code := codes.Unknown
-
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, etcdsim.ErrNoLeader), errors.Is(err, etcdsim.ErrStopped), errors.Is(err, etcdsim.ErrUnhealthy):
-		code = codes.Unavailable
-	case errors.Is(err, etcdsim.ErrMemberNotFound):
-		code = codes.NotFound
-	case errors.Is(err, etcdsim.ErrNotEnoughStarted), errors.Is(err, etcdsim.ErrTooManyLearners),
-		errors.Is(err, etcdsim.ErrLearnerNotReady), errors.Is(err, etcdsim.ErrOnlyMember):
-		code = codes.FailedPrecondition
+// anyMember returns a running member that this node can ask: its own, or one of
+// the control plane nodes that discovery shows, as Talos' etcd client does.
+func (a *machineAPI) anyMember(what string) (etcdData, error) {
+	config, err := a.s.controlPlane(what)
+	if err != nil {
+		return etcdData{}, err
 	}
 
-	return status.Error(code, err.Error())
+	if data := a.s.runningEtcd(); !data.empty() {
+		return data, nil
+	}
+
+	for _, p := range a.s.members(config) {
+		if !p.etcd.empty() && config.etcdCA != nil && p.etcd.cluster.CA() == etcdFingerprint(config) && a.s.reaches(p, PortEtcdClient) {
+			return p.etcd, nil
+		}
+	}
+
+	return etcdData{}, status.Error(codes.Unavailable, "failed to create etcd client: context deadline exceeded")
+}
+
+// etcdError passes an error of etcd on. Talos wraps them, which costs all but
+// one their gRPC code.
+func etcdError(what string, err error) error {
+	if errors.Is(err, etcdsim.ErrMemberNotFound) {
+		return status.Error(codes.NotFound, err.Error())
+	}
+
+	return fmt.Errorf("failed to %s: %w", what, err)
 }
 
 // EtcdMemberList implements the machine service.
 func (a *machineAPI) EtcdMemberList(_ context.Context, in *machine.EtcdMemberListRequest) (*machine.EtcdMemberListResponse, error) {
-	data, err := a.member("member list")
+	find := a.anyMember
+	if in.GetQueryLocal() {
+		find = a.member
+	}
+
+	data, err := find("member list")
 	if err != nil {
 		return nil, err
 	}
 
 	if !in.GetQueryLocal() && !data.cluster.HasQuorum() {
-		return nil, etcdError(etcdsim.ErrNoLeader)
+		return nil, etcdError("list members", etcdsim.ErrNoLeader)
 	}
 
 	list := &machine.EtcdMembers{}
@@ -150,7 +166,7 @@ func (a *machineAPI) EtcdStatus(context.Context, *emptypb.Empty) (*machine.EtcdS
 
 	st, err := data.cluster.Status(data.id)
 	if err != nil {
-		return nil, etcdError(err)
+		return nil, etcdError("get status", err)
 	}
 
 	version := a.s.version.etcdVersion()
@@ -178,7 +194,7 @@ func (a *machineAPI) EtcdAlarmList(context.Context, *emptypb.Empty) (*machine.Et
 	}
 
 	if !data.cluster.HasQuorum() {
-		return nil, etcdError(etcdsim.ErrNoLeader)
+		return nil, etcdError("list alarms", etcdsim.ErrNoLeader)
 	}
 
 	return &machine.EtcdAlarmListResponse{Messages: []*machine.EtcdAlarm{{}}}, nil
@@ -211,7 +227,7 @@ func (a *machineAPI) EtcdForfeitLeadership(context.Context, *machine.EtcdForfeit
 
 	leader, err := data.cluster.Forfeit(data.id)
 	if err != nil {
-		return nil, etcdError(err)
+		return nil, etcdError("forfeit leadership", err)
 	}
 
 	return &machine.EtcdForfeitLeadershipResponse{Messages: []*machine.EtcdForfeitLeadership{{Member: leader}}}, nil
@@ -225,7 +241,7 @@ func (a *machineAPI) EtcdLeaveCluster(context.Context, *machine.EtcdLeaveCluster
 	}
 
 	if err := a.s.leaveEtcd(); err != nil {
-		return nil, etcdError(err)
+		return nil, etcdError("leave cluster", err)
 	}
 
 	return &machine.EtcdLeaveClusterResponse{Messages: []*machine.EtcdLeaveCluster{{}}}, nil
@@ -233,13 +249,13 @@ func (a *machineAPI) EtcdLeaveCluster(context.Context, *machine.EtcdLeaveCluster
 
 // EtcdRemoveMemberByID implements the machine service.
 func (a *machineAPI) EtcdRemoveMemberByID(_ context.Context, in *machine.EtcdRemoveMemberByIDRequest) (*machine.EtcdRemoveMemberByIDResponse, error) {
-	data, err := a.member("remove member")
+	data, err := a.anyMember("etcd remove member")
 	if err != nil {
 		return nil, err
 	}
 
 	if err := data.cluster.Remove(in.GetMemberId()); err != nil {
-		return nil, etcdError(err)
+		return nil, etcdError("remove member", err)
 	}
 
 	a.s.logf("[etcd] member %x removed through this node", in.GetMemberId())
@@ -257,7 +273,7 @@ func (a *machineAPI) EtcdSnapshot(_ *machine.EtcdSnapshotRequest, out grpc.Serve
 
 	snapshot, err := data.cluster.Snapshot(data.id)
 	if err != nil {
-		return etcdError(err)
+		return etcdError("snapshot", err)
 	}
 
 	return out.Send(&common.Data{Bytes: snapshot})

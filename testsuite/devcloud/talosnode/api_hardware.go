@@ -30,7 +30,7 @@ func (a *machineAPI) Memory(context.Context, *emptypb.Empty) (*machine.MemoryRes
 // CPUInfo implements the machine service.
 func (a *machineAPI) CPUInfo(context.Context, *emptypb.Empty) (*machine.CPUInfoResponse, error) {
 	info := &machine.CPUsInfo{}
-	for i := range uint32(max(a.s.node.server.VCPUs, 1)) { //nolint:gosec // a flavor's CPU count
+	for i := range uint32(max(a.s.node.server.VCPUs, 1)) {
 		info.CpuInfo = append(info.CpuInfo, &machine.CPUInfo{Processor: i, VendorId: "AuthenticAMD", ModelName: "devcloud", CpuMhz: 2400, CpuCores: 1, Siblings: 1})
 	}
 
@@ -66,7 +66,7 @@ func (a *machineAPI) Processes(context.Context, *emptypb.Empty) (*machine.Proces
 	for i, st := range a.s.serviceStatuses() {
 		if st.state == stateRunning {
 			list.Processes = append(list.Processes, &machine.ProcessInfo{
-				Pid: int32(100 + i), Ppid: 1, State: "S", Threads: 10, Command: st.id, Executable: "/sbin/" + st.id, //nolint:gosec // a dozen services
+				Pid: int32(100 + i), Ppid: 1, State: "S", Threads: 10, Command: st.id, Executable: "/sbin/" + st.id,
 			})
 		}
 	}
@@ -94,7 +94,7 @@ func (a *machineAPI) Containers(_ context.Context, in *machine.ContainersRequest
 	for i, st := range a.s.serviceStatuses() {
 		if st.state == stateRunning {
 			out.Containers = append(out.Containers, &machine.ContainerInfo{
-				Namespace: in.GetNamespace(), Id: st.id, Name: st.id, Pid: uint32(100 + i), Status: "RUNNING", //nolint:gosec // a dozen services
+				Namespace: in.GetNamespace(), Id: st.id, Name: st.id, Pid: uint32(100 + i), Status: "RUNNING",
 			})
 		}
 	}

@@ -88,7 +88,7 @@ func (a *imageAPI) List(_ *machine.ImageServiceListRequest, out grpc.ServerStrea
 }
 
 // ImagePull implements the machine service's older pull.
-func (a *machineAPI) ImagePull(ctx context.Context, in *machine.ImagePullRequest) (*machine.ImagePullResponse, error) { //nolint:staticcheck // still served
+func (a *machineAPI) ImagePull(ctx context.Context, in *machine.ImagePullRequest) (*machine.ImagePullResponse, error) {
 	if _, err := a.s.running(); err != nil {
 		return nil, err
 	}
@@ -97,13 +97,13 @@ func (a *machineAPI) ImagePull(ctx context.Context, in *machine.ImagePullRequest
 		return nil, err
 	}
 
-	return &machine.ImagePullResponse{Messages: []*machine.ImagePull{{}}}, nil //nolint:staticcheck // still served
+	return &machine.ImagePullResponse{Messages: []*machine.ImagePull{{}}}, nil
 }
 
 // ImageList implements the machine service's older list.
-func (a *machineAPI) ImageList(_ *machine.ImageListRequest, out grpc.ServerStreamingServer[machine.ImageListResponse]) error { //nolint:staticcheck // still served
+func (a *machineAPI) ImageList(_ *machine.ImageListRequest, out grpc.ServerStreamingServer[machine.ImageListResponse]) error {
 	for _, ref := range a.s.node.read().images {
-		if err := out.Send(&machine.ImageListResponse{ //nolint:staticcheck // still served
+		if err := out.Send(&machine.ImageListResponse{
 			Name: ref, Digest: digest(ref), Size: 90 << 20, CreatedAt: timestamppb.New(a.s.booted),
 		}); err != nil {
 			return err
@@ -122,7 +122,7 @@ type lifecycleAPI struct {
 
 // Install implements the lifecycle service: cloud images are installed.
 func (a *lifecycleAPI) Install(*machine.LifecycleServiceInstallRequest, grpc.ServerStreamingServer[machine.LifecycleServiceInstallResponse]) error {
-	return status.Error(codes.FailedPrecondition, "Talos is already installed")
+	return status.Error(codes.AlreadyExists, "machine is already installed")
 }
 
 // Upgrade implements the lifecycle service: it writes the other slot while the
@@ -135,12 +135,16 @@ func (a *lifecycleAPI) Upgrade(in *machine.LifecycleServiceUpgradeRequest, out g
 	}
 
 	image := in.GetSource().GetImageName()
+	if image == "" {
+		return status.Error(codes.InvalidArgument, "installer image name is required")
+	}
+
 	if !slices.Contains(s.node.read().images, image) {
-		return status.Errorf(codes.NotFound, "image %q not found", image)
+		return status.Errorf(codes.Internal, "upgrade failed: image %q: not found", image)
 	}
 
 	if !s.setBusy("upgrade") {
-		return status.Error(codes.FailedPrecondition, "an upgrade or another sequence is already in progress")
+		return status.Error(codes.FailedPrecondition, "another installation/upgrade is already in progress")
 	}
 	defer s.setBusy("")
 

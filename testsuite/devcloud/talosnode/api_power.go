@@ -71,7 +71,7 @@ func (a *machineAPI) Reset(_ context.Context, in *machine.ResetRequest) (*machin
 
 	for _, p := range in.GetSystemPartitionsToWipe() {
 		if !slices.Contains(wipeable, p.GetLabel()) {
-			return nil, status.Errorf(codes.InvalidArgument, "label %q is not supported", p.GetLabel())
+			return nil, fmt.Errorf("failed to get volume status with label %q: not found", p.GetLabel())
 		}
 
 		if p.GetWipe() {
@@ -128,7 +128,7 @@ func (s *session) wipe(in *machine.ResetRequest, labels []string) error {
 
 // Upgrade implements the machine service's own upgrade, which checks etcd,
 // drains, installs and reboots by itself.
-func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*machine.UpgradeResponse, error) { //nolint:staticcheck // served until 1.18
+func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*machine.UpgradeResponse, error) {
 	s := a.s
 
 	config, err := s.running()
@@ -141,7 +141,7 @@ func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*
 		return nil, status.Errorf(codes.InvalidArgument, "error validating installer image %q: %v", in.GetImage(), err)
 	}
 
-	if config.controlPlane && !in.GetForce() { //nolint:staticcheck // served until 1.18
+	if config.controlPlane && !in.GetForce() {
 		if err := s.etcdAllowsUpgrade(); err != nil {
 			return nil, status.Errorf(codes.FailedPrecondition, "error validating etcd for upgrade: %v", err)
 		}
@@ -162,7 +162,7 @@ func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*
 		return nil, errBusy()
 	}
 
-	return &machine.UpgradeResponse{Messages: []*machine.Upgrade{{Ack: "Upgrade request received", ActorId: actor}}}, ctx.Err() //nolint:staticcheck // served until 1.18
+	return &machine.UpgradeResponse{Messages: []*machine.Upgrade{{Ack: "Upgrade request received", ActorId: actor}}}, ctx.Err()
 }
 
 // etcdAllowsUpgrade is the server-side gate of the old upgrade.

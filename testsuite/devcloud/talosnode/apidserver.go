@@ -25,9 +25,6 @@ type apidState struct {
 	gate   *gate
 	config *nodeConfig // nil in maintenance
 	done   chan struct{}
-	// pair is a worker's certificate from trustd, kept while the config is the
-	// same.
-	pair tls.Certificate
 }
 
 // reconcileAPID keeps the right apid running: none while a worker waits for

@@ -2,15 +2,12 @@ package talosnode
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"net"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
-
-	"net"
 
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
@@ -237,20 +234,6 @@ func (s *session) started(config *nodeConfig) {
 	s.logf("[talos] running as %s, host name %s", config.machineType, s.hostname())
 }
 
-// accept validates and stores a config in maintenance.
-func (s *session) accept(ctx context.Context, raw []byte) (*nodeConfig, error) {
-	config, err := parseConfig(ctx, raw, s.version, s.cosi)
-	if errors.Is(err, errIncomplete) {
-		return nil, err
-	}
-
-	if err != nil {
-		return nil, err
-	}
-
-	return config, nil
-}
-
 // reconcileTime lets the clock come into sync some time after boot.
 func (s *session) reconcileTime() {
 	config := s.current()
@@ -269,7 +252,7 @@ func (s *session) reconcileTime() {
 	if now != before {
 		s.logf("[talos] time in sync: %v", now)
 	} else if faulty {
-		s.node.console.onChange("time", "%s", fmt.Sprintf("no answer from %s", "time servers"))
+		s.node.console.onChange("time", "no answer from %s", timeServer)
 	}
 }
 

@@ -15,14 +15,12 @@ import (
 // etcdState is this boot's etcd process.
 type etcdState struct {
 	running bool
+	left    bool      // through the API: no new attempt before the next boot
 	joined  time.Time // as a learner
 	failure string
 }
 
-// errNotControlPlane says that a node has no etcd.
-var errNotControlPlane = errors.New("etcd runs on control plane nodes only")
-
-// etcdCA is the fingerprint that peers compare.
+// etcdFingerprint is the fingerprint of the CA that peers compare.
 func etcdFingerprint(config *nodeConfig) string {
 	sum := sha256.Sum256(config.etcdCA.Crt)
 
@@ -78,7 +76,11 @@ func (s *session) reconcileEtcd() {
 		return
 	}
 
-	if s.joinRetry.due(s) {
+	s.mu.Lock()
+	left := s.etcd.left
+	s.mu.Unlock()
+
+	if !left && s.joinRetry.due(s) {
 		s.joinEtcd(config)
 	}
 }
@@ -138,6 +140,13 @@ func (s *session) keepEtcd(data etcdData) {
 // joinEtcd looks for a cluster to join; without one the node waits for
 // Bootstrap.
 func (s *session) joinEtcd(config *nodeConfig) {
+	s.etcdLock.Lock()
+	defer s.etcdLock.Unlock()
+
+	if !s.node.read().etcd.empty() {
+		return
+	}
+
 	reason := "waiting for bootstrap: no etcd member in sight"
 
 	for _, p := range s.members(config) {
@@ -171,13 +180,18 @@ func (s *session) ownEtcd(data etcdData, learner bool) {
 	s.node.write(func(d *disk) { d.etcd = data })
 	s.mu.Lock()
 
-	s.etcd.running = true
+	s.etcd.running, s.etcd.left = true, false
 	s.etcd.failure = ""
 
 	if learner {
 		s.etcd.joined = time.Now()
 	}
 	s.mu.Unlock()
+
+	// A call may still run when the power goes.
+	if s.ctx.Err() != nil {
+		data.cluster.SetAlive(data.id, false)
+	}
 
 	s.publishEtcdMember(data.id)
 	s.fleet.nudge()
@@ -198,6 +212,9 @@ func (s *session) bootstrapEtcd(config *nodeConfig, recovery *etcdsim.Recovery) 
 
 // leaveEtcd removes this node's member and empties the data directory.
 func (s *session) leaveEtcd() error {
+	s.etcdLock.Lock()
+	defer s.etcdLock.Unlock()
+
 	data := s.node.read().etcd
 	if data.empty() {
 		return nil
@@ -208,6 +225,10 @@ func (s *session) leaveEtcd() error {
 	}
 
 	s.stopEtcd()
+	s.mu.Lock()
+	s.etcd.left = true
+	s.etcd.failure = "left the cluster"
+	s.mu.Unlock()
 	s.node.write(func(d *disk) { d.etcd = etcdData{} })
 	s.logf("[etcd] member %x left the cluster", data.id)
 	s.fleet.etcdDataLost(data)

@@ -33,11 +33,16 @@ type event struct {
 
 const maxEvents = 1000
 
+// typePrefix is what Talos writes in place of type.googleapis.com.
+const typePrefix = "talos/runtime/"
+
 func (l *eventLog) add(actor string, m proto.Message) {
-	data, err := anypb.New(m)
+	value, err := proto.Marshal(m)
 	if err != nil {
-		return // only a message without a descriptor does this
+		return // only a message with invalid UTF-8 does this
 	}
+
+	data := &anypb.Any{TypeUrl: typePrefix + string(m.ProtoReflect().Descriptor().FullName()), Value: value}
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,6 +131,11 @@ func before(id string) string {
 // Events streams what happens on the machine.
 func (a *machineAPI) Events(in *machine.EventsRequest, out grpc.ServerStreamingServer[machine.Event]) error {
 	log := &a.s.node.events
+
+	// An empty event says that the stream has begun.
+	if err := out.Send(&machine.Event{}); err != nil {
+		return err
+	}
 
 	for from := log.start(in); ; {
 		events, changed := log.after(from)

@@ -23,24 +23,27 @@ func newFirewall(rules config.NetworkRuleConfig) firewall {
 }
 
 // allows decides about one TCP connection from a source that is known by any
-// of the given addresses. With the default action block, a matching rule is
-// needed; with accept, a rule for the port shuts out everybody else.
+// of the given addresses. With the default action block, one matching rule is
+// enough; with accept, every rule for the port shuts out whom it does not name.
 func (f firewall) allows(port uint16, sources []netip.Addr) bool {
-	ruled := false
+	allowed := !f.block
 
 	for _, r := range f.rules {
 		if r.Protocol() != nethelpers.ProtocolTCP || !covers(r.PortRanges(), port) {
 			continue
 		}
 
-		ruled = true
+		named := slices.ContainsFunc(sources, func(a netip.Addr) bool { return within(r, a) })
 
-		if slices.ContainsFunc(sources, func(a netip.Addr) bool { return within(r, a) }) {
+		switch {
+		case f.block && named:
 			return true
+		case !f.block && !named:
+			return false
 		}
 	}
 
-	return !f.block && !ruled
+	return allowed
 }
 
 func covers(ranges [][2]uint16, port uint16) bool {

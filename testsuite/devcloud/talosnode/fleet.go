@@ -7,7 +7,6 @@
 package talosnode
 
 import (
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -207,15 +206,4 @@ func (f *Fleet) peers(except *Node) []*advert {
 	}
 
 	return out
-}
-
-// byLoopback returns the running node at a loopback address.
-func (f *Fleet) byLoopback(addr netip.Addr) *advert {
-	for _, a := range f.peers(nil) {
-		if a.node.server.Loopback == addr {
-			return a
-		}
-	}
-
-	return nil
 }

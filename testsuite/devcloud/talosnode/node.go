@@ -184,6 +184,7 @@ func (n *Node) live(ctx context.Context, done chan struct{}) {
 	for ctx.Err() == nil {
 		s := newSession(ctx, n)
 
+		n.events.clear()
 		n.session.Store(s)
 		next := s.run()
 		n.session.Store(nil)

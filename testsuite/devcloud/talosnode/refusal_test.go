@@ -25,6 +25,8 @@ const (
 
 // TestRefusals boots machines from bytes that must not lead to a node.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
+
 	good := nodetest.NewPKI(t, "v1.14")
 	other := nodetest.NewPKI(t, "v1.14")
 
@@ -37,17 +39,25 @@ func TestRefusals(t *testing.T) {
 	}{
 		{name: "no user data", want: inMainten, log: "user data is empty"},
 		{name: "cloud-config", data: []byte("#cloud-config\nusers: []\n"), want: inMainten, log: "#cloud-config"},
-		{name: "extend-cloud-config", data: good.ControlPlane(), want: inMainten, log: "extend-cloud-config",
-			change: func(s *guest.Server) { s.Image.UserDataHandling = "extend-cloud-config" }},
-		{name: "bios", data: good.ControlPlane(), want: dark, log: "firmware type bios",
-			change: func(s *guest.Server) { s.Image.Firmware = "bios" }},
-		{name: "not Talos", data: good.ControlPlane(), want: dark, log: "not Talos Linux",
-			change: func(s *guest.Server) { s.Image.TalosVersion = "" }},
+		{
+			name: "extend-cloud-config", data: good.ControlPlane(), want: inMainten, log: "extend-cloud-config",
+			change: func(s *guest.Server) { s.Image.UserDataHandling = "extend-cloud-config" },
+		},
+		{
+			name: "bios", data: good.ControlPlane(), want: dark, log: "firmware type bios",
+			change: func(s *guest.Server) { s.Image.Firmware = "bios" },
+		},
+		{
+			name: "not Talos", data: good.ControlPlane(), want: dark, log: "not Talos Linux",
+			change: func(s *guest.Server) { s.Image.TalosVersion = "" },
+		},
 		{name: "not YAML", data: []byte("{{{"), want: inMainten, log: "failed to parse config"},
 		{name: "unknown document", data: []byte("apiVersion: v1alpha1\nkind: NoSuchConfig\n"), want: inMainten, log: "NoSuchConfig"},
 		{name: "partial config", data: []byte("apiVersion: v1alpha1\nkind: HostnameConfig\nhostname: x\n"), want: inMainten, log: "no v1alpha1 document"},
-		{name: "contract 1.14 on Talos 1.13", data: good.ControlPlane(), want: inMainten, log: "not registered in Talos v1.13.5",
-			change: func(s *guest.Server) { s.Image.TalosVersion = "v1.13.5" }},
+		{
+			name: "contract 1.14 on Talos 1.13", data: good.ControlPlane(), want: inMainten, log: "not registered in Talos v1.13.5",
+			change: func(s *guest.Server) { s.Image.TalosVersion = "v1.13.5" },
+		},
 		{name: "old and new form of one field", data: good.ControlPlane("machine: {nodeLabels: {a: b}}"), want: inMainten, log: "failed to validate config"},
 		{name: "worker with another machine CA", data: other.Worker(sharedIdentity(good)), want: certMissing, log: "unknown authority"},
 		{name: "worker with a wrong machine token", data: good.Worker("machine: {token: aaaaaa.bbbbbbbbbbbbbbbb}"), want: certMissing, log: "invalid token"},
@@ -103,6 +113,8 @@ func sharedIdentity(p *nodetest.PKI) string {
 }
 
 func TestGzipUserData(t *testing.T) {
+	t.Parallel()
+
 	l := nodetest.New(t)
 	p := nodetest.NewPKI(t, "v1.14")
 
@@ -125,6 +137,8 @@ func TestGzipUserData(t *testing.T) {
 // TestControlPlaneDoesNotJoin boots control planes that see a cluster and must
 // stay out of it.
 func TestControlPlaneDoesNotJoin(t *testing.T) {
+	t.Parallel()
+
 	good := nodetest.NewPKI(t, "v1.14")
 
 	tests := []struct {
@@ -173,6 +187,8 @@ func rule(name, port, subnet string) string {
 }
 
 func TestMissingEtcdCA(t *testing.T) {
+	t.Parallel()
+
 	l := nodetest.New(t)
 	p := nodetest.NewPKI(t, "v1.14")
 	s := l.Server("cp-0", p.ControlPlane("cluster: {etcd: {$patch: delete}}"))
@@ -188,6 +204,8 @@ func TestMissingEtcdCA(t *testing.T) {
 // TestIngressRules closes the machine API for an outsider and keeps it open for
 // a machine of the private network.
 func TestIngressRules(t *testing.T) {
+	t.Parallel()
+
 	l := nodetest.New(t)
 	p := nodetest.NewPKI(t, "v1.14")
 	s := l.Server("cp-0", p.ControlPlane("apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: block\n",
@@ -232,6 +250,8 @@ func TestIngressRules(t *testing.T) {
 
 // TestPrivateOnly keeps a machine without a public interface out of reach.
 func TestPrivateOnly(t *testing.T) {
+	t.Parallel()
+
 	l := nodetest.New(t)
 	p := nodetest.NewPKI(t, "v1.14")
 	s := l.Server("cp-0", p.ControlPlane(), func(s *guest.Server) { s.Public = false })

@@ -102,7 +102,7 @@ func resourceAccess(st state.State) state.FilteringRule {
 		rd, err := safe.StateGet[*meta.ResourceDefinition](ctx, st,
 			resource.NewMetadata(meta.NamespaceName, meta.ResourceDefinitionType, strings.ToLower(access.ResourceType), resource.VersionUndefined))
 		if err != nil {
-			return status.Errorf(codes.NotFound, "resource type %q is not registered", access.ResourceType)
+			return status.Errorf(codes.PermissionDenied, "resource type %q is not supported", access.ResourceType)
 		}
 
 		if rd.TypedSpec().Sensitivity == meta.Sensitive && !apid.Roles(ctx).Includes(role.Admin) {

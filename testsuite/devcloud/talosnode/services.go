@@ -145,6 +145,8 @@ func (s *session) serviceStatuses() []serviceStatus {
 
 func (s *session) etcdStatus(etcd etcdState) serviceStatus {
 	switch {
+	case etcd.left:
+		return serviceStatus{id: "etcd", state: stateFinished, unknown: true, message: etcd.failure}
 	case !etcd.running && etcd.failure != "":
 		return serviceStatus{id: "etcd", state: statePreparing, unknown: true, message: etcd.failure}
 	case !etcd.running:

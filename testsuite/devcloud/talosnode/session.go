@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -44,7 +45,7 @@ type session struct {
 	node  *Node
 	fleet *Fleet
 
-	ctx    context.Context //nolint:containedctx // the life of the boot
+	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -63,6 +64,7 @@ type session struct {
 	gates     []*gate // guarded by mu
 	advert    atomic.Pointer[advert]
 	applyLock sync.Mutex
+	etcdLock  sync.Mutex // holds etcd's data directory empty or not
 	apidRetry retry
 	joinRetry retry
 
@@ -78,6 +80,7 @@ type session struct {
 	kube     kubeState
 	trial    *trial
 	busy     string // the sequence or install that runs
+	closed   bool   // nothing new may start in the background
 }
 
 // advert is what a running node tells others, replaced as a whole.
@@ -191,8 +194,16 @@ func (s *session) timings() Timings { return s.fleet.opts.Timings }
 
 func (s *session) logf(format string, args ...any) { s.node.console.printf(format, args...) }
 
-// background runs f until the session ends; f must heed s.ctx.
+// background runs f until the session ends; f must heed s.ctx. After that it
+// runs nothing.
 func (s *session) background(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.closed {
+		return
+	}
+
 	s.wg.Add(1)
 
 	go func() {
@@ -211,10 +222,25 @@ func (s *session) listen(port uint16) (*gate, error) {
 	}
 
 	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	// Teardown cancels before it looks for gates to close.
+	if err := s.ctx.Err(); err != nil {
+		closeQuietly(g)
+
+		return nil, err
+	}
+
 	s.gates = append(s.gates, g)
-	s.mu.Unlock()
 
 	return g, nil
+}
+
+func (s *session) openGates() []*gate {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return slices.Clone(s.gates)
 }
 
 // admits decides about one connection to this node and puts refusals on the
@@ -319,14 +345,10 @@ func (s *session) setBusy(name string) bool {
 
 // teardown stops everything that a power cut stops.
 func (s *session) teardown() {
-	hang := s.node.Faults().HangAfterReboot && s.node.powered(s.ctx)
-
-	s.mu.Lock()
-	gates := s.gates
-	s.mu.Unlock()
-
+	// A machine that hangs in its reboot, with the power on, sends no FIN.
+	hang := s.node.Faults().HangAfterReboot && s.ctx.Err() == nil
 	if hang {
-		for _, g := range gates {
+		for _, g := range s.openGates() {
 			g.freeze()
 		}
 	}
@@ -336,28 +358,25 @@ func (s *session) teardown() {
 	s.stopEtcd()
 	s.stopKubernetes()
 
-	for _, g := range gates {
+	for _, g := range s.openGates() {
 		closeQuietly(g)
 	}
 
 	s.stopServers()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.wg.Wait()
+	s.endTrial()
 
 	if !hang {
 		s.release()
 	}
 }
 
-// powered says whether the session ends although the power is on.
-func (n *Node) powered(ctx context.Context) bool { return ctx.Err() == nil }
-
 // release closes connections that a hanging machine kept open.
 func (s *session) release() {
-	s.mu.Lock()
-	gates := s.gates
-	s.mu.Unlock()
-
-	for _, g := range gates {
+	for _, g := range s.openGates() {
 		g.release()
 	}
 }

@@ -88,7 +88,7 @@ func (r *Registry) Bootstrap(ca, name, peerURL string, recovery *Recovery) (*Clu
 		ca:     ca,
 		term:   2,
 		index:  8,
-		nextID: uint64(n)<<32 | 0x8e9e05c52164694d, //nolint:gosec // n is small
+		nextID: uint64(n)<<32 | 0x8e9e05c52164694d,
 	}
 	c.datastore = c.name
 

@@ -50,7 +50,7 @@ func (s snapshot) encode() (data []byte, err error) {
 			return err
 		}
 
-		data, err = os.ReadFile(path) //nolint:gosec // our own temporary file
+		data, err = os.ReadFile(path)
 
 		return err
 	})

@@ -327,7 +327,7 @@ func (p *PKI) Dial(at netip.Addr, roles ...role.Role) *client.Client {
 		p.t.Fatal(err)
 	}
 
-	return dialTLS(p.t, at, &tls.Config{
+	return DialTLS(p.t, at, &tls.Config{
 		Certificates: []tls.Certificate{keyPair(p.t, pem)},
 		RootCAs:      Pool(p.t, p.Bundle.Certs.OS.Crt),
 		MinVersion:   tls.VersionTLS13,
@@ -357,7 +357,8 @@ func keyPair(t *testing.T, pem *x509.PEMEncodedCertificateAndKey) tls.Certificat
 	return c
 }
 
-func dialTLS(t *testing.T, at netip.Addr, conf *tls.Config) *client.Client {
+// DialTLS makes a client of one node with the given TLS settings.
+func DialTLS(t *testing.T, at netip.Addr, conf *tls.Config) *client.Client {
 	t.Helper()
 
 	c, err := client.New(t.Context(), client.WithEndpoints(at.String()), client.WithTLSConfig(conf))
@@ -378,7 +379,7 @@ func dialTLS(t *testing.T, at netip.Addr, conf *tls.Config) *client.Client {
 func Maintenance(t *testing.T, at netip.Addr) *client.Client {
 	t.Helper()
 
-	return dialTLS(t, at, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}) //nolint:gosec // as talosctl --insecure
+	return DialTLS(t, at, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13})
 }
 
 // Eventually polls a condition; the deadline only bounds a broken test.

@@ -1,0 +1,606 @@
+package talosnode_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cosi-project/runtime/pkg/safe"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/siderolabs/talos/pkg/machinery/api/common"
+	"github.com/siderolabs/talos/pkg/machinery/api/machine"
+	"github.com/siderolabs/talos/pkg/machinery/client"
+	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode"
+	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
+)
+
+// single boots a ready cluster of one.
+func single(t *testing.T, contract, version string) (*nodetest.Lab, *nodetest.PKI, guest.Server, *client.Client) {
+	t.Helper()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, contract)
+	s := l.Server("cp-0", p.ControlPlane(), func(s *guest.Server) { s.Image.TalosVersion = version })
+	l.Boot(s)
+
+	c := p.Dial(s.Loopback)
+	bootstrap(t, c)
+	ready(t, c)
+
+	return l, p, s, c
+}
+
+func bootID(ctx context.Context, c *client.Client) (string, error) {
+	r, err := c.Read(ctx, "/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", err
+	}
+
+	b, err := io.ReadAll(r)
+
+	return string(b), errors.Join(err, r.Close())
+}
+
+// rebooted waits for another boot id.
+func rebooted(t *testing.T, c *client.Client, before string) {
+	t.Helper()
+	nodetest.Eventually(t, "reboot", func() error {
+		id, err := bootID(call(t), c)
+		if err == nil && id == before {
+			err = errors.New("same boot id")
+		}
+
+		return err
+	})
+}
+
+func currentBoot(t *testing.T, c *client.Client) string {
+	t.Helper()
+
+	id, err := bootID(call(t), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return id
+}
+
+const newInstaller = "factory.talos.dev/openstack-installer/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:v1.14.2"
+
+func pull(t *testing.T, c *client.Client, image string) {
+	t.Helper()
+
+	stream, err := c.ImageClient.Pull(call(t), &machine.ImageServicePullRequest{
+		Containerd: &common.ContainerdInstance{Driver: common.ContainerDriver_CRI, Namespace: common.ContainerdNamespace_NS_SYSTEM},
+		ImageRef:   image,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for {
+		if _, err := stream.Recv(); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func upgrade(t *testing.T, c *client.Client, image string) (int32, error) {
+	t.Helper()
+
+	stream, err := c.LifecycleClient.Upgrade(call(t), &machine.LifecycleServiceUpgradeRequest{
+		Source: &machine.InstallArtifactsSource{ImageName: image},
+	})
+	if err != nil {
+		return 0, err
+	}
+
+	code := int32(-1)
+
+	for {
+		reply, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return code, nil
+		} else if err != nil {
+			return 0, err
+		}
+
+		if p, ok := reply.GetProgress().GetResponse().(*machine.LifecycleServiceInstallProgress_ExitCode); ok {
+			code = p.ExitCode
+		}
+	}
+}
+
+func system(t *testing.T, c *client.Client) (version, schematic string) {
+	t.Helper()
+
+	reply, err := c.Version(call(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	list, err := safe.StateListAll[*runtime.ExtensionStatus](call(t), c.COSI)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for e := range list.All() {
+		if e.TypedSpec().Metadata.Name == "schematic" {
+			schematic = e.TypedSpec().Metadata.Version
+		}
+	}
+
+	return reply.GetMessages()[0].GetVersion().GetTag(), schematic
+}
+
+func TestUpgradeRebootRollback(t *testing.T) {
+	t.Parallel()
+
+	l, _, s, c := single(t, "v1.14", "v1.14.1")
+
+	if _, err := upgrade(t, c, newInstaller); status.Code(err) != codes.Internal {
+		t.Errorf("upgrade without pull: %v", err)
+	}
+
+	pull(t, c, newInstaller)
+
+	l.Fleet.Node(s.UUID).Inject(talosnode.Faults{InstallExitCode: 7})
+
+	if code, err := upgrade(t, c, newInstaller); code != 7 || err != nil {
+		t.Errorf("failing installer: %d, %v", code, err)
+	}
+
+	l.Fleet.Node(s.UUID).Inject(talosnode.Faults{})
+
+	if code, err := upgrade(t, c, newInstaller); code != 0 || err != nil {
+		t.Fatalf("upgrade: %d, %v", code, err)
+	}
+
+	if v, _ := system(t, c); v != "v1.14.1" {
+		t.Errorf("the running system changed to %s before the reboot", v)
+	}
+
+	before := currentBoot(t, c)
+	if err := c.Reboot(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+	ready(t, c)
+
+	if v, schematic := system(t, c); v != "v1.14.2" || !strings.HasPrefix(schematic, "aaaa") {
+		t.Errorf("after the upgrade: %s %s", v, schematic)
+	}
+
+	before = currentBoot(t, c)
+	if err := c.Rollback(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+
+	if v, _ := system(t, c); v != "v1.14.1" {
+		t.Errorf("after the rollback: %s", v)
+	}
+
+	ready(t, c)
+}
+
+func TestUpgradePathIsChecked(t *testing.T) {
+	t.Parallel()
+
+	_, _, _, c := single(t, "v1.14", "v1.14.1")
+
+	image := "factory.talos.dev/openstack-installer/x:v1.9.0"
+	pull(t, c, image)
+
+	if code, err := upgrade(t, c, image); code != 4 || err != nil {
+		t.Errorf("exit code %d, %v", code, err)
+	}
+}
+
+func TestFallbackToTheOldSlot(t *testing.T) {
+	t.Parallel()
+
+	l, _, s, c := single(t, "v1.14", "v1.14.1")
+	pull(t, c, newInstaller)
+
+	if code, err := upgrade(t, c, newInstaller); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+
+	l.Fleet.Node(s.UUID).Inject(talosnode.Faults{BootOldSlot: true})
+
+	before := currentBoot(t, c)
+	if err := c.Reboot(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+	ready(t, c)
+
+	if v, _ := system(t, c); v != "v1.14.1" {
+		t.Errorf("runs %s", v)
+	}
+}
+
+func TestHangAfterReboot(t *testing.T) {
+	t.Parallel()
+
+	l, _, s, c := single(t, "v1.14", "v1.14.1")
+	n := l.Fleet.Node(s.UUID)
+	n.Inject(talosnode.Faults{HangAfterReboot: true})
+
+	if err := c.Reboot(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	nodetest.Logged(t, n, "kexec")
+
+	ctx, cancel := contextFor(t, 200)
+	defer cancel()
+
+	if _, err := c.Version(ctx); err == nil {
+		t.Error("a hanging machine answers")
+	}
+
+	n.Reboot()
+	nodetest.Eventually(t, "after a hard reset", func() error { _, err := c.Version(call(t)); return err })
+}
+
+func TestApplyModes(t *testing.T) {
+	t.Parallel()
+
+	live := "machine: {sysctls: {vm.swappiness: \"1\"}}"
+	needsReboot := "machine: {udev: {rules: [\"a\"]}}"
+
+	tests := []struct {
+		contract, version, patch string
+		mode                     machine.ApplyConfigurationRequest_Mode
+		want                     codes.Code
+		chosen                   machine.ApplyConfigurationRequest_Mode
+		reboots                  bool
+	}{
+		{"v1.13", "v1.13.5", live, machine.ApplyConfigurationRequest_NO_REBOOT, codes.OK, machine.ApplyConfigurationRequest_NO_REBOOT, false},
+		{"v1.13", "v1.13.5", live, machine.ApplyConfigurationRequest_AUTO, codes.OK, machine.ApplyConfigurationRequest_NO_REBOOT, false},
+		{"v1.13", "v1.13.5", needsReboot, machine.ApplyConfigurationRequest_NO_REBOOT, codes.InvalidArgument, 0, false},
+		{"v1.13", "v1.13.5", needsReboot, machine.ApplyConfigurationRequest_AUTO, codes.OK, 0, true},
+		{"v1.13", "v1.13.5", live, 0, codes.OK, 0, true},
+		{"v1.14", "v1.14.1", "", 0, codes.Unimplemented, 0, false},
+		{"v1.14", "v1.14.1", "cluster: {externalCloudProvider: {enabled: true}}", machine.ApplyConfigurationRequest_AUTO, codes.OK, machine.ApplyConfigurationRequest_NO_REBOOT, false},
+		{"v1.14", "v1.14.1", "", machine.ApplyConfigurationRequest_STAGED, codes.OK, machine.ApplyConfigurationRequest_STAGED, false},
+	}
+
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%s %s %s", tt.version, tt.mode, tt.patch), func(t *testing.T) {
+			_, p, _, c := single(t, tt.contract, tt.version)
+			before := currentBoot(t, c)
+
+			var patches []string
+			if tt.patch != "" {
+				patches = append(patches, tt.patch)
+			}
+
+			reply, err := c.ApplyConfiguration(call(t), &machine.ApplyConfigurationRequest{Data: p.ControlPlane(patches...), Mode: tt.mode})
+			if status.Code(err) != tt.want {
+				t.Fatalf("%v, want %s", err, tt.want)
+			}
+
+			if err == nil && reply.GetMessages()[0].GetMode() != tt.chosen {
+				t.Errorf("mode %s", reply.GetMessages()[0].GetMode())
+			}
+
+			if tt.reboots {
+				rebooted(t, c, before)
+			} else if id := currentBoot(t, c); id != before {
+				t.Error("it rebooted")
+			}
+		})
+	}
+}
+
+func TestTryReverts(t *testing.T) {
+	t.Parallel()
+
+	l, p, s, c := single(t, "v1.14", "v1.14.1")
+
+	_, err := c.ApplyConfiguration(call(t), &machine.ApplyConfigurationRequest{
+		Data: p.ControlPlane("apiVersion: v1alpha1\nkind: NetworkDefaultActionConfig\ningress: block\n"),
+		Mode: machine.ApplyConfigurationRequest_TRY, TryModeTimeout: durationpb.New(10 * time.Minute),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	nodetest.Logged(t, l.Fleet.Node(s.UUID), "reverting")
+
+	if _, err := c.Version(call(t)); err != nil {
+		t.Errorf("still locked out: %v", err)
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	t.Parallel()
+
+	_, p, _, c := single(t, "v1.13", "v1.13.5")
+
+	reply, err := c.ApplyConfiguration(call(t), &machine.ApplyConfigurationRequest{
+		Data: p.ControlPlane("machine: {sysctls: {vm.swappiness: \"1\"}}"), Mode: machine.ApplyConfigurationRequest_AUTO, DryRun: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if d := reply.GetMessages()[0].GetModeDetails(); !strings.Contains(d, "vm.swappiness") {
+		t.Errorf("no diff in %q", d)
+	}
+}
+
+func TestLostResponses(t *testing.T) {
+	t.Parallel()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
+	s := l.Server("cp-0", nil)
+	n := l.Boot(s)
+	n.Inject(talosnode.Faults{LoseApplyResponse: true, LoseBootstrapResponse: true})
+
+	m := nodetest.Maintenance(t, s.Loopback)
+	nodetest.Eventually(t, "maintenance", func() error { _, err := m.Version(call(t)); return err })
+
+	_, err := m.ApplyConfiguration(call(t), &machine.ApplyConfigurationRequest{Data: p.ControlPlane(), Mode: machine.ApplyConfigurationRequest_AUTO})
+	if status.Code(err) != codes.Unavailable {
+		t.Fatalf("apply: %v", err)
+	}
+
+	c := p.Dial(s.Loopback)
+	nodetest.Eventually(t, "configured all the same", func() error { _, err := c.Version(call(t)); return err })
+
+	if err := c.Bootstrap(call(t), &machine.BootstrapRequest{}); status.Code(err) != codes.Unavailable {
+		t.Fatalf("bootstrap: %v", err)
+	}
+
+	nodetest.Eventually(t, "bootstrapped all the same", func() error {
+		err := c.Bootstrap(call(t), &machine.BootstrapRequest{})
+		if status.Code(err) == codes.AlreadyExists {
+			return nil
+		}
+
+		return fmt.Errorf("second bootstrap: %w", err)
+	})
+
+	if got := len(l.Fleet.EtcdClusters()); got != 1 {
+		t.Errorf("%d etcd clusters", got)
+	}
+}
+
+func TestTimeNeverSyncs(t *testing.T) {
+	t.Parallel()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
+	s := l.Server("cp-0", p.ControlPlane())
+	n := l.Boot(s)
+	n.Inject(talosnode.Faults{NTPNeverSyncs: true})
+
+	c := p.Dial(s.Loopback)
+	nodetest.Eventually(t, "refusal", func() error {
+		if err := c.Bootstrap(call(t), &machine.BootstrapRequest{}); status.Code(err) != codes.FailedPrecondition {
+			return fmt.Errorf("bootstrap: %w", err)
+		}
+
+		return nil
+	})
+
+	n.Inject(talosnode.Faults{})
+	bootstrap(t, c)
+	ready(t, c)
+}
+
+func TestResetReadsUserDataAgain(t *testing.T) {
+	t.Parallel()
+
+	l, _, s, c := single(t, "v1.14", "v1.14.1")
+	before := currentBoot(t, c)
+
+	if err := c.Reset(call(t), false, true); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+	bootstrap(t, c)
+	ready(t, c)
+
+	if got := len(l.Kube.Dropped()); got != 1 {
+		t.Errorf("%d datastores dropped", got)
+	}
+
+	before = currentBoot(t, c)
+	if err := c.Reset(call(t), true, true); err != nil {
+		t.Fatal(err)
+	}
+
+	// The last member cannot leave: the sequence fails and the node stays.
+	nodetest.Logged(t, l.Fleet.Node(s.UUID), "leaving etcd")
+
+	if currentBoot(t, c) != before {
+		t.Error("it rebooted")
+	}
+}
+
+func TestScaleControlPlaneDown(t *testing.T) {
+	t.Parallel()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
+
+	var (
+		servers []guest.Server
+		clients []*client.Client
+	)
+
+	for i := range 3 {
+		s := l.Server(fmt.Sprintf("cp-%d", i), p.ControlPlane())
+		l.Boot(s)
+
+		servers = append(servers, s)
+		clients = append(clients, p.Dial(s.Loopback))
+	}
+
+	bootstrap(t, clients[0])
+	voters(t, clients[0], 3)
+
+	if err := clients[2].EtcdLeaveCluster(call(t), &machine.EtcdLeaveClusterRequest{}); err != nil {
+		t.Fatal(err)
+	}
+
+	l.Fleet.Node(servers[2].UUID).Destroy()
+	voters(t, clients[0], 2)
+
+	// A dead member blocks the removal of a living one, and can be removed
+	// itself only while there is quorum.
+	l.Fleet.Node(servers[1].UUID).Destroy()
+	nodetest.Eventually(t, "quorum loss", func() error {
+		_, err := clients[0].EtcdMemberList(call(t), &machine.EtcdMemberListRequest{})
+		if err == nil || !strings.Contains(err.Error(), "no leader") {
+			return fmt.Errorf("member list: %w", err)
+		}
+
+		return nil
+	})
+
+	local, err := clients[0].EtcdMemberList(call(t), &machine.EtcdMemberListRequest{QueryLocal: true})
+	if err != nil || len(local.GetMessages()[0].GetMembers()) != 2 {
+		t.Errorf("local list: %v, %v", local, err)
+	}
+}
+
+func TestSnapshotAndRecover(t *testing.T) {
+	t.Parallel()
+
+	l, p, s, c := single(t, "v1.14", "v1.14.1")
+
+	r, err := c.EtcdSnapshot(call(t), &machine.EtcdSnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	snapshot, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	datastore := l.Fleet.EtcdClusters()[0].Datastore()
+
+	fresh := l.Server("cp-1", p.ControlPlane("apiVersion: v1alpha1\nkind: DiscoveryServiceConfig\n$patch: delete\n"))
+	l.Fleet.Node(s.UUID).PowerOff()
+	l.Boot(fresh)
+
+	again := p.Dial(fresh.Loopback)
+	nodetest.Eventually(t, "upload", func() error {
+		_, err := again.EtcdRecover(call(t), bytes.NewReader(snapshot))
+
+		return err
+	})
+
+	if err := again.Bootstrap(call(t), &machine.BootstrapRequest{RecoverEtcd: true}); err != nil {
+		t.Fatal(err)
+	}
+
+	clusters := l.Fleet.EtcdClusters()
+	if len(clusters) != 2 || clusters[1].Datastore() != datastore {
+		t.Errorf("recovered on %v", clusters)
+	}
+}
+
+func TestSecondBootstrapIsVisible(t *testing.T) {
+	t.Parallel()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
+	alone := "apiVersion: v1alpha1\nkind: DiscoveryServiceConfig\nname: default\n$patch: delete\n"
+
+	for i := range 2 {
+		s := l.Server(fmt.Sprintf("cp-%d", i), p.ControlPlane(alone))
+		l.Boot(s)
+		bootstrap(t, p.Dial(s.Loopback))
+	}
+
+	if got := len(l.Fleet.EtcdClusters()); got != 2 {
+		t.Errorf("%d etcd clusters", got)
+	}
+}
+
+func TestLearnerNeverPromotes(t *testing.T) {
+	t.Parallel()
+
+	l, p, _, c := single(t, "v1.14", "v1.14.1")
+	s := l.Server("cp-1", p.ControlPlane())
+	n := l.Boot(s)
+	n.Inject(talosnode.Faults{LearnerNeverPromotes: true})
+
+	nodetest.Eventually(t, "learner", func() error {
+		list, err := c.EtcdMemberList(call(t), &machine.EtcdMemberListRequest{})
+		if err != nil {
+			return err
+		}
+
+		if got := len(list.GetMessages()[0].GetMembers()); got != 2 {
+			return fmt.Errorf("%d members", got)
+		}
+
+		return nil
+	})
+	voters(t, c, 1)
+
+	n.Inject(talosnode.Faults{})
+	voters(t, c, 2)
+}
+
+func TestEvents(t *testing.T) {
+	t.Parallel()
+
+	_, _, _, c := single(t, "v1.14", "v1.14.1")
+
+	seen := map[string]bool{}
+	ctx, cancel := context.WithCancel(t.Context())
+
+	defer cancel()
+
+	err := c.EventsWatch(ctx, func(ch <-chan client.Event) {
+		for e := range ch {
+			switch m := e.Payload.(type) {
+			case *machine.MachineStatusEvent:
+				if m.GetStage() == machine.MachineStatusEvent_RUNNING && m.GetStatus().GetReady() {
+					seen["ready"] = true
+				}
+			case *machine.ServiceStateEvent:
+				seen[m.GetService()] = true
+			}
+
+			if seen["ready"] && seen["etcd"] && seen["kubelet"] {
+				cancel()
+			}
+		}
+	}, client.WithTailEvents(-1))
+	if err != nil && ctx.Err() == nil {
+		t.Fatal(err)
+	}
+
+	if !seen["ready"] || !seen["etcd"] {
+		t.Errorf("seen %v", seen)
+	}
+}
