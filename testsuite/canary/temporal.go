@@ -7,15 +7,18 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/proxy"
 	querypb "go.temporal.io/api/query/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 )
@@ -43,6 +46,8 @@ type Report struct {
 	Schedules int
 	// Answers counts the queries that were answered.
 	Answers int
+	// Unanswered lists the queries that were not, and why.
+	Unanswered []string
 }
 
 // builtinQueries are answered by every worker of the SDK.
@@ -55,7 +60,7 @@ func (s *Set) ScanTemporal(ctx context.Context, c client.Client, o TemporalOptio
 	if o.Namespace == "" {
 		o.Namespace = "default"
 	}
-	t := &temporalScan{set: s, c: c, o: o}
+	t := &temporalScan{set: s, c: c, o: o, deaf: map[string]bool{}}
 	if err := t.workflows(ctx); err != nil {
 		return t.report, err
 	}
@@ -67,6 +72,8 @@ type temporalScan struct {
 	c      client.Client
 	o      TemporalOptions
 	report Report
+	// deaf are the task queues that no worker serves.
+	deaf map[string]bool
 }
 
 func (t *temporalScan) workflows(ctx context.Context) error {
@@ -82,7 +89,7 @@ func (t *temporalScan) workflows(ctx context.Context) error {
 			if err := t.message(ctx, where+" in the list", info); err != nil {
 				return err
 			}
-			if err := t.run(ctx, where, info.GetExecution()); err != nil {
+			if err := t.run(ctx, where, info.GetTaskQueue(), info.GetExecution()); err != nil {
 				return err
 			}
 		}
@@ -92,7 +99,7 @@ func (t *temporalScan) workflows(ctx context.Context) error {
 	}
 }
 
-func (t *temporalScan) run(ctx context.Context, where string, run *commonpb.WorkflowExecution) error {
+func (t *temporalScan) run(ctx context.Context, where, queue string, run *commonpb.WorkflowExecution) error {
 	desc, err := t.c.DescribeWorkflowExecution(ctx, run.GetWorkflowId(), run.GetRunId())
 	if err != nil {
 		return fmt.Errorf("describe %s: %w", where, err)
@@ -117,7 +124,7 @@ func (t *temporalScan) run(ctx context.Context, where string, run *commonpb.Work
 	if err := t.export(run, history); err != nil {
 		return err
 	}
-	return t.queries(ctx, where, run)
+	return t.queries(ctx, where, queue, run)
 }
 
 func (t *temporalScan) export(run *commonpb.WorkflowExecution, history *historypb.History) error {
@@ -135,16 +142,22 @@ func (t *temporalScan) export(run *commonpb.WorkflowExecution, history *historyp
 	return os.WriteFile(filepath.Join(t.o.Dir, name), body, 0o600)
 }
 
-func (t *temporalScan) queries(ctx context.Context, where string, run *commonpb.WorkflowExecution) error {
+func (t *temporalScan) queries(ctx context.Context, where, queue string, run *commonpb.WorkflowExecution) error {
 	for _, name := range append(append([]string(nil), builtinQueries...), t.o.Queries...) {
-		resp, err := t.c.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
-			Namespace: t.o.Namespace, Execution: run, Query: &querypb.WorkflowQuery{QueryType: name},
-		})
+		if t.deaf[queue] {
+			t.report.Unanswered = append(t.report.Unanswered, where+": "+name+": no worker serves the task queue "+queue)
+			continue
+		}
+		resp, err := t.query(ctx, run, name)
 		if err != nil {
 			// No worker, or no such query; its text may leak all the same.
 			t.add(t.set.Scan(where+" query "+name+" error", []byte(err.Error())))
+			t.report.Unanswered = append(t.report.Unanswered, where+": "+name+": "+err.Error())
 			if ctx.Err() != nil {
 				return ctx.Err()
+			}
+			if code := serviceerror.ToStatus(err).Code(); code == codes.DeadlineExceeded || code == codes.FailedPrecondition || errors.Is(err, context.DeadlineExceeded) {
+				t.deaf[queue] = true
 			}
 			continue
 		}
@@ -154,6 +167,18 @@ func (t *temporalScan) queries(ctx context.Context, where string, run *commonpb.
 		}
 	}
 	return nil
+}
+
+// queryTimeout is for runs that no worker serves any more: the server would wait
+// for one.
+const queryTimeout = 3 * time.Second
+
+func (t *temporalScan) query(ctx context.Context, run *commonpb.WorkflowExecution, name string) (*workflowservice.QueryWorkflowResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	return t.c.WorkflowService().QueryWorkflow(ctx, &workflowservice.QueryWorkflowRequest{
+		Namespace: t.o.Namespace, Execution: run, Query: &querypb.WorkflowQuery{QueryType: name},
+	})
 }
 
 func (t *temporalScan) schedules(ctx context.Context) error {
