@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -39,6 +40,8 @@ type Options struct {
 	TemporalPort, UIPort, CloudPort, FactoryPort int
 	// Settings are further environment of workers and of the CLI.
 	Settings map[string]string
+	// CloudArgs are further arguments of devcloud.
+	CloudArgs []string
 }
 
 // Stack is a running system.
@@ -46,7 +49,9 @@ type Stack struct {
 	opts     Options
 	temporal *proc.Process
 	cloud    *proc.Process
-	workers  []*proc.Process
+
+	mu      sync.Mutex // workers are killed and replaced while others look
+	workers []*proc.Process
 
 	TemporalAddress string
 	UIURL           string
@@ -150,11 +155,11 @@ func (s *Stack) startCloud(ctx context.Context) error {
 	}
 	s.cloud, err = proc.Start(proc.Spec{
 		Name: "devcloud", Path: filepath.Join(s.opts.Bin, "devcloud"), Log: s.log("devcloud"),
-		Args: []string{
+		Args: append([]string{
 			"--listen", "127.0.0.1:" + strconv.Itoa(cloudPort), "--factory-listen", "127.0.0.1:" + strconv.Itoa(factoryPort),
 			"--speed", strconv.FormatFloat(max(s.opts.Speed, 1), 'f', -1, 64), "--loopback-prefix", prefix,
 			"--data", filepath.Join(s.opts.Dir, "devcloud"), "--tools", filepath.Join(s.opts.Bin, "tools"),
-		},
+		}, s.opts.CloudArgs...),
 		Grace: 20 * time.Second,
 	})
 	if err != nil {
@@ -197,24 +202,37 @@ func (s *Stack) Env() []string {
 	return env
 }
 
-// StartWorker runs one more worker. Further environment overrides the stack's.
+// StartWorker runs one more worker and returns when it polls. Further
+// environment overrides the stack's.
 func (s *Stack) StartWorker(ctx context.Context, env ...string) (*proc.Process, error) {
-	health, err := port(0)
+	w, ready, err := s.LaunchWorker(env...)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return w, w.WaitReady(ctx, 50*time.Millisecond, ready)
+}
+
+// LaunchWorker is StartWorker without waiting: ready says whether the worker
+// polls. Who kills workers may have to before they are ready.
+func (s *Stack) LaunchWorker(env ...string) (w *proc.Process, ready func(context.Context) error, err error) {
+	health, err := port(0)
+	if err != nil {
+		return nil, nil, err
+	}
 	addr := "127.0.0.1:" + strconv.Itoa(health)
-	w, err := proc.Start(proc.Spec{
+	w, err = proc.Start(proc.Spec{
 		Name: "ichor-worker", Path: filepath.Join(s.opts.Bin, "ichor-worker"), Log: s.log("worker"),
 		Env: append(append(s.Env(), "ICHOR_METRICS_LISTEN="+addr), env...), Grace: 15 * time.Second,
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.workers = append(s.workers, w)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	return w, w.WaitReady(ctx, 50*time.Millisecond, httpOK("http://"+addr+"/readyz"))
+	return w, httpOK("http://" + addr + "/readyz"), nil
 }
 
 // StopTemporal ends the Temporal server; wipe also removes its database.
@@ -231,15 +249,20 @@ func (s *Stack) StopTemporal(wipe bool) error {
 	return err
 }
 
+// KillTemporal ends the Temporal server with SIGKILL, in whatever it is doing.
+func (s *Stack) KillTemporal() error { return s.temporal.Kill() }
+
 // Log returns the path of a process's log: temporal, devcloud, worker or ichor.
 func (s *Stack) Log(name string) string { return s.log(name) }
 
 // Close ends every process of the stack, in order.
 func (s *Stack) Close() error {
 	var errs []error
+	s.mu.Lock()
 	for _, w := range s.workers {
 		errs = append(errs, w.Stop())
 	}
+	s.mu.Unlock()
 	if s.cloud != nil {
 		errs = append(errs, s.cloud.Stop())
 	}
