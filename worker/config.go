@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -188,5 +187,3 @@ func (c *config) validate() []error {
 	}
 	return problems
 }
-
-func environment() func(string) string { return os.Getenv }
