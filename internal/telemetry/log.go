@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -63,6 +64,25 @@ func (r *Redactor) Add(v secrets.Value) {
 	}
 	// The longest first: a value may be part of another one.
 	slices.SortFunc(r.values, func(a, b string) int { return len(b) - len(a) })
+}
+
+// Watch makes the redactor look for every value that r resolves from now on.
+func (r *Redactor) Watch(resolver secrets.Resolver) secrets.Resolver {
+	return watched{resolver, r}
+}
+
+type watched struct {
+	next secrets.Resolver
+	r    *Redactor
+}
+
+// Resolve implements secrets.Resolver.
+func (w watched) Resolve(ctx context.Context, ref secrets.Ref) (secrets.Value, error) {
+	v, err := w.next.Resolve(ctx, ref)
+	if err == nil {
+		w.r.Add(v)
+	}
+	return v, err
 }
 
 // shapes are secrets that are known by their form.

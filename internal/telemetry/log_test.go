@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -110,5 +111,30 @@ func TestBadOptions(t *testing.T) {
 		if _, err := telemetry.New(t.Context(), o); !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+type resolver string
+
+func (r resolver) Resolve(_ context.Context, ref secrets.Ref) (secrets.Value, error) {
+	if ref != "env:TOKEN" {
+		return secrets.Value{}, fault.New(fault.NotFound, "resolve", "absent")
+	}
+	return secrets.NewValue([]byte(r)), nil
+}
+
+func TestResolvedValuesAreRedacted(t *testing.T) {
+	var out bytes.Buffer
+	tel := start(t, telemetry.Options{LogOutput: &out})
+	r := tel.Redact.Watch(resolver(canary))
+	if _, err := r.Resolve(t.Context(), "env:OTHER"); !fault.Is(err, fault.NotFound) {
+		t.Error(err)
+	}
+	if v, err := r.Resolve(t.Context(), "env:TOKEN"); err != nil || v.RevealString() != canary {
+		t.Error(err)
+	}
+	tel.Logger().Error("the cloud answered: bad header " + canary)
+	if text := out.String(); strings.Contains(text, canary) || !strings.Contains(text, "[redacted]") {
+		t.Error(text)
 	}
 }

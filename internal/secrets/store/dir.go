@@ -201,14 +201,18 @@ func (d *dir) remove(ctx context.Context, key string) error {
 	if err := os.Remove(d.file(key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fileFault("delete "+key, err)
 	}
-	// Folders go with their last object. One that is not empty refuses, which
-	// is the wanted end of the loop.
-	for folder := path.Dir(key); folder != "."; folder = path.Dir(folder) {
+	d.removeFolders(path.Dir(key))
+	return nil
+}
+
+// removeFolders lets folders go with their last object. One that is not empty
+// refuses, which is the wanted end of the loop.
+func (d *dir) removeFolders(folder string) {
+	for ; folder != "."; folder = path.Dir(folder) {
 		if os.Remove(d.file(folder)) != nil {
-			break
+			return
 		}
 	}
-	return nil
 }
 
 func (d *dir) close() error { return nil }

@@ -162,11 +162,13 @@ func refused(err error) bool {
 	return code == gcerrors.InvalidArgument || code == gcerrors.FailedPrecondition || code == gcerrors.NotFound
 }
 
-// keyFault is cloudFault for a key service, where a missing key is a matter of
-// credentials, not of an absent object.
+// keyFault is cloudFault for a key service, where a key that is missing or
+// disabled is a matter of credentials, not of an absent object.
 func keyFault(op string, err error) error {
-	if gcerrors.Code(err) == gcerrors.NotFound {
+	switch gcerrors.Code(err) {
+	case gcerrors.NotFound, gcerrors.FailedPrecondition:
 		return fault.Wrap(fault.Unauthorized, op, err)
+	default:
+		return cloudFault(op, err)
 	}
-	return cloudFault(op, err)
 }
