@@ -32,9 +32,10 @@ const (
 
 // NextCreate decides whether a create may be sent. After one without an answer a
 // first look may find what was made; if not, the cloud gets settle to finish it;
-// then absence is proven by at least two
-// empty looks that are window apart. Where the cloud deduplicates by a token the
-// same create may simply be sent again.
+// then absence is proven by at least two empty looks that are window apart. So
+// the last look begins settle plus window after the create, or later, and a
+// create that takes effect before that is never doubled. Where the cloud
+// deduplicates by a token the same create may simply be sent again.
 func NextCreate(e Evidence, now time.Time, settle, window time.Duration, dedupes bool) (Action, time.Duration) {
 	if !e.Pending || dedupes {
 		return Create, 0

@@ -71,6 +71,47 @@ func TestNextCreateProvesAbsence(t *testing.T) {
 	})
 }
 
+// The cloud of this test makes what was asked for only after a delay, and shows
+// it later still. As long as both together stay below settle plus window there
+// is never a second one, however slow the looks are: they are recorded when they
+// end, and see what was there when they began.
+func TestNextCreateNeverDoubles(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		seconds := func(name string, low, high int) time.Duration {
+			return time.Duration(rapid.IntRange(low, high).Draw(t, name)) * time.Second
+		}
+		settle, window := seconds("settle", 1, 60), seconds("window", 1, 120)
+		lost := rapid.IntRange(1, 4).Draw(t, "lost answers")
+		now := t0
+		var ev Evidence
+		var visible []time.Time // when each thing that is made can be seen
+		for found := false; !found; {
+			switch action, wait := NextCreate(ev, now, settle, window, false); action {
+			case Wait:
+				now = now.Add(wait)
+			case Look:
+				began := now
+				now = now.Add(seconds("look", 0, 30))
+				if len(visible) > 0 && !visible[0].After(began) {
+					found = true
+					break
+				}
+				ev.Empty = append(ev.Empty, now)
+			case Create:
+				if len(visible) > 0 {
+					t.Fatalf("a second create at %v; the first can be seen from %v on", now.Sub(t0), visible[0].Sub(t0))
+				}
+				sent := now
+				now = now.Add(seconds("call", 0, 30))
+				ev = Evidence{Pending: true, Since: now} // the answer never came
+				if lost--; lost <= 0 || rapid.Bool().Draw(t, "made") {
+					visible = append(visible, sent.Add(seconds("delay", 0, int((settle+window)/time.Second))))
+				}
+			}
+		}
+	})
+}
+
 func TestShard(t *testing.T) {
 	for _, tc := range []struct{ slot, limit, want int }{{0, 4, 0}, {3, 4, 0}, {4, 4, 1}, {11, 4, 2}, {7, 0, 0}} {
 		if got := Shard(tc.slot, tc.limit); got != tc.want {

@@ -24,8 +24,12 @@ const Name = "cloudscale"
 // DefaultBaseURL is the API's address.
 const DefaultBaseURL = "https://api.cloudscale.ch/"
 
-// defaultRate is in calls a second.
-const defaultRate = 10
+// defaultRate is in calls a second; with calls that take a second or two it
+// keeps up to idleConnections busy.
+const (
+	defaultRate     = 10
+	idleConnections = 20
+)
 
 // Facts about cloudscale.ch.
 const (
@@ -123,7 +127,7 @@ func New(o Options) (*Provider, error) {
 	if o.Rate <= 0 {
 		o.Rate = defaultRate
 	}
-	rt := http.DefaultTransport
+	rt := ownTransport()
 	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
 		rt = o.HTTPClient.Transport
 	}
@@ -136,6 +140,18 @@ func New(o Options) (*Provider, error) {
 	}
 	p.kinds = kindsOf(p)
 	return p, nil
+}
+
+// ownTransport keeps as many connections as calls are usual at once, where the
+// default keeps two.
+func ownTransport() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport
+	}
+	t = t.Clone()
+	t.MaxIdleConnsPerHost = idleConnections
+	return t
 }
 
 // Capabilities implements cloud.Provider.
