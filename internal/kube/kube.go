@@ -66,6 +66,7 @@ func New(kubeconfig secrets.Value, opts Options) (*Client, error) {
 	// only hide how long a call really takes.
 	cfg.QPS = -1
 	cfg.WarningHandler = rest.NoWarnings{}
+	cfg.Wrap(func(next http.RoundTripper) http.RoundTripper { return oneAttempt{next} })
 	h, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, invalid
@@ -86,6 +87,20 @@ func New(kubeconfig secrets.Value, opts Options) (*Client, error) {
 		core: core, dynamic: dyn, rest: disc.RESTClient(), http: h,
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)),
 	}, nil
+}
+
+// oneAttempt keeps client-go from repeating refused requests by itself, up to
+// ten times, which it does when an answer carries Retry-After: whoever called
+// decides that, and shows it. The API's own answers say in their body, too, how
+// long to wait.
+type oneAttempt struct{ next http.RoundTripper }
+
+func (o oneAttempt) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := o.next.RoundTrip(req)
+	if resp != nil {
+		resp.Header.Del("Retry-After")
+	}
+	return resp, err
 }
 
 // Close drops idle connections. The client stays usable.
