@@ -29,12 +29,26 @@ func TestNextCreate(t *testing.T) {
 		{"one empty look", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31)}}, at(40), false, Wait, 51 * time.Second},
 		{"time for the second", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31)}}, at(91), false, Look, 0},
 		{"proven", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1), at(31), at(91)}}, at(92), false, Create, 0},
+		{"two looks not far enough apart", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(31), at(80)}}, at(81), false, Wait, 10 * time.Second},
+		{"in any order", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(95), at(31)}}, at(96), false, Create, 0},
 		{"two looks too close", Evidence{Pending: true, Since: t0, Empty: []time.Time{at(31), at(32)}}, at(33), false, Wait, 58 * time.Second},
 	} {
 		got, wait := NextCreate(tc.ev, tc.now, settle, window, tc.dedupes)
 		if got != tc.want || wait != tc.wait {
 			t.Errorf("%s: got %s after %v, want %s after %v", tc.name, got, wait, tc.want, tc.wait)
 		}
+	}
+}
+
+// One look is no proof even where no time between looks is asked for.
+func TestNextCreateWithoutWindow(t *testing.T) {
+	ev := Evidence{Pending: true, Since: t0, Empty: []time.Time{at(1)}}
+	if got, _ := NextCreate(ev, at(1), 0, 0, false); got != Look {
+		t.Errorf("after one look: %s", got)
+	}
+	ev.Empty = append(ev.Empty, at(1))
+	if got, _ := NextCreate(ev, at(1), 0, 0, false); got != Create {
+		t.Errorf("after two looks: %s", got)
 	}
 }
 
