@@ -36,6 +36,13 @@ func (s *session) reconcileDiscovery() {
 		return
 	}
 
+	s.advertise(config)
+	s.publishMembers(config)
+}
+
+// advertise replaces the advert when it has changed, and then makes everybody
+// look.
+func (s *session) advertise(config *nodeConfig) {
 	next := &advert{
 		node:      s.node,
 		hostname:  s.hostname(),
@@ -47,18 +54,17 @@ func (s *session) reconcileDiscovery() {
 		version:   s.slot.version,
 	}
 
-	before := s.advert.Load()
-	if before != nil {
+	if before := s.advert.Load(); before != nil {
+		if before.config == config && before.etcd == next.etcd && before.hostname == next.hostname {
+			return
+		}
+
 		next.since = before.since
 	}
 
 	s.advert.Store(next)
-
-	if before == nil || before.etcd != next.etcd {
-		s.fleet.nudge()
-	}
-
-	s.publishMembers(config)
+	s.fleet.changes.Add(1)
+	s.fleet.nudge()
 }
 
 // nodename is the name that the Kubernetes node gets.

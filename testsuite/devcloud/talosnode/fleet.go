@@ -9,6 +9,7 @@ package talosnode
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -103,6 +104,9 @@ type Options struct {
 type Fleet struct {
 	opts Options
 	etcd *etcdsim.Registry
+
+	// changes counts what discovery would tell.
+	changes atomic.Uint64
 
 	mu    sync.Mutex
 	nodes map[string]*Node

@@ -67,6 +67,7 @@ type session struct {
 	etcdLock  sync.Mutex // holds etcd's data directory empty or not
 	apidRetry retry
 	joinRetry retry
+	seen      memberView
 
 	mu       sync.Mutex
 	stage    machine.MachineStatusEvent_MachineStage
@@ -355,6 +356,7 @@ func (s *session) teardown() {
 
 	s.cancel()
 	s.advert.Store(nil)
+	s.fleet.changes.Add(1)
 	s.stopEtcd()
 	s.stopKubernetes()
 
