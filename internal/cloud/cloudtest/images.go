@@ -3,6 +3,7 @@ package cloudtest
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,6 +99,25 @@ func testImageLost(t *testing.T, w Cloud) {
 		w.Heal()
 	}
 	wantBooks(t, w, "u1", "image", 4)
+
+	// Marks survive what happens to the requests that set them.
+	spec := w.Image("talos-" + string(LostReply)[:4])
+	p, _ := images(t, w)
+	for _, e := range []Effect{LostReply, Dropped, ServerError} {
+		user := clusterOwner("u-" + strings.ReplaceAll(string(e), " ", "-"))
+		w.Inject(t, Fault{On: Write, Effect: e})
+		useImage(t, w, spec, user)
+		w.Heal()
+		wantBooks(t, w, user.Cluster.UID, "image", 1)
+		w.Inject(t, Fault{On: Write, Effect: e})
+		until(t, "release", func() (bool, error) { return p.ReleaseImage(t.Context(), spec, user) })
+		w.Heal()
+		wantBooks(t, w, user.Cluster.UID, "image", 0)
+	}
+	wantBooks(t, w, "u1", "image", 4)
+	w.Inject(t, Fault{On: Write, Effect: LostReply})
+	until(t, "last release", func() (bool, error) { return p.ReleaseImage(t.Context(), spec, clusterOwner("u1")) })
+	wantBooks(t, w, "u1", "image", 3)
 }
 
 func testImageFails(t *testing.T, w Cloud) {
