@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -68,6 +69,8 @@ type Member struct {
 	Slot     int           `json:"slot"`
 	CloudID  string        `json:"cloudID,omitempty"`
 	Evidence plan.Evidence `json:"evidence"`
+	// Helped says that a late node was looked at through its machine API.
+	Helped bool `json:"helped,omitempty"`
 	// ConfigSHA256 is the digest of the user data it was created with.
 	ConfigSHA256 string `json:"configSHA256,omitempty"`
 }
@@ -83,6 +86,9 @@ func ScaleNodeGroup(ctx workflow.Context, in GroupInput) error {
 		return err
 	}
 	g.announce(ctx)
+	if in.State == nil {
+		g.adopt(ctx)
+	}
 	for !g.state.Ending {
 		g.plan(ctx)
 		g.work(ctx)
@@ -174,8 +180,11 @@ func (g *group) receive(ctx workflow.Context) {
 		}
 		g.state.Ending, g.state.Reason, g.dirty = true, req.Reason, true
 	}
-	attach := workflow.GetSignalChannel(ctx, SignalAttach)
-	for attach.ReceiveAsync(nil) {
+	for workflow.GetSignalChannel(ctx, SignalAsk).ReceiveAsync(nil) {
+		g.sendFull, g.dirty = true, true
+	}
+	for workflow.GetSignalChannel(ctx, SignalAttach).ReceiveAsync(nil) {
+		g.tryAgain(ctx)
 		g.sendFull, g.dirty = true, true
 	}
 	resume := workflow.GetSignalChannel(ctx, SignalResume)
@@ -185,7 +194,7 @@ func (g *group) receive(ctx workflow.Context) {
 }
 
 func (g *group) pending(ctx workflow.Context) bool {
-	for _, name := range []string{SignalEnd, SignalAttach, SignalResume} {
+	for _, name := range []string{SignalEnd, SignalAsk, SignalAttach, SignalResume} {
 		if workflow.GetSignalChannel(ctx, name).Len() > 0 {
 			return true
 		}
@@ -262,6 +271,48 @@ func (g *group) fails(ctx workflow.Context, id string, err error) {
 	g.set(ctx, id, MemberFailed, messageOf(err))
 	if g.state.Failure == nil {
 		g.state.Failure = &Failure{Kind: kindOf(err), Message: g.member(id).Name + ": " + messageOf(err)}
+	}
+}
+
+// adopt takes in the machines that carry the group's tags already: an earlier
+// incarnation made them, which was terminated or whose history was lost. Until
+// the cloud has told what there is, nothing is created.
+func (g *group) adopt(ctx workflow.Context) {
+	for !g.state.Ending {
+		list, err := call(ctx, &g.desk, g.short("look for machines of "+g.in.Group), aCloud.ListMachines,
+			activities.ListMachinesInput{Cloud: g.in.Cloud, Owner: g.owner()})
+		if err == nil {
+			g.state.Failure = nil
+			for i, m := range list {
+				g.state.Members = append(g.state.Members, &Member{Slot: i, CloudID: m.Ref.Cloud, MemberStatus: MemberStatus{
+					ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: workflow.Now(ctx),
+					CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,
+				}})
+			}
+			return
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		g.state.Failure = failureOf(err)
+		g.report(ctx)
+		_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending(ctx) }) // either way: look again
+		g.receive(ctx)
+	}
+}
+
+// tryAgain gives members that failed another chance: those that exist are watched
+// again, the others created.
+func (g *group) tryAgain(ctx workflow.Context) {
+	g.state.Failure = nil
+	for _, m := range g.state.Members {
+		switch {
+		case m.Phase != MemberFailed:
+		case m.CloudID == "":
+			g.set(ctx, m.ID, MemberWanted, "")
+		default:
+			g.set(ctx, m.ID, MemberBooting, "")
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
@@ -214,12 +215,35 @@ func (g *group) restartWatch() {
 	}
 }
 
+// lateAfter is the fraction of the deadline after which a node that has not
+// joined is looked at more closely.
+const lateAfter = 4
+
+// help looks at a late node through its machine API: one that waits for its
+// config gets it, and what another says is noted. Its failure is no failure of
+// the member, which still has time.
+func (g *group) help(ctx workflow.Context, id string) error {
+	m := g.member(id)
+	_, err := call(ctx, &g.desk, g.waiting("machine API of "+m.Name, g.timing().Joined/2), aTalos.WaitMachineAPI, activities.WaitMachineAPIInput{
+		Ref: g.in.Cluster, Group: g.in.Group, Role: g.in.Role,
+		Node: cluster.NodeAddress{MachineID: id, Name: m.Name, Address: m.Address, Private: m.Private},
+	})
+	if err != nil && ctx.Err() == nil && m.Phase == MemberBooting {
+		g.set(ctx, id, m.Phase, messageOf(err))
+	}
+	return nil
+}
+
 // expire fails members that take longer than any machine should.
 func (g *group) expire(ctx workflow.Context) {
 	t := g.timing()
 	now := workflow.Now(ctx)
 	for _, m := range g.state.Members {
 		age := now.Sub(m.Since)
+		if m.Phase == MemberBooting && m.CloudState == cloud.MachineRunning && age > t.Joined/lateAfter && !m.Helped && m.Address != "" {
+			m.Helped = true
+			g.start(m.ID, g.help)
+		}
 		switch {
 		case m.Phase == MemberBooting && age > t.Running+t.Joined:
 			g.fails(ctx, m.ID, fail(fault.NotYet, "no node after %s: %s", t.Running+t.Joined, m.Note))

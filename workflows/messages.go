@@ -28,7 +28,10 @@ const (
 	SignalResume = "resume"
 	// SignalReport carries GroupReport from a group to the lifecycle workflow.
 	SignalReport = "group-report"
-	// SignalAttach asks a group for a full report (no payload).
+	// SignalAsk asks a group for a full report (no payload).
+	SignalAsk = "report"
+	// SignalAttach says that a new run of ProvisionCluster waits for the group
+	// (no payload): what failed is tried again, and a full report is sent.
 	SignalAttach = "attach"
 	// SignalEnd tells a group to delete all its machines and to end (EndGroup).
 	SignalEnd = "end"

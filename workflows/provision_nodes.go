@@ -128,8 +128,17 @@ func (p *provision) waitGroups(ctx workflow.Context, step string, names []string
 		}
 		return all
 	}
-	if err := workflow.Await(ctx, satisfied); err != nil {
-		return err
+	for {
+		ok, err := workflow.AwaitWithTimeout(ctx, askAgain, satisfied)
+		if err != nil {
+			return err
+		}
+		if ok {
+			break
+		}
+		if err := p.askGroups(ctx, names); err != nil {
+			return err
+		}
 	}
 	if failure != nil {
 		return fail(failure.Kind, "%s", failure.Message)
@@ -139,6 +148,22 @@ func (p *provision) waitGroups(ctx workflow.Context, step string, names []string
 		counts = append(counts, fmt.Sprintf("%s %d", name, len(p.group(name).members)))
 	}
 	p.at(ctx, step, "%s", strings.Join(counts, ", "))
+	return nil
+}
+
+// askGroups asks for full reports after a long silence. A group that does not
+// run any more will never finish.
+func (p *provision) askGroups(ctx workflow.Context, names []string) error {
+	for _, name := range names {
+		id := cluster.GroupID(p.ref().Name, name)
+		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalAsk, nil).Get(ctx, nil)
+		if isNotRunning(err) {
+			return fail(fault.Internal, "%s does not run any more: somebody ended or terminated it", id)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -223,6 +223,36 @@ func TestCancelRollsBack(t *testing.T) {
 	}
 }
 
+// A second run goes on with what a kept failure left, even when the groups of
+// the first run are lost: their machines are adopted, not made again.
+func TestProvisionGoesOnAfterKeep(t *testing.T) {
+	w := newFakeWorld()
+	fails := true
+	w.inject = func(o string, _ int) (error, error) {
+		if o == "bootstrap" && fails {
+			return fault.New(fault.Invalid, "bootstrap", "no"), nil
+		}
+		return nil, nil
+	}
+	spec := demoSpec()
+	spec.Spec.OnFailure = cluster.OnFailureKeep
+	run(t, w, cluster.LifecycleID("demo"), ProvisionCluster, ProvisionInput{Cluster: spec}, nil)
+	fails = false
+	w.record.Ref.UID = "earlier" // the test environment gives every run the same id
+	env := run(t, w, cluster.LifecycleID("demo"), ProvisionCluster, ProvisionInput{Cluster: spec}, nil)
+	if err := env.GetWorkflowError(); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.machines) != 5 || w.record.Phase != cluster.PhaseReady {
+		t.Errorf("%d machines, phase %s", len(w.machines), w.record.Phase)
+	}
+	for what, n := range w.creates {
+		if n != 1 {
+			t.Errorf("%s was created %d times", what, n)
+		}
+	}
+}
+
 func TestProvisionAgainIsANoOp(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -141,14 +142,24 @@ func (l *lifecycle) owned(ctx workflow.Context) (activities.ListOwnedResult, err
 func (l *lifecycle) endGroup(ctx workflow.Context, name, reason string) error {
 	id := cluster.GroupID(l.ref().Name, name)
 	req := EndGroup{RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID, Reason: reason}
-	if err := workflow.SignalExternalWorkflow(ctx, id, "", SignalEnd, req).Get(ctx, nil); err != nil {
+	for {
+		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalEnd, req).Get(ctx, nil)
 		if isNotRunning(err) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		ended, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool { return l.group(name).ended })
+		if ended || err != nil {
+			return err
+		}
 	}
-	return workflow.Await(ctx, func() bool { return l.group(name).ended })
 }
+
+// askAgain is after how long without news a group is asked once more: somebody
+// may have terminated it.
+const askAgain = 5 * time.Minute
 
 func (l *lifecycle) endSweeps(ctx workflow.Context) error {
 	return do(ctx, &l.desk, l.short("end the sweeps for orphans"), aSweeps.DeleteSweep, activities.EnsureSweepInput{Ref: l.ref()})
