@@ -40,20 +40,43 @@ func (l *locks) lock(uid string) (unlock func()) {
 	return one.Unlock
 }
 
-// admit lets a machine reach the cluster's endpoint. Nodes come to the load
+// admit lets machines reach the cluster's endpoint. Nodes come to the load
 // balancer's public address from their own public ones, which no network of the
-// spec contains. A machine inside an allowed range changes nothing.
-func (p *Provider) admit(ctx context.Context, owner cloud.Owner, address string) error {
-	addr, err := netip.ParseAddr(address)
-	if err != nil {
-		return nil //nolint:nilerr // a machine without a public address reaches no public endpoint
-	}
-	return p.changeAllowed(ctx, owner, "admit "+address+" to the endpoint", func(have []string) []string {
-		if slices.ContainsFunc(have, func(c string) bool { return contains(c, addr) }) {
-			return have
+// spec contains. A machine inside an allowed range changes nothing, and one
+// without a public address reaches no public endpoint.
+func (p *Provider) admit(ctx context.Context, owner cloud.Owner, addresses ...string) error {
+	var addrs []netip.Addr
+	for _, a := range addresses {
+		if addr, err := netip.ParseAddr(a); err == nil {
+			addrs = append(addrs, addr)
 		}
-		return append(slices.Clone(have), netip.PrefixFrom(addr, addr.BitLen()).String())
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return p.changeAllowed(ctx, owner, "admit nodes to the endpoint", func(have []string) []string {
+		out := slices.Clone(have)
+		for _, addr := range addrs {
+			if !slices.ContainsFunc(out, func(c string) bool { return contains(c, addr) }) {
+				out = append(out, netip.PrefixFrom(addr, addr.BitLen()).String())
+			}
+		}
+		return out
 	})
+}
+
+// admitAll admits every machine of the cluster: those that are older than the
+// listener, and those whose admission another process has overwritten.
+func (p *Provider) admitAll(ctx context.Context, owner cloud.Owner) error {
+	machines, err := p.ListMachines(ctx, cloud.Owner{Cluster: owner.Cluster})
+	if err != nil {
+		return err
+	}
+	var addresses []string
+	for _, m := range machines {
+		addresses = append(addresses, m.Public)
+	}
+	return p.admit(ctx, owner, addresses...)
 }
 
 // expel takes back what admit allowed.

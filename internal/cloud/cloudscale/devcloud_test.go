@@ -20,6 +20,7 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/testsuite/devcloud"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
 
 // speed divides the cloud's latencies; the provider's settings are the real ones
@@ -323,6 +324,23 @@ func TestNodesReachTheEndpoint(t *testing.T) {
 	slices.Sort(want)
 	if diff := cmp.Diff(want, allowed()); diff != "" {
 		t.Errorf("allowed with nodes (-want +got):\n%s", diff)
+	}
+	// What another process has overwritten is mended with the next sync.
+	if err := c.World().UpdateListener(c.World().Listeners()[0].UUID, world.ListenerSpec{Allowed: &[]string{"192.0.2.0/24"}}); err != nil {
+		t.Fatal(err)
+	}
+	machine, err := p.GetMachine(t.Context(), refs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.SyncMembers(t.Context(), cloud.SyncMembersRequest{
+		Owner: owner, Have: have, Members: []cloud.Member{{MachineID: machine.Ref.ID, Name: machine.Name, Address: "10.100.0.200"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, allowed()); diff != "" {
+		t.Errorf("allowed after a sync (-want +got):\n%s", diff)
 	}
 	for _, ref := range refs {
 		for gone := false; !gone; {

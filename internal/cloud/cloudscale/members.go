@@ -17,7 +17,8 @@ import (
 // SyncMembers implements cloud.Infrastructure. Members are told apart by
 // address. What an unanswered request may have made is seen by the next look,
 // so every unknown outcome is NotYet: call it again. Old members stay until one
-// of the wanted ones is up, unless none of the old ones is up either.
+// of the wanted ones is up, unless none of the old ones is up either. At the end
+// every node of the cluster is admitted to the endpoint.
 func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest) (cloud.MembersStatus, error) {
 	const op = "sync endpoint members"
 	pool := idOf(req.Have, kindPool)
@@ -59,7 +60,10 @@ func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest
 			return st, err
 		}
 	}
-	return st, nil
+	if len(req.Members) == 0 {
+		return st, nil
+	}
+	return st, p.admitAll(ctx, req.Owner)
 }
 
 func (p *Provider) members(ctx context.Context, pool string) ([]sdk.LoadBalancerPoolMember, error) {
