@@ -47,6 +47,9 @@ func changes(old, now workflows.Progress, seen time.Time) []event {
 			continue
 		}
 		e := event{Event: "step", Name: s.Name, State: string(s.State), Detail: s.Detail}
+		if s.State == workflows.StepFailed && now.Failure != nil {
+			e.Detail = "" // the failure says it
+		}
 		at := s.Started
 		switch {
 		case !s.Ended.IsZero() && s.State != workflows.StepDoing:
@@ -114,7 +117,10 @@ func (e event) line() string {
 	case "node":
 		text = fmt.Sprintf("node %s: %s", e.Name, e.State)
 	case "failed":
-		text = "failed (" + e.State + ")"
+		text = "failed"
+		if e.State != "" { // cancellation has no kind
+			text += " (" + e.State + ")"
+		}
 	case "remaining":
 		text = "remains"
 	default:

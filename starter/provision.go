@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -8,6 +9,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets/store"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -31,16 +34,19 @@ with another spec it is refused.`,
 		if err != nil {
 			return err
 		}
-		t, err := a.dial(ctx)
-		if err != nil {
-			return err
-		}
-		defer t.Close()
 		st, err := a.openStore(ctx)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = st.Close() }() // nothing is buffered
+		if err := refuseChange(ctx, st, digested(l)); err != nil {
+			return err
+		}
+		t, err := a.dial(ctx)
+		if err != nil {
+			return err
+		}
+		defer t.Close()
 		published, err := publish(ctx, st, l)
 		if err != nil {
 			return err
@@ -63,6 +69,29 @@ with another spec it is refused.`,
 		return a.provisioned(name, result)
 	}
 	return c
+}
+
+// refuseChange says early, and field by field, what the workflow would say too:
+// provisioning never changes a cluster.
+func refuseChange(ctx context.Context, st *store.Store, c cluster.Cluster) error {
+	name := c.Metadata.Name
+	rec, _, err := st.Record(ctx, name)
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return nil
+	case err != nil:
+		return err
+	case rec.Phase == cluster.PhaseDeleted || rec.SpecDigest == c.Digest():
+		return nil
+	}
+	const most = 8
+	changed := differences(rec.Spec, c.Spec)
+	if more := len(changed) - most; more > 0 {
+		changed = append(changed[:most], fmt.Sprintf("and %d more", more))
+	}
+	return fault.New(fault.Conflict, "provision cluster "+name,
+		"it exists (uid %s, phase %s) with another spec, and provisioning never changes a cluster; delete it first or choose another name\n  %s",
+		rec.Ref.UID, rec.Phase, strings.Join(changed, "\n  "))
 }
 
 func (a *app) started(name, runID string) error {

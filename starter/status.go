@@ -39,6 +39,8 @@ type state struct {
 	Lifecycle  *lifecycle              `json:"lifecycle,omitempty"`
 	Progress   *workflows.Progress     `json:"progress,omitempty"`
 	Groups     []workflows.GroupStatus `json:"groups,omitempty"`
+	// ControlPlanes are addresses of the machine API, from the record.
+	ControlPlanes []cluster.NodeAddress `json:"controlPlanes,omitempty"`
 	// Unknown says what could not be asked, and why.
 	Unknown []string `json:"unknown,omitempty"`
 }
@@ -88,7 +90,7 @@ func (a *app) state(ctx context.Context, name string) (state, error) {
 	s := state{
 		Cluster: rec.Ref, Phase: rec.Phase, Cloud: rec.Spec.Cloud, Talos: rec.Frozen.TalosVersion, Contract: rec.Frozen.Contract,
 		Kubernetes: rec.Frozen.KubernetesVersion, Image: rec.Frozen.Image, Endpoint: rec.Endpoint, SpecDigest: rec.SpecDigest,
-		Created: rec.CreatedAt, Updated: rec.UpdatedAt, Failure: rec.Failure,
+		Created: rec.CreatedAt, Updated: rec.UpdatedAt, Failure: rec.Failure, ControlPlanes: rec.ControlPlanes,
 	}
 	s.Cluster.Name = name
 	t, err := a.dial(ctx)
@@ -100,7 +102,11 @@ func (a *app) state(ctx context.Context, name string) (state, error) {
 		return s, nil
 	}
 	defer t.Close()
-	s.ask(ctx, t, rec.Entities)
+	entities := rec.Entities
+	if rec.Phase == cluster.PhaseDeleted {
+		entities = nil // they have ended
+	}
+	s.ask(ctx, t, entities)
 	if missing != nil && (s.Lifecycle == nil || !s.Lifecycle.Running) {
 		return s, missing
 	}
@@ -191,6 +197,11 @@ func (s state) print(out io.Writer, now time.Time) error {
 	if s.Failure != "" {
 		row("Failure", "%s", s.Failure)
 	}
+	if len(s.nodes()) == 0 && s.Phase != cluster.PhaseDeleted {
+		for _, n := range s.ControlPlanes {
+			row("Control plane", "%s, machine API at %s", n.Name, n.Address)
+		}
+	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -230,8 +241,11 @@ func (s state) print(out io.Writer, now time.Time) error {
 			fmt.Fprintf(out, "\nNote: %s\n", n)
 		}
 	}
+	if len(s.Unknown) > 0 {
+		fmt.Fprintln(out, "\nNot known:")
+	}
 	for _, u := range s.Unknown {
-		fmt.Fprintf(out, "\nNot known: %s\n", u)
+		fmt.Fprintf(out, "  %s\n", u)
 	}
 	return nil
 }
