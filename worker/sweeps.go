@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -66,6 +67,25 @@ func (o owners) Claims(ctx context.Context, entities []string) ([]string, error)
 		}
 	}
 	return out, nil
+}
+
+// runs looks at workflow runs.
+type runs struct{ temporal client.Client }
+
+func (r runs) Holder(ctx context.Context, id string) (runID, kind string, err error) {
+	d, err := r.temporal.DescribeWorkflowExecution(ctx, id, "")
+	var absent *serviceerror.NotFound
+	if errors.As(err, &absent) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", temporalFault("look at "+id, err)
+	}
+	info := d.GetWorkflowExecutionInfo()
+	if info.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return "", "", nil
+	}
+	return info.GetExecution().GetRunId(), info.GetType().GetName(), nil
 }
 
 func temporalFault(op string, err error) error {

@@ -33,6 +33,7 @@ func newActivities(c config, st *store.Store, resolver secrets.Resolver, tempora
 		Watch: &activities.Watch{Clouds: accounts, Kube: kube, Timing: c.Timing},
 		Talos: &activities.Talos{Store: kept, Configs: configAdapter{}, Machines: machineAdapter{}, Timing: c.Timing},
 		Kube:  kube,
+		Locks: &activities.Locks{Runs: runs{temporal}},
 		Sweeps: &activities.Sweeps{
 			Store: kept, Clouds: accounts, Schedules: schedules{temporal, c.TaskQueue}, Owners: owners{temporal},
 			Settings: c.Sweep, Now: time.Now,

@@ -48,7 +48,7 @@ func TestRegistrationOnARealWorker(t *testing.T) {
 	w := worker.New(c, workflows.TaskQueue, worker.Options{})
 	workflows.Register(w, workflows.Activities{
 		Records: &activities.Records{}, Cloud: &activities.Cloud{}, Watch: &activities.Watch{}, Talos: &activities.Talos{},
-		Kube: &activities.Kube{}, Sweeps: &activities.Sweeps{},
+		Kube: &activities.Kube{}, Sweeps: &activities.Sweeps{}, Locks: &activities.Locks{},
 	})
 	defer func() {
 		if recover() == nil {
@@ -57,6 +57,6 @@ func TestRegistrationOnARealWorker(t *testing.T) {
 	}()
 	workflows.Register(w, workflows.Activities{
 		Records: &activities.Records{}, Cloud: &activities.Cloud{}, Watch: &activities.Watch{}, Talos: &activities.Talos{},
-		Kube: &activities.Kube{}, Sweeps: &activities.Sweeps{},
+		Kube: &activities.Kube{}, Sweeps: &activities.Sweeps{}, Locks: &activities.Locks{},
 	})
 }

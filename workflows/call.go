@@ -21,6 +21,7 @@ var (
 	aTalos   *activities.Talos
 	aKube    *activities.Kube
 	aSweeps  *activities.Sweeps
+	aLocks   *activities.Locks
 )
 
 // Site is what a workflow freezes about where it works.

@@ -384,6 +384,10 @@ func (w *fakeWorld) Claims(context.Context, []string) ([]string, error) {
 	return strings.Fields(w.objects["claims"]), before
 }
 
+func (w *fakeWorld) Holder(context.Context, string) (string, string, error) {
+	return "run-7", TypeProvisionCluster, nil
+}
+
 func (w *fakeWorld) activities() Activities {
 	t := activities.DefaultTiming()
 	t.Poll = 10 * time.Millisecond
@@ -394,6 +398,7 @@ func (w *fakeWorld) activities() Activities {
 		Watch:   &activities.Watch{Clouds: w, Kube: kube, Timing: t},
 		Talos:   &activities.Talos{Store: w, Configs: w, Machines: w, Timing: t},
 		Kube:    kube,
+		Locks:   &activities.Locks{Runs: w},
 		Sweeps: &activities.Sweeps{
 			Store: w, Clouds: w, Schedules: w, Owners: w, Now: time.Now,
 			Settings: activities.SweepSettings{Mode: activities.SweepReport, Every: time.Hour, Age: time.Hour},

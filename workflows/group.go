@@ -14,7 +14,6 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
 
@@ -337,15 +336,3 @@ func (g *group) announce(ctx workflow.Context) {
 }
 
 func (g *group) owner() cloud.Owner { return cloud.Owner{Cluster: g.in.Cluster, Group: g.in.Group} }
-
-// checkID refuses a workflow that does not run under the id which its input
-// implies: the id is the lock.
-func checkID(ctx workflow.Context, want, kind string) error {
-	got := workflow.GetInfo(ctx).WorkflowExecution.ID
-	if got == want {
-		return nil
-	}
-	return fail(fault.Invalid,
-		"this %s must run under the workflow id %q, which is its lock, not %q; nothing was done. Start it with: temporal workflow start --type %s --task-queue %s --workflow-id %s --fail-existing --input-file FILE",
-		kind, want, got, kind, TaskQueue, want)
-}

@@ -98,6 +98,9 @@ func TestWrongIDDoesNothing(t *testing.T) {
 	if kindOf(err) != fault.Invalid || !strings.Contains(err.Error(), "--workflow-id cluster/demo/lifecycle --fail-existing") {
 		t.Errorf("error: %v", err)
 	}
+	if !strings.Contains(err.Error(), "run run-7 (ProvisionCluster) holds that lock now") {
+		t.Errorf("the error does not name the holder: %v", err)
+	}
 	if len(w.calls) != 0 || w.rev != 0 {
 		t.Errorf("something was done: %v", w.calls)
 	}

@@ -21,6 +21,7 @@ type Activities struct {
 	Talos   *activities.Talos
 	Kube    *activities.Kube
 	Sweeps  *activities.Sweeps
+	Locks   *activities.Locks
 }
 
 // Register registers every workflow under its public name and every activity. A
@@ -31,7 +32,7 @@ func Register(r Registry, a Activities) {
 	r.RegisterWorkflowWithOptions(ScaleNodeGroup, workflow.RegisterOptions{Name: TypeScaleNodeGroup})
 	r.RegisterWorkflowWithOptions(HoldImage, workflow.RegisterOptions{Name: TypeHoldImage})
 	r.RegisterWorkflowWithOptions(SweepOrphans, workflow.RegisterOptions{Name: TypeSweepOrphans})
-	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps} {
+	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps, a.Locks} {
 		r.RegisterActivity(s)
 	}
 }

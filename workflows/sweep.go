@@ -30,6 +30,9 @@ type SweepResult struct {
 // orphan only when two sweeps in a row found it unclaimed and it is old; without
 // SweepDelete the sweep only tells.
 func SweepOrphans(ctx workflow.Context, in SweepInput) (SweepResult, error) {
+	if err := checkScheduledID(ctx, cluster.SweepID(in.Cluster.Name), TypeSweepOrphans); err != nil {
+		return SweepResult{}, err
+	}
 	d := &desk{}
 	var before SweepResult
 	if workflow.HasLastCompletionResult(ctx) {
