@@ -65,11 +65,13 @@ func imageTry(d *desk, c cluster.Cloud, req cloud.EnsureImageRequest) try[cloud.
 	}
 }
 
+// imageInput names the image by content and zone: an image is imported into the
+// zone of its users.
 func imageInput(ref cluster.Ref, spec cluster.Spec, f cluster.Frozen, site Site) ImageInput {
 	return ImageInput{
 		Cloud: spec.Cloud, Account: site.Account, User: ref, Site: site,
 		Image: cloud.ImageSpec{
-			Name: f.Image, Schematic: f.Schematic, Version: f.TalosVersion, Arch: "amd64", URL: f.ImageURL, Zone: spec.Cloud.Zone,
+			Name: f.Image + "-" + spec.Cloud.Zone, Schematic: f.Schematic, Version: f.TalosVersion, Arch: "amd64", URL: f.ImageURL, Zone: spec.Cloud.Zone,
 		},
 	}
 }
