@@ -129,6 +129,7 @@ type DeleteNodeInput struct {
 
 // DeleteNode removes a Node object. Absent is success.
 func (k *Kube) DeleteNode(ctx context.Context, in DeleteNodeInput) error {
+	defer alive(ctx, "deleting the Node object")()
 	api, _, err := k.api(ctx, in.Ref)
 	if err != nil {
 		return err

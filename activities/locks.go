@@ -26,6 +26,7 @@ type FindHolderResult struct {
 // FindHolder says which run holds a lock, for the message of one that does not.
 // It reads only.
 func (l *Locks) FindHolder(ctx context.Context, in FindHolderInput) (FindHolderResult, error) {
+	defer alive(ctx, "looking at the lock")()
 	run, kind, err := l.Runs.Holder(ctx, in.WorkflowID)
 	return FindHolderResult{RunID: run, Type: kind}, err
 }

@@ -45,9 +45,9 @@ func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (Ensur
 	if err != nil {
 		return out, err
 	}
+	defer alive(ctx, "ensuring machine "+in.Machine.Name)()
 	req := cloud.EnsureMachineRequest{Spec: in.Machine, Create: in.Create}
 	if in.Create {
-		defer alive(ctx, "creating machine "+in.Machine.Name)()
 		m := in.Machine
 		data, sum, err := machineConfig(ctx, c.Store, c.Configs, configOf{
 			cluster: m.Owner.Cluster, role: m.Role, group: m.Owner.Group, name: m.Name, gzip: p.Capabilities().UserDataGzip,
@@ -72,6 +72,7 @@ type ListMachinesInput struct {
 
 // ListMachines returns every machine of the owner, or an error.
 func (c *Cloud) ListMachines(ctx context.Context, in ListMachinesInput) ([]cloud.Machine, error) {
+	defer alive(ctx, "listing machines")()
 	p, _, err := c.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,7 @@ type OpenRecordResult struct {
 // cluster with another spec is Conflict: provisioning never changes a cluster.
 // Safe to repeat: the same UID finds its own record.
 func (r *Records) OpenRecord(ctx context.Context, in OpenRecordInput) (OpenRecordResult, error) {
+	defer alive(ctx, "opening the record")()
 	const op = "open cluster record"
 	var out OpenRecordResult
 	spec, digest, err := r.Checker.Check(ctx, in.Cluster)
@@ -88,6 +89,7 @@ type RecordChange struct {
 // repeat. Errors: NotFound, Conflict when the name belongs to another uid or
 // when the bootstrap machine is already another one.
 func (r *Records) UpdateRecord(ctx context.Context, in RecordChange) (cluster.Record, error) {
+	defer alive(ctx, "updating the record")()
 	for attempt := 0; ; attempt++ {
 		rec, rev, err := r.record(ctx, in.Ref)
 		if err != nil {
@@ -144,6 +146,7 @@ type GetRecordInput struct {
 
 // GetRecord reads a record. NotFound when the name was never used.
 func (r *Records) GetRecord(ctx context.Context, in GetRecordInput) (cluster.Record, error) {
+	defer alive(ctx, "reading the record")()
 	rec, _, err := r.Store.Record(ctx, in.Name)
 	return rec, err
 }
@@ -162,6 +165,7 @@ type EnsureSecretsResult struct {
 // EnsureSecrets makes the cluster's PKI bundle once and for all; every repeat
 // and every concurrent run returns the same one.
 func (r *Records) EnsureSecrets(ctx context.Context, in EnsureSecretsInput) (EnsureSecretsResult, error) {
+	defer alive(ctx, "ensuring the PKI bundle")()
 	key, err := r.Store.EnsureBundle(ctx, in.Ref, func() (secrets.Value, error) { return r.Configs.NewBundle(in.Contract) })
 	return EnsureSecretsResult{Bundle: key}, err
 }
@@ -180,6 +184,7 @@ type EnsureBaseConfigsResult struct {
 // versions of Ichor start from the stored bytes, so that a newer generator never
 // changes an existing cluster.
 func (r *Records) EnsureBaseConfigs(ctx context.Context, in EnsureBaseConfigsInput) (EnsureBaseConfigsResult, error) {
+	defer alive(ctx, "rendering base configs")()
 	var out EnsureBaseConfigsResult
 	rec, _, err := r.record(ctx, in.Ref)
 	if err != nil {
@@ -211,6 +216,7 @@ type ForgetClusterInput struct {
 // ForgetCluster deletes the PKI bundle, configs and bodies and marks the record
 // as deleted. The record itself stays: it tells what was. Safe to repeat.
 func (r *Records) ForgetCluster(ctx context.Context, in ForgetClusterInput) error {
+	defer alive(ctx, "forgetting secrets")()
 	rec, _, err := r.record(ctx, in.Ref)
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type ResolveCloudResult struct {
 // ResolveCloud proves that the credentials work, that flavors and zones exist,
 // and plans the infrastructure. It creates nothing.
 func (c *Cloud) ResolveCloud(ctx context.Context, in ResolveCloudInput) (ResolveCloudResult, error) {
+	defer alive(ctx, "resolving the account")()
 	var out ResolveCloudResult
 	p, account, err := c.Clouds.Open(ctx, in.Spec.Cloud)
 	if err != nil {
@@ -107,6 +108,7 @@ type PlacementStepInput struct {
 
 // GetPlacementStep returns the resource that spreads a shard over hosts.
 func (c *Cloud) GetPlacementStep(ctx context.Context, in PlacementStepInput) (cloud.Step, error) {
+	defer alive(ctx, "planning")()
 	infra, _, err := infrastructure(ctx, c.Clouds, in.Cloud)
 	if err != nil {
 		return cloud.Step{}, err
@@ -161,6 +163,7 @@ type EndpointInput struct {
 
 // GetEndpointHost returns the host of the Kubernetes API.
 func (c *Cloud) GetEndpointHost(ctx context.Context, in EndpointInput) (string, error) {
+	defer alive(ctx, "reading the endpoint")()
 	infra, _, err := infrastructure(ctx, c.Clouds, in.Cloud)
 	if err != nil {
 		return "", err
@@ -190,6 +193,7 @@ func (r ListOwnedResult) Empty() bool { return len(r.Machines)+len(r.Resources)+
 
 // ListOwned lists all that a cluster owns in the account, or fails; never a part.
 func (c *Cloud) ListOwned(ctx context.Context, in ListOwnedInput) (ListOwnedResult, error) {
+	defer alive(ctx, "listing what the cluster owns")()
 	var out ListOwnedResult
 	p, _, err := c.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
@@ -239,6 +243,7 @@ type OpenAccountInput struct {
 // OpenAccount proves that the credentials work and returns what ResolveCloud
 // would, without judging or planning a spec: deletion must work for any spec.
 func (c *Cloud) OpenAccount(ctx context.Context, in OpenAccountInput) (ResolveCloudResult, error) {
+	defer alive(ctx, "opening the account")()
 	p, account, err := c.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
 		return ResolveCloudResult{}, err

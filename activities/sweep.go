@@ -64,6 +64,7 @@ type EnsureSweepInput struct {
 // EnsureSweep schedules the sweeps of a cluster, unless the worker's settings
 // switch them off.
 func (s *Sweeps) EnsureSweep(ctx context.Context, in EnsureSweepInput) error {
+	defer alive(ctx, "scheduling sweeps")()
 	if s.Settings.Mode == SweepOff || s.Settings.Mode == "" {
 		return nil
 	}
@@ -72,6 +73,7 @@ func (s *Sweeps) EnsureSweep(ctx context.Context, in EnsureSweepInput) error {
 
 // DeleteSweep ends the sweeps of a cluster. Absent is success.
 func (s *Sweeps) DeleteSweep(ctx context.Context, in EnsureSweepInput) error {
+	defer alive(ctx, "ending sweeps")()
 	return s.Schedules.DeleteSchedule(ctx, in.Ref)
 }
 
@@ -98,6 +100,7 @@ type FindOrphansResult struct {
 // that its groups claim. It writes nothing. Owners are asked after the list was
 // made, so that a machine made in between is not missed.
 func (s *Sweeps) FindOrphans(ctx context.Context, in FindOrphansInput) (FindOrphansResult, error) {
+	defer alive(ctx, "comparing machines with claims")()
 	var out FindOrphansResult
 	rec, _, err := (&Records{Store: s.Store}).record(ctx, in.Ref)
 	if err != nil {

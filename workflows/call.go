@@ -106,13 +106,17 @@ func do[In any](ctx workflow.Context, d *desk, opts workflow.ActivityOptions, ac
 	}
 }
 
+// shortBeat is after how long without a sign of life a short activity counts as
+// lost. All of them heartbeat in the background.
+const shortBeat = 10 * time.Second
+
 // short is for reads and quick idempotent writes: a minute each, tried for ten.
 func (d *desk) short(summary string) workflow.ActivityOptions {
 	return workflow.ActivityOptions{
 		Summary:                summary,
 		StartToCloseTimeout:    time.Minute,
 		ScheduleToCloseTimeout: 10 * time.Minute,
-		HeartbeatTimeout:       d.timing().Heartbeat,
+		HeartbeatTimeout:       min(d.timing().Heartbeat, shortBeat),
 		RetryPolicy:            d.retry(),
 	}
 }

@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -125,7 +124,7 @@ func chainLength(ctx context.Context, t *testing.T, c client.Client, id string) 
 			return n
 		}
 		if n > 1000 {
-			t.Fatal(fmt.Sprintf("%s never began", id))
+			t.Fatalf("%s never began", id)
 		}
 	}
 }
