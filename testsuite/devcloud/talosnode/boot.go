@@ -208,12 +208,11 @@ func (s *session) configure() {
 		return
 	}
 
-	// The reply to ApplyConfiguration leaves before its connection breaks.
 	if !s.sleep(s.timings().Configure) {
 		return
 	}
 
-	time.Sleep(10 * time.Millisecond)
+	time.Sleep(replyTime)
 	s.stopAPID()
 
 	s.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"github.com/siderolabs/talos/pkg/machinery/resources/block"
 	"github.com/siderolabs/talos/pkg/machinery/resources/cluster"
 	"github.com/siderolabs/talos/pkg/machinery/resources/config"
@@ -48,6 +49,7 @@ var types = []meta.ResourceWithRD{
 	&etcd.Member{}, &etcd.Spec{}, &etcd.Config{},
 	&k8s.KubeletSpec{}, &k8s.Nodename{}, &k8s.NodeStatus{}, &k8s.StaticPod{}, &k8s.StaticPodStatus{}, &k8s.Manifest{},
 	&k8s.APIServerConfig{}, &k8s.ControllerManagerConfig{}, &k8s.SchedulerConfig{}, &k8s.SecretsStatus{},
+	&k8s.BootstrapManifestsConfig{},
 	&network.AddressStatus{}, &network.HostnameStatus{}, &network.NodeAddress{}, &network.Status{},
 	&runtime.BootID{}, &runtime.Diagnostic{}, &runtime.ExtensionStatus{}, &runtime.MachineStatus{}, &runtime.PlatformMetadata{},
 	&runtime.SecurityState{}, &runtime.Version{}, &runtime.MountStatus{},
@@ -166,6 +168,7 @@ func (s *session) publishBoot() {
 		r.TypedSpec().DiskID, r.TypedSpec().DevPath = "vda", "/dev/vda"
 	})
 
+	s.publishVolumes()
 	publish(s, network.NewNodeAddress(network.NamespaceName, network.NodeAddressDefaultID), s.setAddresses)
 	publish(s, network.NewNodeAddress(network.NamespaceName, network.NodeAddressCurrentID), s.setAddresses)
 	publish(s, network.NewNodeAddress(network.NamespaceName, network.NodeAddressRoutedID), s.setAddresses)
@@ -174,6 +177,24 @@ func (s *session) publishBoot() {
 		spec.AddressReady, spec.ConnectivityReady, spec.HostnameReady, spec.EtcFilesReady = true, true, true, true
 	})
 	s.publishHostname()
+}
+
+// publishVolumes publishes the partitions that Talos makes.
+func (s *session) publishVolumes() {
+	sizes := map[string]uint64{
+		constants.MetaPartitionLabel:      1 << 20,
+		constants.StatePartitionLabel:     100 << 20,
+		constants.EphemeralPartitionLabel: s.diskBytes() - min(s.diskBytes(), 2<<30),
+	}
+
+	for label, size := range sizes {
+		publish(s, block.NewVolumeStatus(block.NamespaceName, label), func(r *block.VolumeStatus) {
+			spec := r.TypedSpec()
+			spec.Phase, spec.Type = block.VolumePhaseReady, block.VolumeTypePartition
+			spec.Location, spec.ParentLocation = "/dev/vda", "/dev/vda"
+			spec.Size = size
+		})
+	}
 }
 
 func (s *session) setAddresses(r *network.NodeAddress) {
@@ -209,6 +230,18 @@ func (s *session) publishConfig(c *nodeConfig) {
 		r.TypedSpec().NodeID = s.node.read().nodeID
 	})
 	s.publishHostname()
+
+	if k := c.kubernetes; k != nil && c.controlPlane {
+		publish(s, k8s.NewBootstrapManifestsConfig(), func(r *k8s.BootstrapManifestsConfig) {
+			spec := r.TypedSpec()
+			spec.Server, spec.PodCIDRs, spec.FlannelEnabled = c.endpoint, k.podCIDRs, k.flannel
+
+			spec.CNIName = "none"
+			if k.flannel {
+				spec.CNIName = "flannel"
+			}
+		})
+	}
 }
 
 // memberView is what of discovery has been published; only the session's loop

@@ -301,6 +301,8 @@ func (s *session) depart(d departure) bool {
 
 	stopped := s.sleep(s.timings().ServiceStop)
 
+	time.Sleep(replyTime)
+
 	if stopped && d.before != nil {
 		if err := d.before(s.ctx); err != nil {
 			s.logf("%s sequence: failed: %v", d.sequence, err)
@@ -413,6 +415,10 @@ func (s *session) addresses() []netip.Addr {
 func (s *session) dialer() *net.Dialer {
 	return &net.Dialer{LocalAddr: &net.TCPAddr{IP: s.node.server.Loopback.AsSlice()}, Timeout: dialTimeout}
 }
+
+// replyTime is what the answer to a call gets to leave before the connection
+// breaks because of it. It is real time: a fast clock speeds up no network.
+const replyTime = 100 * time.Millisecond
 
 // dialTimeout is real time; everything is on this host.
 const dialTimeout = 3 * time.Second

@@ -31,14 +31,17 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode"
 )
 
-// clock runs a simulated minute in 30 milliseconds.
-type clock struct{}
+// Clock is a clock that runs Speed times as fast as a wall clock.
+type Clock struct{ Speed int }
 
+// speed makes a simulated minute last 30 milliseconds.
 const speed = 2000
 
-func (clock) Scale(d time.Duration) time.Duration { return d / speed }
+// Scale implements guest.Clock.
+func (c Clock) Scale(d time.Duration) time.Duration { return d / time.Duration(max(c.Speed, 1)) }
 
-func (c clock) Sleep(ctx context.Context, d time.Duration) error {
+// Sleep implements guest.Clock.
+func (c Clock) Sleep(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(c.Scale(d)):
 		return nil
@@ -200,15 +203,30 @@ type Lab struct {
 	servers int
 }
 
+// Option changes how a Lab is made.
+type Option func(*talosnode.Options)
+
+// WithKubernetes replaces the Kubernetes that is always ready, and slows the
+// clock down to what real programs can follow.
+func WithKubernetes(k guest.Kubernetes, clock Clock) Option {
+	return func(o *talosnode.Options) { o.Kubernetes, o.Clock = k, clock }
+}
+
 // New makes a cloud that ends with the test.
-func New(t *testing.T) *Lab {
+func New(t *testing.T, options ...Option) *Lab {
 	t.Helper()
 
 	l := &Lab{
 		t: t, network: &network{known: map[netip.Addr][]netip.Addr{}}, Kube: &Kubernetes{},
 		prefix: byte(130 + os.Getpid()%120), subnet: byte(nextAddress.Add(1)),
 	}
-	l.Fleet = talosnode.New(talosnode.Options{Clock: clock{}, Network: l.network, Kubernetes: l.Kube})
+
+	o := talosnode.Options{Clock: Clock{Speed: speed}, Network: l.network, Kubernetes: l.Kube}
+	for _, change := range options {
+		change(&o)
+	}
+
+	l.Fleet = talosnode.New(o)
 	t.Cleanup(l.Fleet.Close)
 
 	return l
