@@ -6,6 +6,7 @@ package killer
 
 import (
 	"context"
+	"maps"
 	"net"
 	"sync"
 
@@ -35,10 +36,20 @@ const (
 // Moments lists all moments.
 func Moments() []Moment { return []Moment{BeforeEffect, AfterEffect, AfterReply} }
 
+// Task is one attempt of an activity as the wire shows it.
+type Task struct {
+	Activity string
+	Workflow string // workflow id
+	Attempt  int
+	Input    []byte // the first argument, JSON unless payloads are encrypted
+	// Worker is the identity of the worker that asked for the task.
+	Worker string
+}
+
 // Hook is asked at every moment of every activity; true kills: the message is
 // not passed on. It must make sure itself that the worker is dead when it
-// returns true.
-type Hook func(activity string, m Moment) bool
+// returns true. It is called from many goroutines.
+type Hook func(Task, Moment) bool
 
 // Proxy is a running proxy.
 type Proxy struct {
@@ -48,7 +59,7 @@ type Proxy struct {
 	hook   Hook
 
 	mu    sync.Mutex
-	names map[string]string // activity by task token
+	tasks map[string]Task // by task token
 	seen  map[string]int
 }
 
@@ -56,7 +67,7 @@ var errKilled = status.Error(codes.Unavailable, "the worker was killed here")
 
 // Start forwards to a Temporal server at target. Close ends it.
 func Start(target string, hook Hook) (*Proxy, error) {
-	p := &Proxy{hook: hook, names: map[string]string{}, seen: map[string]int{}}
+	p := &Proxy{hook: hook, tasks: map[string]Task{}, seen: map[string]int{}}
 	conn, err := grpc.NewClient(target,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // loopback
 		grpc.WithUnaryInterceptor(p.intercept),
@@ -94,60 +105,74 @@ func (p *Proxy) Close() error {
 func (p *Proxy) Seen() map[string]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := make(map[string]int, len(p.seen))
-	for k, v := range p.seen {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(p.seen)
 }
 
 func (p *Proxy) intercept(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	name := p.completed(req)
-	if name != "" && p.hook(name, AfterEffect) {
+	done, completes := p.completed(req)
+	if completes && p.hook(done, AfterEffect) {
 		return errKilled
 	}
-	err := invoke(ctx, method, req, reply, cc, opts...)
-	if err != nil {
+	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return err
 	}
-	if name != "" && p.hook(name, AfterReply) {
+	if completes && p.hook(done, AfterReply) {
 		return errKilled
 	}
-	for _, task := range handedOut(reply) {
-		p.mu.Lock()
-		p.names[string(task.GetTaskToken())] = task.GetActivityType().GetName()
-		p.seen[task.GetActivityType().GetName()]++
-		p.mu.Unlock()
-		if p.hook(task.GetActivityType().GetName(), BeforeEffect) {
-			return errKilled
-		}
+	killed := false
+	for _, task := range p.handedOut(req, reply) {
+		killed = p.hook(task, BeforeEffect) || killed
+	}
+	if killed {
+		return errKilled
 	}
 	return nil
 }
 
-// completed returns the activity whose success a request tells.
-func (p *Proxy) completed(req any) string {
+// completed returns the task whose success a request tells.
+func (p *Proxy) completed(req any) (Task, bool) {
 	done, ok := req.(*workflowservice.RespondActivityTaskCompletedRequest)
 	if !ok {
-		return ""
+		return Task{}, false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.names[string(done.GetTaskToken())]
+	t, ok := p.tasks[string(done.GetTaskToken())]
+	return t, ok
 }
 
-// handedOut returns the activity tasks in a reply: of a poll, or those that the
-// server hands out eagerly with the answer to a workflow task.
-func handedOut(reply any) []*workflowservice.PollActivityTaskQueueResponse {
+// handedOut notes and returns the activity tasks in a reply: of a poll, or those
+// that the server hands out eagerly with the answer to a workflow task.
+func (p *Proxy) handedOut(req, reply any) []Task {
+	var tasks []*workflowservice.PollActivityTaskQueueResponse
 	switch r := reply.(type) {
 	case *workflowservice.PollActivityTaskQueueResponse:
 		if len(r.GetTaskToken()) > 0 {
-			return []*workflowservice.PollActivityTaskQueueResponse{r}
+			tasks = append(tasks, r)
 		}
 	case *workflowservice.RespondWorkflowTaskCompletedResponse:
-		return r.GetActivityTasks()
+		tasks = r.GetActivityTasks()
 	}
-	return nil
+	var worker string
+	if asks, ok := req.(interface{ GetIdentity() string }); ok {
+		worker = asks.GetIdentity()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var out []Task
+	for _, r := range tasks {
+		t := Task{
+			Activity: r.GetActivityType().GetName(), Workflow: r.GetWorkflowExecution().GetWorkflowId(),
+			Attempt: int(r.GetAttempt()), Worker: worker,
+		}
+		if args := r.GetInput().GetPayloads(); len(args) > 0 {
+			t.Input = args[0].GetData()
+		}
+		p.tasks[string(r.GetTaskToken())] = t
+		p.seen[t.Activity]++
+		out = append(out, t)
+	}
+	return out
 }
 
 // operator forwards what a worker asks of the operator service.

@@ -1,0 +1,131 @@
+// Package chaos kills workers and servers and breaks the cloud at exact or at
+// random moments while clusters come and go, and proves that the same world comes
+// out as without.
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ichor-project/ichor/testsuite/chaos/killer"
+	"github.com/ichor-project/ichor/testsuite/chaos/rig"
+)
+
+// patience bounds one workflow: many times what a run with all kills takes on a
+// busy machine.
+const patience = 10 * time.Minute
+
+// plan kills the worker at one moment of the first attempt of every row.
+type plan struct {
+	moment killer.Moment
+
+	mu    sync.Mutex
+	fired []string
+	seen  map[string]bool // activities handed out
+}
+
+func (p *plan) hook(r *rig.Rig, task killer.Task, m killer.Moment) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen == nil {
+		p.seen = map[string]bool{}
+	}
+	p.seen[task.Activity] = true
+	if m != p.moment || slices.Contains(p.fired, row(task)) {
+		return false
+	}
+	p.fired = append(p.fired, row(task))
+	r.Kill(task)
+	return true
+}
+
+// judge fails rows that did not fire and activities that have none.
+func (p *plan) judge(t *testing.T) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, want := range rows() {
+		if !slices.Contains(p.fired, want) {
+			t.Errorf("the row %q did not fire %s", want, p.moment)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.seen)) {
+		if why, ok := notHere[name]; ok {
+			t.Errorf("%s ran, which was said to be only %s: it needs a row", name, why)
+		}
+	}
+}
+
+// Every activity of ProvisionCluster and DeleteCluster is killed with its worker
+// at each of three moments.
+func TestKillMatrix(t *testing.T) {
+	t.Logf("%d rows x %d moments, cloud %d times real time, waits %v", len(rows()), len(killer.Moments()), rig.Speed, settings(rig.Scaled()))
+	for _, moment := range killer.Moments() {
+		t.Run(string(moment), func(t *testing.T) {
+			t.Parallel()
+			p := &plan{moment: moment}
+			r := rig.Start(t, rig.Options{Hook: p.hook})
+			comeAndGo(t, r)
+			p.judge(t)
+			t.Logf("%s: %d rows fired, %d workers killed: %s", moment, len(p.fired), r.Kills(), strings.Join(p.fired, ", "))
+		})
+	}
+}
+
+// comeAndGo provisions the cluster, proves that the account holds exactly it,
+// deletes it and proves that nothing is left.
+func comeAndGo(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	provision(t, r)
+	remove(t, r)
+}
+
+func provision(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	started := time.Now()
+	out, err := r.Provision(ctx)
+	if err != nil {
+		t.Fatalf("provision: %v\n%s", err, r.Explain(t.Context()))
+	}
+	took := time.Since(started)
+	if err := r.Complete(t.Context()); err != nil {
+		t.Fatalf("after provisioning: %v\n%s", err, r.Explain(t.Context()))
+	}
+	doubled, err := r.Doubled(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("provisioned %d nodes in %s, %d kills so far, created twice for a moment: %s", out.Nodes, took.Round(100*time.Millisecond), r.Kills(), doubled)
+}
+
+func remove(t *testing.T, r *rig.Rig) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	started := time.Now()
+	out, err := r.Delete(ctx)
+	if err != nil {
+		t.Fatalf("delete: %v\n%s", err, r.Explain(t.Context()))
+	}
+	if err := r.Empty(t.Context()); err != nil {
+		t.Fatalf("after deletion: %v\n%s", err, r.Explain(t.Context()))
+	}
+	t.Logf("deleted %d machines and %d resources in %s, %d kills so far", out.Machines, out.Resources, time.Since(started).Round(100*time.Millisecond), r.Kills())
+}
+
+// settings prints waits in a fixed order.
+func settings(m map[string]string) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s=%s", k, m[k]))
+	}
+	return strings.Join(out, " ")
+}

@@ -1,0 +1,157 @@
+package chaos
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/testsuite/chaos/killer"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+// notHere are activities that neither ProvisionCluster nor DeleteCluster runs,
+// with who does. That one of them is handed out in the matrix fails it.
+var notHere = map[string]string{
+	"ListMachines": "for node groups that grow",
+	"DeleteNode":   "for node groups that shrink",
+}
+
+// variants are calls of one activity that differ in what they make, and therefore
+// have rows of their own.
+var variants = map[string][]string{
+	"EnsureResource": {
+		"network", "subnet", "load-balancer", "pool", "listener", "health-monitor", "server-group",
+	},
+	"UpdateRecord": {"bootstrap machine", "entities", "endpoint"},
+}
+
+// row names the row that an attempt belongs to.
+func row(t killer.Task) string {
+	if v := variant(t); v != "" {
+		return t.Activity + " " + v
+	}
+	return t.Activity
+}
+
+func variant(t killer.Task) string {
+	var in struct {
+		Create           *bool `json:"create"`
+		Step             struct{ Kind string }
+		BootstrapMachine string   `json:"bootstrapMachine"`
+		Entities         []string `json:"entities"`
+		Endpoint         string   `json:"endpoint"`
+	}
+	if json.Unmarshal(t.Input, &in) != nil {
+		return "" // not an object: no variants
+	}
+	switch {
+	case t.Activity == "UpdateRecord" && in.BootstrapMachine != "":
+		return "bootstrap machine"
+	case t.Activity == "UpdateRecord" && len(in.Entities) > 0:
+		return "entities"
+	case t.Activity == "UpdateRecord" && in.Endpoint != "":
+		return "endpoint"
+	case in.Create == nil:
+		return ""
+	}
+	v := in.Step.Kind
+	if !*in.Create {
+		v = strings.TrimSpace(v + " (look)") // only where a create had no answer
+	}
+	return v
+}
+
+// registry notes what the worker registers.
+type registry struct {
+	names []string
+}
+
+var _ workflows.Registry = (*registry)(nil)
+
+func (r *registry) RegisterActivity(a any) {
+	t := reflect.TypeOf(a)
+	for i := range t.NumMethod() {
+		r.names = append(r.names, t.Method(i).Name)
+	}
+}
+
+func (r *registry) RegisterActivityWithOptions(a any, o activity.RegisterOptions) {
+	if o.Name == "" {
+		r.RegisterActivity(a)
+		return
+	}
+	r.names = append(r.names, o.Name)
+}
+
+func (r *registry) RegisterDynamicActivity(any, activity.DynamicRegisterOptions) {}
+func (r *registry) RegisterWorkflow(any)                                         {}
+func (r *registry) RegisterWorkflowWithOptions(any, workflow.RegisterOptions)    {}
+func (r *registry) RegisterDynamicWorkflow(any, workflow.DynamicRegisterOptions) {}
+
+// rows are all that must fire: one for each activity that the worker registers,
+// more for those with variants.
+func rows() []string {
+	var r registry
+	workflows.Register(&r, workflows.Activities{
+		Records: &activities.Records{}, Cloud: &activities.Cloud{}, Watch: &activities.Watch{},
+		Talos: &activities.Talos{}, Kube: &activities.Kube{},
+	})
+	var out []string
+	for _, name := range r.names {
+		if _, ok := notHere[name]; ok {
+			continue
+		}
+		kinds, ok := variants[name]
+		if !ok {
+			out = append(out, name)
+			continue
+		}
+		for _, k := range kinds {
+			out = append(out, name+" "+k)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// The list of rows must not be able to fall behind the product.
+func TestKillMatrixRowsAreTheRegistry(t *testing.T) {
+	var r registry
+	workflows.Register(&r, workflows.Activities{
+		Records: &activities.Records{}, Cloud: &activities.Cloud{}, Watch: &activities.Watch{},
+		Talos: &activities.Talos{}, Kube: &activities.Kube{},
+	})
+	if len(r.names) < 20 {
+		t.Fatalf("the worker registers only %v", r.names)
+	}
+	for name := range notHere {
+		if !slices.Contains(r.names, name) {
+			t.Errorf("%s is said not to belong here, but the worker registers no such activity", name)
+		}
+	}
+	for name := range variants {
+		if !slices.Contains(r.names, name) {
+			t.Errorf("%s has variants, but the worker registers no such activity", name)
+		}
+	}
+	for _, s := range []struct {
+		task killer.Task
+		want string
+	}{
+		{killer.Task{Activity: "EnsureResource", Input: []byte(`{"step":{"kind":"pool"},"create":true}`)}, "EnsureResource pool"},
+		{killer.Task{Activity: "EnsureMachine", Input: []byte(`{"create":false}`)}, "EnsureMachine (look)"},
+		{killer.Task{Activity: "EnsureMachine", Input: []byte(`{"create":true}`)}, "EnsureMachine"},
+		{killer.Task{Activity: "UpdateRecord", Input: []byte(`{"bootstrapMachine":"abcde"}`)}, "UpdateRecord bootstrap machine"},
+		{killer.Task{Activity: "GetEndpointHost", Input: []byte(`{"have":[]}`)}, "GetEndpointHost"},
+	} {
+		if got := row(s.task); got != s.want {
+			t.Errorf("row of %s %s: %q, want %q", s.task.Activity, s.task.Input, got, s.want)
+		}
+	}
+}
