@@ -68,6 +68,9 @@ func (d demo) bin(name string) string { return filepath.Join(d.root, "bin", name
 func (d demo) up(ctx context.Context) error {
 	started := time.Now()
 	sys, err := d.start(ctx)
+	if errors.Is(err, errRuns) {
+		return err
+	}
 	if err != nil {
 		return errors.Join(err, d.down())
 	}

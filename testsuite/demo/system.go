@@ -38,10 +38,12 @@ func isTerminal() bool {
 	return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd()))
 }
 
+var errRuns = errors.New("the demo runs already; stop it with make demo-down")
+
 // start runs the system in a process of its own, so that it outlives this one.
 func (d demo) start(ctx context.Context) (*system, error) {
 	if s, err := d.read(); err == nil && alive(s.PID) {
-		return nil, errors.New("the demo runs already; stop it with make demo-down")
+		return nil, errRuns
 	}
 	if err := os.RemoveAll(d.dir); err != nil {
 		return nil, err
