@@ -99,7 +99,11 @@ func temporalFault(op string, err error) error {
 	case errors.As(err, &unavailable), errors.As(err, &deadline), errors.Is(err, context.DeadlineExceeded), errors.As(err, &namespace):
 		kind = fault.Unavailable
 	}
-	return fault.New(kind, op, "%v", plain(err))
+	text := plain(err).Error()
+	if errors.As(err, &deadline) || errors.Is(err, context.DeadlineExceeded) {
+		text = "no answer in time"
+	}
+	return fault.New(kind, op, "%s", text)
 }
 
 // progressOf asks a lifecycle run how far it is. It needs a worker, also for

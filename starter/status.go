@@ -177,8 +177,13 @@ func (s state) nodes() []workflows.MemberStatus {
 func (s state) print(out io.Writer, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	row := func(key, format string, args ...any) { fmt.Fprintf(w, "%s\t%s\n", key, fmt.Sprintf(format, args...)) }
-	row("Cluster", "%s (uid %s)", s.Cluster.Name, s.Cluster.UID)
-	row("Phase", "%s", s.Phase)
+	if s.Cluster.UID == "" {
+		row("Cluster", "%s", s.Cluster.Name)
+		row("Phase", "not recorded yet")
+	} else {
+		row("Cluster", "%s (uid %s)", s.Cluster.Name, s.Cluster.UID)
+		row("Phase", "%s", s.Phase)
+	}
 	if s.Cloud.Provider != "" {
 		row("Cloud", "%s, zone %s", s.Cloud.Provider, s.Cloud.Zone)
 	}
