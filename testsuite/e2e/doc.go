@@ -1,0 +1,5 @@
+// Package e2e proves Ichor from the outside: the real command line and worker, a
+// real Temporal server, and devcloud with real Kubernetes API servers behind it.
+// Every test runs a whole system of its own on loopback and looks at the cloud's
+// API, at Kubernetes and at Temporal, never into Ichor.
+package e2e

@@ -1,0 +1,102 @@
+package stack
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Root returns the folder of the repository: the nearest one above the working
+// directory that has a go.mod. Builds trim paths, so the program itself does not
+// know where its source was.
+func Root() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errors.New("there is no go.mod in any folder above the working directory")
+		}
+		dir = up
+	}
+}
+
+// programs are what a stack and its judges start.
+var programs = []string{
+	"ichor", "ichor-worker", "devcloud", "tools/temporal", "tools/kine", "tools/kube-apiserver",
+	"tools/kube-controller-manager", "tools/kube-scheduler", "tools/kwok", "tools/talosctl", "tools/tctl",
+}
+
+// Missing lists the programs that have not been built, with the command that
+// builds them; nil if there are all.
+func Missing(bin string) error {
+	var errs []error
+	for _, p := range programs {
+		if _, err := os.Stat(filepath.Join(bin, p)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if errs != nil {
+		errs = append(errs, errors.New("build them with: make build tools"))
+	}
+	return errors.Join(errs...)
+}
+
+// Result is what a command printed and how it ended.
+type Result struct {
+	Code           int
+	Stdout, Stderr string
+}
+
+// String is all that a person would see.
+func (r Result) String() string {
+	return fmt.Sprintf("exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+}
+
+// Ichor runs the command line and waits for its end. Its output is kept in the
+// log "ichor", too. The error is nil whatever the exit code.
+func (s *Stack) Ichor(ctx context.Context, args ...string) (Result, error) {
+	return s.run(ctx, "ichor", s.Env(), filepath.Join(s.opts.Bin, "ichor"), args)
+}
+
+// Tool runs one of the programs of bin/tools, such as temporal, tctl or
+// talosctl, with the environment of workers and env.
+func (s *Stack) Tool(ctx context.Context, env []string, name string, args ...string) (Result, error) {
+	return s.run(ctx, name, append(s.Env(), env...), s.tool(name), args)
+}
+
+func (s *Stack) run(ctx context.Context, log string, env []string, path string, args []string) (r Result, err error) {
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env, cmd.Dir = env, s.opts.Dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.WaitDelay = 10 * time.Second
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err = cmd.Run()
+	r = Result{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		err = nil
+	}
+	return r, errors.Join(err, s.appendLog(log, args, r))
+}
+
+func (s *Stack) appendLog(log string, args []string, r Result) error {
+	f, err := os.OpenFile(s.log(log), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(f, "$ %s %q\n%s\n", log, args, r)
+	return errors.Join(err, f.Close())
+}
