@@ -192,6 +192,9 @@ func TestCluster(t *testing.T) {
 		t.Errorf("kubeconfig: %v\n%s", err, kubeconfig)
 	}
 
+	j.says([]string{"-n", first, "health", "--wait-timeout", "20s"}, "waiting for all nodes to finish boot sequence: OK")
+	j.refuses([]string{"-n", first, "health", "--wait-timeout", "1s", "--control-plane-nodes", "10.99.0.1"}, "does not answer")
+	j.refuses([]string{"-n", worker, "health", "--wait-timeout", "1s"}, "only available on control plane nodes")
 	j.says([]string{"-n", servers[2].Loopback.String(), "etcd", "leave"})
 	j.says([]string{"-n", second, "reboot", "--wait=false"})
 }

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/siderolabs/talos/pkg/machinery/api/cluster"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/api/storage"
 	timeapi "github.com/siderolabs/talos/pkg/machinery/api/time"
@@ -33,6 +34,7 @@ func (s *session) register(r grpc.ServiceRegistrar) {
 		machine.RegisterLifecycleServiceServer(r, &lifecycleAPI{s: s})
 	}
 
+	cluster.RegisterClusterServiceServer(r, &clusterAPI{s: s})
 	storage.RegisterStorageServiceServer(r, &storageAPI{s: s})
 	timeapi.RegisterTimeServiceServer(r, &timeAPI{s: s})
 	cosi.RegisterStateServer(r, server.NewState(state.Filter(s.cosi, resourceAccess(s.cosi))))

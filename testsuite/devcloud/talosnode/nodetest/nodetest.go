@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -80,112 +79,6 @@ func (n *network) Loopback(address netip.Addr) (netip.Addr, bool) {
 	}
 
 	return netip.Addr{}, false
-}
-
-// Kubernetes records what the nodes ask for; everything is ready at once.
-type Kubernetes struct {
-	mu       sync.Mutex
-	controls []guest.ControlPlane
-	kubelets []guest.Kubelet
-	dropped  []string
-	backend  netip.AddrPort
-	quorum   map[string]bool
-}
-
-// StartControlPlane implements guest.Kubernetes.
-func (k *Kubernetes) StartControlPlane(_ context.Context, spec guest.ControlPlane) (guest.RunningControlPlane, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	k.controls = append(k.controls, spec)
-
-	return &running{k: k, name: spec.NodeName}, nil
-}
-
-// StartKubelet implements guest.Kubernetes.
-func (k *Kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	k.kubelets = append(k.kubelets, spec)
-
-	return &running{k: k, name: spec.NodeName}
-}
-
-// DropCluster implements guest.Kubernetes.
-func (k *Kubernetes) DropCluster(name string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	k.dropped = append(k.dropped, name)
-}
-
-// Kubelet returns what a node asked for first.
-func (k *Kubernetes) Kubelet(name string) (guest.Kubelet, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	for _, s := range k.kubelets {
-		if s.NodeName == name {
-			return s, true
-		}
-	}
-
-	return guest.Kubelet{}, false
-}
-
-// Control returns what a control plane node asked for first.
-func (k *Kubernetes) Control(name string) (guest.ControlPlane, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	for _, s := range k.controls {
-		if s.NodeName == name {
-			return s, true
-		}
-	}
-
-	return guest.ControlPlane{}, false
-}
-
-type running struct {
-	k    *Kubernetes
-	name string
-}
-
-func (r *running) Backend() netip.AddrPort { return r.k.backend }
-func (r *running) Ready() bool             { return true }
-func (r *running) Registered() bool        { return true }
-func (r *running) LastError() string       { return "" }
-func (r *running) Stop()                   {}
-
-// Quorum returns what a control plane was told last.
-func (k *Kubernetes) Quorum(name string) (ok, told bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	ok, told = k.quorum[name]
-
-	return ok, told
-}
-
-// Dropped returns the datastores that were forgotten.
-func (k *Kubernetes) Dropped() []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-
-	return slices.Clone(k.dropped)
-}
-
-func (r *running) SetQuorum(ok bool) {
-	r.k.mu.Lock()
-	defer r.k.mu.Unlock()
-
-	if r.k.quorum == nil {
-		r.k.quorum = map[string]bool{}
-	}
-
-	r.k.quorum[r.name] = ok
 }
 
 var nextAddress atomic.Uint32

@@ -1,0 +1,86 @@
+package talosnode_test
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
+)
+
+// TestKubeletFollowsTheConfig gives the same wishes in the old and in the new
+// form of the config.
+func TestKubeletFollowsTheConfig(t *testing.T) {
+	t.Parallel()
+
+	tests := []struct {
+		contract string
+		patches  []string
+	}{
+		{"v1.13", []string{`
+machine:
+  nodeLabels: {pool: blue}
+  nodeTaints: {dedicated: "gpu:NoExecute", bare: NoSchedule}
+  kubelet:
+    image: ghcr.io/siderolabs/kubelet:v1.35.9@sha256:0000000000000000000000000000000000000000000000000000000000000000
+    registerWithFQDN: true
+    extraConfig: {providerID: "cloudscale://x"}
+    nodeIP: {validSubnets: ["127.0.0.0/8"]}
+cluster:
+  externalCloudProvider: {enabled: true}
+`}},
+		{"v1.14", []string{
+			"apiVersion: v1alpha1\nkind: KubeNodeConfig\nregisterWithFQDN: true\nlabels: {pool: blue}\n" +
+				"taints: {dedicated: \"gpu:NoExecute\", bare: NoSchedule}\nnodeIP: {validSubnets: [\"127.0.0.0/8\"]}\n",
+			"apiVersion: v1alpha1\nkind: KubeletConfig\nimage: ghcr.io/siderolabs/kubelet:v1.35.9\nconfig: {providerID: \"cloudscale://x\"}\n",
+			"cluster: {externalCloudProvider: {enabled: true}}",
+		}},
+	}
+
+	for _, tt := range tests {
+		t.Run(tt.contract, func(t *testing.T) {
+			l := nodetest.New(t)
+			p := nodetest.NewPKI(t, tt.contract)
+			cp := l.Server("cp-0", p.ControlPlane())
+			w := l.Server("W-0.example.com", p.Worker(tt.patches...))
+			l.Boot(cp)
+			l.Boot(w)
+
+			const name = "w-0.example.com"
+
+			nodetest.Eventually(t, "kubelet", func() error {
+				if _, ok := l.Kube.Kubelet(name); !ok {
+					return errors.New("not started")
+				}
+
+				return nil
+			})
+
+			got, _ := l.Kube.Kubelet(name)
+			want := guest.Kubelet{
+				NodeName: name, Endpoint: "https://10.11.0.200:6443", CACert: got.CACert, BootstrapToken: p.Bundle.Secrets.BootstrapToken,
+				Version: "v1.35.9", TalosVersion: "v1.14.1", Labels: map[string]string{"pool": "blue"},
+				Taints:                []guest.Taint{{Key: "bare", Effect: "NoSchedule"}, {Key: "dedicated", Value: "gpu", Effect: "NoExecute"}},
+				ExternalCloudProvider: true, ProviderID: "cloudscale://x", InternalIP: w.Loopback,
+				VCPUs: w.VCPUs, MemoryMiB: w.MemoryMiB, DiskGiB: w.DiskGiB, Source: w.Loopback, ServerUUID: w.UUID, Private: true,
+			}
+
+			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestNoAddressInTheNodeSubnets(t *testing.T) {
+	t.Parallel()
+
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.13")
+	l.Boot(l.Server("cp-0", p.ControlPlane()))
+	n := l.Boot(l.Server("w-0", p.Worker(`machine: {kubelet: {nodeIP: {validSubnets: ["192.168.0.0/16"]}}}`)))
+	nodetest.Logged(t, n, "no address of this node is in the node IP subnets")
+}
