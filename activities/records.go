@@ -67,7 +67,10 @@ func (r *Records) OpenRecord(ctx context.Context, in OpenRecordInput) (OpenRecor
 		Schema: 1, Ref: cluster.Ref{Name: name, UID: in.UID}, Phase: cluster.PhaseCreating,
 		Spec: spec.Spec, SpecDigest: digest, CreatedAt: now, UpdatedAt: now,
 	}
-	if _, err := r.Store.PutRecord(ctx, rec, rev); err != nil {
+	switch _, err := r.Store.PutRecord(ctx, rec, rev); {
+	case fault.Is(err, fault.Conflict): // not the cluster's fault: Conflict would end the run
+		return out, fault.New(fault.NotYet, op, "the record of cluster %q was written by somebody else meanwhile", name)
+	case err != nil:
 		return out, err
 	}
 	return OpenRecordResult{Record: rec}, nil

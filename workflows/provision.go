@@ -114,7 +114,10 @@ func newProvision(ctx workflow.Context, in ProvisionInput) (*provision, error) {
 // openRecord checks the spec and begins the record. A ready cluster of the same
 // spec ends the run successfully.
 func (p *provision) openRecord(ctx workflow.Context) error {
-	out, err := call(ctx, &p.desk, p.short("check the spec, open the record"), aRecords.OpenRecord,
+	opts := p.short("check the spec, open the record")
+	// A cluster that exists differently stays different however often one asks.
+	opts.RetryPolicy.NonRetryableErrorTypes = []string{string(fault.Conflict)}
+	out, err := call(ctx, &p.desk, opts, aRecords.OpenRecord,
 		activities.OpenRecordInput{Cluster: p.in.Cluster, UID: p.uid})
 	if err != nil {
 		return err
