@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -115,16 +116,24 @@ func createdBy(c cluster.Cluster) []planned {
 		out = append(out, planned{Kind: "network", Name: s.Network.Existing.Network, Count: 0, Zone: s.Cloud.Zone, Detail: "exists; used and never deleted"})
 	}
 	if s.Endpoint.LoadBalancer != nil {
-		out = append(out, planned{Kind: "load balancer", Name: name, Count: 1, Zone: s.Cloud.Zone, Detail: "Kubernetes API, port 6443, for " + strings.Join(s.Network.AdminCIDRs, ", ")})
+		out = append(out, planned{Kind: "load balancer", Name: name + "-api", Count: 1, Zone: s.Cloud.Zone, Detail: "Kubernetes API, port 6443, for " + strings.Join(s.Network.AdminCIDRs, ", ")})
 	} else {
 		out = append(out, planned{Kind: "endpoint", Name: s.Endpoint.Address, Count: 0, Detail: "given; must lead to the control planes, port 6443"})
 	}
-	machines := func(kind, group, zone, flavor string, disk, count int, extra string) {
-		out = append(out, planned{Kind: kind, Name: name + "-" + group + "-*", Count: count, Zone: zone, Detail: fmt.Sprintf("%s, %d GiB%s", flavor, disk, extra)})
+	limit := 0
+	if k, ok := check.CloudNamed(s.Cloud.Provider); ok {
+		limit = k.SpreadLimit
 	}
-	machines("control plane", cluster.ControlPlaneGroup, s.ControlPlane.Zone, s.ControlPlane.Flavor, s.ControlPlane.DiskGiB, s.ControlPlane.Replicas, spread(s.ControlPlane.AntiAffinity))
+	machines := func(kind, group, zone, flavor string, disk, count int, spread *bool, extra string) {
+		names := name + "-" + group + "-*"
+		if shards := (count + max(limit, 1) - 1) / max(limit, 1); limit > 0 && spread != nil && *spread && shards > 0 {
+			out = append(out, planned{Kind: "placement group", Name: names, Count: shards, Zone: zone, Detail: fmt.Sprintf("keeps up to %d machines on different hosts", limit)})
+		}
+		out = append(out, planned{Kind: kind, Name: names, Count: count, Zone: zone, Detail: fmt.Sprintf("%s, %d GiB%s", flavor, disk, extra)})
+	}
+	machines("control plane", cluster.ControlPlaneGroup, s.ControlPlane.Zone, s.ControlPlane.Flavor, s.ControlPlane.DiskGiB, s.ControlPlane.Replicas, s.ControlPlane.AntiAffinity, "")
 	for _, g := range s.NodeGroups {
-		machines("worker", g.Name, g.Zone, g.Flavor, g.DiskGiB, g.InitialCount(), spread(g.AntiAffinity)+fmt.Sprintf(", scales %d to %d", g.Min, g.Max))
+		machines("worker", g.Name, g.Zone, g.Flavor, g.DiskGiB, g.InitialCount(), g.AntiAffinity, fmt.Sprintf(", scales %d to %d", g.Min, g.Max))
 	}
 	for _, k := range s.Secrets {
 		out = append(out, planned{Kind: "secret", Name: k.Namespace + "/" + k.Name, Count: 1, Detail: "key " + k.Key + " from " + k.From})
@@ -133,13 +142,6 @@ func createdBy(c cluster.Cluster) []planned {
 		out = append(out, planned{Kind: "manifest", Name: m.Name, Count: 1, Detail: "applied as soon as the API answers"})
 	}
 	return out
-}
-
-func spread(antiAffinity *bool) string {
-	if antiAffinity != nil && *antiAffinity {
-		return ", spread over hosts"
-	}
-	return ""
 }
 
 func (a *app) printPlan(p planAnswer, c cluster.Cluster) error {
