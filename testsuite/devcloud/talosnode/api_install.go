@@ -198,14 +198,8 @@ func (s *session) install(next slot, say func(string)) int32 {
 	}
 
 	s.node.write(func(d *disk) {
-		// The running slot is whatever this boot came from; it stays.
-		running := 0
-		if d.slots[1] == s.slot {
-			running = 1
-		}
-
-		d.slots[1-running] = next
-		d.active = 1 - running
+		d.active = 1 - s.entry
+		d.slots[d.active] = next
 		d.fallback = true
 	})
 	say("installation of " + next.version + " complete")

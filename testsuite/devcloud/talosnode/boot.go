@@ -90,7 +90,7 @@ func (s *session) chooseSlot() bool {
 			s.logf("[boot] entry failed, falling back to the previous one")
 		}
 
-		s.slot = d.slots[d.active]
+		s.entry, s.slot = d.active, d.slots[d.active]
 	})
 
 	version, err := parseVersion(s.slot.version)

@@ -170,6 +170,14 @@ func (f *Fleet) EtcdClusters() []*etcdsim.Cluster { return f.etcd.Clusters() }
 
 // Close destroys all machines.
 func (f *Fleet) Close() {
+	var off sync.WaitGroup
+
+	for _, n := range f.Nodes() {
+		off.Go(n.PowerOff)
+	}
+
+	off.Wait()
+
 	for _, n := range f.Nodes() {
 		n.Destroy()
 	}

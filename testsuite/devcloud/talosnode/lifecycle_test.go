@@ -198,6 +198,43 @@ func TestUpgradeRebootRollback(t *testing.T) {
 	ready(t, c)
 }
 
+// TestSameVersionTwice upgrades to what runs already, as a new schematic or a
+// repeated activity does: the running slot must never be written.
+func TestSameVersionTwice(t *testing.T) {
+	t.Parallel()
+
+	_, _, _, c := single(t, "v1.14", "v1.14.1")
+	pull(t, c, newInstaller)
+
+	for range 2 {
+		if code, err := upgrade(t, c, newInstaller); code != 0 || err != nil {
+			t.Fatal(code, err)
+		}
+	}
+
+	before := currentBoot(t, c)
+	if err := c.Reboot(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+
+	if code, err := upgrade(t, c, newInstaller); code != 0 || err != nil {
+		t.Fatal(code, err)
+	}
+
+	before = currentBoot(t, c)
+	if err := c.Rollback(call(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	rebooted(t, c, before)
+
+	if v, _ := system(t, c); v != "v1.14.2" {
+		t.Errorf("runs %s", v)
+	}
+}
+
 func TestUpgradePathIsChecked(t *testing.T) {
 	t.Parallel()
 

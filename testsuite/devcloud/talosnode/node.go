@@ -191,6 +191,7 @@ func (n *Node) live(ctx context.Context, done chan struct{}) {
 
 		if next == exitOff {
 			n.console.printf("power off")
+			s.release()
 
 			return
 		}

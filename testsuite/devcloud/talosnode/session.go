@@ -35,6 +35,7 @@ type session struct {
 
 	bootID  string
 	slot    slot
+	entry   int // which of the disk's slots that is
 	version talosVersion
 	booted  time.Time
 
