@@ -1,0 +1,153 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+// steps lists the runbook, as a run that is refused at once shows it.
+func (s *system) steps() []string {
+	s.t.Helper()
+	c := s.spec("runbook")
+	c.Spec.Cloud.Credentials = "env:NOT_SET_ANYWHERE"
+	if r, err := s.Ichor(s.t.Context(), "provision", "-f", s.write(c)); err != nil || r.Code == codeOK {
+		s.t.Fatalf("credentials that do not exist: %v %s", err, r)
+	}
+	p, ok := s.progress("runbook")
+	if !ok {
+		s.t.Fatal("the refused run does not answer")
+	}
+	var names []string
+	for _, step := range p.Steps {
+		names = append(names, step.Name)
+	}
+	if len(names) < 10 {
+		s.t.Fatalf("the runbook has the steps %q", names)
+	}
+	return names
+}
+
+// TestCancelAtEachStep cancels a provisioning as soon as it is at a step: what
+// was made is gone then, whatever was under way.
+func TestCancelAtEachStep(t *testing.T) {
+	s := start(t, nil)
+	steps := s.steps()
+	for i, step := range steps {
+		t.Run(step, func(t *testing.T) {
+			s, name := s.on(t), fmt.Sprintf("cancel-%d", i)
+			s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(s.spec(name)))
+			id := cluster.LifecycleID(name)
+			at := ""
+			s.until("the step "+step, func() bool {
+				p, _ := s.progress(name)
+				for _, st := range p.Steps {
+					if st.Name == step && st.State != workflows.StepPending {
+						at = string(st.State) + " " + st.Detail
+						return true
+					}
+				}
+				return false
+			})
+			cancelErr := s.temporal.CancelWorkflow(t.Context(), id, "")
+			err := s.runError(id, "")
+			t.Logf("canceled when %q was %s: %v", step, at, err)
+			if err == nil && i == len(steps)-1 {
+				// The last step takes no time; a cancel that comes too late changes nothing.
+				s.wantReady(name, map[string]int{"cp": 1, "general": 1})
+				s.ichor(codeOK, nil, "delete", name)
+				s.wantEmpty()
+				return
+			}
+			var canceled *temporal.CanceledError
+			if cancelErr != nil || !errors.As(err, &canceled) {
+				t.Errorf("cancel: %v; the run ended with %v", cancelErr, err)
+			}
+			s.wantEmpty()
+			s.wantNothingRuns(name)
+			if got := s.status(name).Phase; got != cluster.PhaseDeleted {
+				t.Errorf("phase %q after the rollback", got)
+			}
+		})
+	}
+}
+
+// wantNothingRuns looks for entities and schedules of a cluster that outlived it.
+func (s *system) wantNothingRuns(name string) {
+	s.t.Helper()
+	for _, group := range []string{cluster.ControlPlaneGroup, "general"} {
+		d, err := s.temporal.DescribeWorkflowExecution(s.t.Context(), cluster.GroupID(name, group), "")
+		if err == nil && d.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+			s.t.Errorf("the group %s still runs", group)
+		}
+	}
+}
+
+// creates are the requests that make something, in the order of the runbook.
+var creates = []struct{ route, contains string }{
+	{"POST /v1/networks", ""},
+	{"POST /v1/subnets", ""},
+	{"POST /v1/custom-images/import", ""},
+	{"POST /v1/load-balancers", ""},
+	{"POST /v1/load-balancers/pools", ""},
+	{"POST /v1/load-balancers/listeners", ""},
+	{"POST /v1/load-balancers/health-monitors", ""},
+	{"POST /v1/server-groups", ""},
+	{"POST /v1/servers", "-cp-"},
+	{"POST /v1/load-balancers/pools/*/members", ""},
+	{"POST /v1/servers", "-general-"},
+}
+
+// TestFailureAtEachCreate lets the account be full at each kind of resource.
+func TestFailureAtEachCreate(t *testing.T) {
+	s := start(t, nil)
+	for i, c := range creates {
+		t.Run(c.route+c.contains, func(t *testing.T) {
+			s, name := s.on(t), fmt.Sprintf("full-%d", i)
+			s.fault(c.route, c.contains)
+			r := s.ichor(codeFailed, []string{"Quota", "everything that was created has been removed"}, "provision", "-f", s.write(s.spec(name)))
+			if strings.Contains(r.Stderr, "ichor delete") {
+				t.Errorf("something is said to remain: %s", r)
+			}
+			if s.clearFaults() == 0 {
+				t.Errorf("no request was refused")
+			}
+			s.wantEmpty()
+			s.wantNothingRuns(name)
+		})
+	}
+}
+
+func (s *system) fault(route, contains string) {
+	s.t.Helper()
+	_, err := s.Fault(s.t.Context(), map[string]any{"route": route, "contains": contains, "effect": "quota", "count": -1})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// clearFaults makes the cloud behave again and returns how often it did not.
+func (s *system) clearFaults() int {
+	s.t.Helper()
+	var faults []struct{ Fired int }
+	err := s.Cloud(s.t.Context(), http.MethodGet, "_devcloud/faults", nil, &faults)
+	if err == nil {
+		err = s.ClearFaults(s.t.Context())
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	fired := 0
+	for _, f := range faults {
+		fired += f.Fired
+	}
+	return fired
+}
