@@ -28,6 +28,8 @@ type config struct {
 	LogFormat     string
 	LogLevel      string
 	CodecKeys     string
+	SecretEnv     string
+	SecretFiles   string
 	RequestRate   float64
 	Activities    int
 	Sweep         activities.SweepSettings
@@ -74,6 +76,8 @@ func (c *config) settings() []setting {
 		text("log-format", &c.LogFormat, "text or json"),
 		text("log-level", &c.LogLevel, "debug, info, warn or error"),
 		text("codec-keys", &c.CodecKeys, "references of payload encryption keys, comma-separated, the first encrypts; empty for none"),
+		text("secret-env", &c.SecretEnv, "environment variables that specs may refer to, comma-separated; empty for any"),
+		text("secret-files", &c.SecretFiles, "folders that specs may refer to files of, comma-separated; empty for any"),
 		number("request-rate", &c.RequestRate, "requests per second to one cloud account"),
 		whole("activities", &c.Activities, "activities at once"),
 		span("heartbeat", &t.Heartbeat, "after how long without a sign of life an activity counts as lost"),

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -65,12 +64,17 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	resolver := newResolver(st)
+	seen.Readiness("store", st.Ready)
+	resolver := seen.Redact.Watch(newResolver(c, st))
 	temporal, err := dial(ctx, c, resolver, seen)
 	if err != nil {
 		return err
 	}
 	defer temporal.Close()
+	seen.Readiness("temporal", func(ctx context.Context) error {
+		_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
+		return err
+	})
 	if err := ensureSearchAttributes(ctx, temporal); err != nil {
 		return err
 	}
@@ -121,13 +125,11 @@ func dial(ctx context.Context, c config, resolver secrets.Resolver, seen *teleme
 	return t, nil
 }
 
-// references splits a comma-separated list.
-func references(list string) []secrets.Ref {
+// references reads a comma-separated list.
+func references(text string) []secrets.Ref {
 	var out []secrets.Ref
-	for _, r := range strings.Split(list, ",") {
-		if r = strings.TrimSpace(r); r != "" {
-			out = append(out, secrets.Ref(r))
-		}
+	for _, r := range list(text) {
+		out = append(out, secrets.Ref(r))
 	}
 	return out
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -15,9 +16,23 @@ import (
 	"github.com/ichor-project/ichor/workflows"
 )
 
-// newResolver reads references where the worker runs.
-func newResolver(st *store.Store) secrets.Resolver {
-	return resolve.New(resolve.Options{Objects: st, Kube: resolve.NewKube("")})
+// newResolver reads references where the worker runs. Who may write specs names
+// what is read, so an installation can say which variables and folders it means.
+func newResolver(c config, st *store.Store) secrets.Resolver {
+	return resolve.New(resolve.Options{
+		Objects: st, Kube: resolve.NewKube(""), EnvNames: list(c.SecretEnv), FileRoots: list(c.SecretFiles),
+	})
+}
+
+// list splits a comma-separated setting; nil when it is empty.
+func list(s string) []string {
+	var out []string
+	for _, part := range strings.Split(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
 }
 
 // newActivities ties the activities to what they act on.

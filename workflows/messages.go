@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"bytes"
 	"encoding/json"
 	"time"
 
@@ -60,14 +59,15 @@ type ProvisionInput struct {
 	problem string
 }
 
-// UnmarshalJSON decodes strictly and remembers the problem.
+// UnmarshalJSON decodes as strictly as the CLI does and remembers every problem,
+// by field and without values.
 func (in *ProvisionInput) UnmarshalJSON(b []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&in.Cluster); err != nil {
+	c, _, err := cluster.Decode(b)
+	if err != nil {
 		in.problem = err.Error()
-		_ = json.Unmarshal(b, &in.Cluster) // as far as it goes: the name makes the error readable
+		_ = json.Unmarshal(b, &c) // as far as it goes: the name makes the error readable
 	}
+	in.Cluster = c
 	return nil
 }
 

@@ -117,7 +117,11 @@ func (p *provision) openRecord(ctx workflow.Context) error {
 	opts := p.short("check the spec, open the record")
 	// A cluster that exists differently stays different however often one asks.
 	opts.RetryPolicy.NonRetryableErrorTypes = []string{string(fault.Conflict)}
-	out, err := call(ctx, &p.desk, opts, aRecords.OpenRecord,
+	// A cancel that comes meanwhile waits for the answer: it says whether there is
+	// a record to close.
+	calm, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	out, err := call(calm, &p.desk, opts, aRecords.OpenRecord,
 		activities.OpenRecordInput{Cluster: p.in.Cluster, UID: p.uid})
 	if err != nil {
 		return err

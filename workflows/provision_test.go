@@ -111,7 +111,7 @@ func TestUnknownFieldIsNamed(t *testing.T) {
 	if err := in.UnmarshalJSON([]byte(`{"metadata":{"name":"demo"},"spec":{"cloudz":{}}}`)); err != nil {
 		t.Fatal(err)
 	}
-	if in.Metadata.Name != "demo" || !strings.Contains(in.problem, `"cloudz"`) {
+	if in.Metadata.Name != "demo" || !strings.Contains(in.problem, "spec.cloudz") {
 		t.Errorf("decoded %q, problem %q", in.Metadata.Name, in.problem)
 	}
 }

@@ -86,8 +86,11 @@ func (p *provision) keep(ctx workflow.Context, cause error) {
 
 // remains lists what the cluster owns and reports whether that is nothing.
 func (p *provision) remains(ctx workflow.Context) bool {
-	if p.site.Account == "" {
-		return true // the account was never opened
+	if p.site.Account == "" { // the account was never opened
+		if p.resumed {
+			p.progress.Remaining = []string{"whatever an earlier run of this cluster made: the account could not be asked"}
+		}
+		return !p.resumed
 	}
 	owned, err := p.owned(ctx)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,6 +66,8 @@ func kindOf(err error, s metav1.Status) fault.Kind {
 	case apierrors.IsInvalid(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err),
 		apierrors.IsMethodNotSupported(err), apierrors.IsNotAcceptable(err), apierrors.IsUnsupportedMediaType(err):
 		return fault.Invalid
+	case slices.ContainsFunc(untyped, func(words string) bool { return strings.Contains(s.Message, words) }):
+		return fault.Invalid
 	case s.Code >= http.StatusBadRequest && s.Code < http.StatusInternalServerError:
 		return fault.Invalid
 	default:
@@ -114,8 +117,19 @@ var rejected = regexp.MustCompile(`(?s)((?:Invalid|Unsupported|Duplicate|Too lon
 // withoutValues removes what the API server quotes from a refused object: it may
 // be a secret.
 func withoutValues(message string) string {
+	// What follows these words is the object's own text, in forms that differ
+	// from version to version.
+	for _, quote := range []string{", got ", "error decoding from json", "unable to convert unstructured object"} {
+		if head, _, found := strings.Cut(message, quote); found {
+			message = head + strings.TrimSuffix(quote, " ") + " …"
+		}
+	}
 	return rejected.ReplaceAllString(message, "$1: …$2")
 }
+
+// untyped are the words of the API server for an object that does not fit its
+// schema. It answers them with status 500, but repeating never helps.
+var untyped = []string{"failed to create typed patch object", "unable to convert unstructured object"}
 
 // describe names an object in messages.
 func describe(kind, namespace, name string) string {

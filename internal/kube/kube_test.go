@@ -227,10 +227,12 @@ func FuzzDecode(f *testing.F) {
 
 func TestWithoutValues(t *testing.T) {
 	for in, want := range map[string]string{
-		`Secret "s" is invalid: data[a b]: Invalid value: "` + canary + `": a valid key`:      `Secret "s" is invalid: data[a b]: Invalid value: …: a valid key`,
-		`type: Unsupported value: "` + canary + `": supported values: "A"`:                    `type: Unsupported value: …: supported values: "A"`,
-		`x: Invalid value: {"a":"` + canary + `"}: no; y: Duplicate value: ` + canary + `, z`: `x: Invalid value: …: no; y: Duplicate value: …, z`,
-		"plain": "plain",
+		`Secret "s" is invalid: data[a b]: Invalid value: "` + canary + `": a valid key`:                                                                   `Secret "s" is invalid: data[a b]: Invalid value: …: a valid key`,
+		`type: Unsupported value: "` + canary + `": supported values: "A"`:                                                                                 `type: Unsupported value: …: supported values: "A"`,
+		`x: Invalid value: {"a":"` + canary + `"}: no; y: Duplicate value: ` + canary + `, z`:                                                              `x: Invalid value: …: no; y: Duplicate value: …, z`,
+		`failed to create typed patch object (default/p; /v1, Kind=Pod): .spec.env: expected string, got &value.valueUnstructured{Value:"` + canary + `"}`: `failed to create typed patch object (default/p; /v1, Kind=Pod): .spec.env: expected string, got …`,
+		`error decoding from json: ` + canary:                                                                                                              "error decoding from json …",
+		"plain":                                                                                                                                            "plain",
 	} {
 		if got := withoutValues(in); got != want {
 			t.Errorf("%s\n got %s\nwant %s", in, got, want)

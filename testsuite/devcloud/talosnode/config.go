@@ -227,7 +227,7 @@ func (c *nodeConfig) readKubernetes() error {
 		k.labels = maps.Clone(node.Labels())
 		k.registerWithFQDN = node.RegisterWithFQDN()
 		k.skipRegistration = node.SkipNodeRegistration()
-		k.taints = taintsOf(node.Taints())
+		k.taints = append(taintsOf(node.Taints()), registerTaints(kubelet.ExtraConfig())...)
 
 		if ip := node.NodeIP(); ip != nil {
 			k.nodeSubnets = ip.ValidSubnets()
@@ -279,6 +279,26 @@ func prefixStrings(prefixes []netip.Prefix) []string {
 	out := make([]string, 0, len(prefixes))
 	for _, p := range prefixes {
 		out = append(out, p.String())
+	}
+
+	return out
+}
+
+// registerTaints are those that the kubelet itself registers with, as its own
+// configuration names them.
+func registerTaints(extra map[string]any) []guest.Taint {
+	list, ok := extra["registerWithTaints"].([]any)
+	if !ok {
+		return nil
+	}
+
+	var out []guest.Taint
+
+	for _, item := range list {
+		if m, ok := item.(map[string]any); ok {
+			text := func(key string) string { s, _ := m[key].(string); return s }
+			out = append(out, guest.Taint{Key: text("key"), Value: text("value"), Effect: text("effect")})
+		}
 	}
 
 	return out

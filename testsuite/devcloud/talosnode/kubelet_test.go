@@ -27,7 +27,7 @@ machine:
   kubelet:
     image: ghcr.io/siderolabs/kubelet:v1.35.9@sha256:0000000000000000000000000000000000000000000000000000000000000000
     registerWithFQDN: true
-    extraConfig: {providerID: "cloudscale://x"}
+    extraConfig: {providerID: "cloudscale://x", registerWithTaints: [{key: own, value: x, effect: PreferNoSchedule}]}
     nodeIP: {validSubnets: ["127.0.0.0/8"]}
 cluster:
   externalCloudProvider: {enabled: true}
@@ -35,7 +35,7 @@ cluster:
 		{"v1.14", []string{
 			"apiVersion: v1alpha1\nkind: KubeNodeConfig\nregisterWithFQDN: true\nlabels: {pool: blue}\n" +
 				"taints: {dedicated: \"gpu:NoExecute\", bare: NoSchedule}\nnodeIP: {validSubnets: [\"127.0.0.0/8\"]}\n",
-			"apiVersion: v1alpha1\nkind: KubeletConfig\nimage: ghcr.io/siderolabs/kubelet:v1.35.9\nconfig: {providerID: \"cloudscale://x\"}\n",
+			"apiVersion: v1alpha1\nkind: KubeletConfig\nimage: ghcr.io/siderolabs/kubelet:v1.35.9\nconfig: {providerID: \"cloudscale://x\", registerWithTaints: [{key: own, value: x, effect: PreferNoSchedule}]}\n",
 			"cluster: {externalCloudProvider: {enabled: true}}",
 		}},
 	}
@@ -63,7 +63,7 @@ cluster:
 			want := guest.Kubelet{
 				NodeName: name, Endpoint: "https://10.11.0.200:6443", CACert: got.CACert, BootstrapToken: p.Bundle.Secrets.BootstrapToken,
 				Version: "v1.35.9", TalosVersion: "v1.14.1", Labels: map[string]string{"pool": "blue"},
-				Taints:                []guest.Taint{{Key: "bare", Effect: "NoSchedule"}, {Key: "dedicated", Value: "gpu", Effect: "NoExecute"}},
+				Taints:                []guest.Taint{{Key: "bare", Effect: "NoSchedule"}, {Key: "dedicated", Value: "gpu", Effect: "NoExecute"}, {Key: "own", Value: "x", Effect: "PreferNoSchedule"}},
 				ExternalCloudProvider: true, ProviderID: "cloudscale://x", InternalIP: w.Loopback,
 				VCPUs: w.VCPUs, MemoryMiB: w.MemoryMiB, DiskGiB: w.DiskGiB, Source: w.Loopback, ServerUUID: w.UUID, Private: true,
 			}
