@@ -1,0 +1,128 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/testsuite/stack"
+)
+
+// kept are the kinds of resources that status names. Members and servers' volumes
+// live and die with what they belong to; an image belongs to all who use it and
+// is named as a use.
+var kept = []string{
+	"servers", "server_groups", "networks", "subnets", "load_balancers", "load_balancer_pools",
+	"load_balancer_listeners", "load_balancer_health_monitors", "custom_images",
+}
+
+// wantNamed demands that status names everything that the cloud has.
+func (s *system) wantNamed(name string) {
+	s.t.Helper()
+	st := s.status(name)
+	if st.Phase != cluster.PhaseFailed || st.Failure == "" || st.Progress == nil {
+		s.t.Fatalf("status after a failure that keeps: phase %q, failure %q", st.Phase, st.Failure)
+	}
+	named := strings.Join(st.Progress.Remaining, "\n")
+	text := s.ichor(codeOK, []string{"ichor delete " + name}, "status", name)
+	account := s.account()
+	count := 0
+	for _, kind := range kept {
+		for _, r := range account.Kind(kind) {
+			count++
+			if !strings.Contains(named, r.UUID) || !strings.Contains(text.Stdout, r.UUID) {
+				s.t.Errorf("status does not name %s", r)
+			}
+		}
+	}
+	if count != len(st.Progress.Remaining) {
+		s.t.Errorf("status names %d resources, the account has %d:\n%s\naccount: %s", len(st.Progress.Remaining), count, named, account)
+	}
+}
+
+// TestKeep lets provisioning fail, or be canceled, with onFailure: keep.
+func TestKeep(t *testing.T) {
+	s := start(t, nil)
+	for i, c := range []struct{ route, contains string }{
+		{"POST /v1/load-balancers", ""},
+		{"POST /v1/servers", "-cp-"},
+		{"POST /v1/servers", "-general-"},
+	} {
+		t.Run("failed at "+c.route+c.contains, func(t *testing.T) {
+			s, name := s.on(t), fmt.Sprintf("keep-%d", i)
+			spec := s.spec(name)
+			spec.Spec.OnFailure = cluster.OnFailureKeep
+			s.fault(c.route, c.contains)
+			s.ichor(codeFailed, []string{"Quota", "resources remain", "ichor delete " + name}, "provision", "-f", s.write(spec))
+			if s.clearFaults() == 0 {
+				t.Error("no request was refused")
+			}
+			s.wantNamed(name)
+			s.ichor(codeOK, nil, "delete", name)
+			s.wantEmpty()
+			s.wantNothingRuns(name)
+		})
+	}
+
+	t.Run("canceled, then gone on with", func(t *testing.T) {
+		s := s.on(t)
+		spec := s.spec("keep-on")
+		spec.Spec.OnFailure = cluster.OnFailureKeep
+		file := s.write(spec)
+		s.fault("POST /v1/servers", "-general-")
+		s.ichor(codeFailed, []string{"Quota"}, "provision", "-f", file)
+		before := s.account()
+		s.clearFaults()
+		s.ichor(codeOK, []string{`Cluster "keep-on" is ready: 2 nodes`}, "provision", "-f", file)
+		s.wantNodes("keep-on", 2)
+		after := map[string]bool{}
+		for _, r := range s.account().Resources {
+			after[r.UUID] = true
+		}
+		for _, r := range before.Resources {
+			if !after[r.UUID] {
+				t.Errorf("%s was replaced", r)
+			}
+		}
+		s.ichor(codeOK, nil, "delete", "keep-on")
+		s.wantEmpty()
+	})
+}
+
+// TestSharedImage lets two clusters of one account use one image.
+func TestSharedImage(t *testing.T) {
+	s := start(t, nil)
+	one, two := s.write(s.spec("one")), s.write(s.spec("two"))
+	first, second := s.background("provision", "-f", one), s.background("provision", "-f", two)
+	s.judge(<-first, codeOK, nil, "provision one")
+	s.judge(<-second, codeOK, nil, "provision two")
+	images := s.account().Kind("custom_images")
+	if len(images) != 1 {
+		t.Fatalf("two clusters that began at once made the images %v", images)
+	}
+
+	s.ichor(codeOK, nil, "delete", "one")
+	s.wantImage(images[0])
+	for _, r := range s.account().Resources {
+		if strings.HasPrefix(r.Name, "one-") || r.Name == "one" {
+			t.Errorf("left of the first cluster: %s", r)
+		}
+	}
+	s.wantNodes("two", 2)
+
+	// The image still serves: the account grows by a third cluster from it.
+	s.ichor(codeOK, nil, "provision", "-f", s.write(s.spec("three")))
+	s.wantImage(images[0])
+	s.ichor(codeOK, nil, "delete", "three")
+	s.wantImage(images[0])
+	s.ichor(codeOK, nil, "delete", "two")
+	s.wantEmpty()
+}
+
+func (s *system) wantImage(want stack.Resource) {
+	s.t.Helper()
+	if got := s.account().Kind("custom_images"); len(got) != 1 || got[0].UUID != want.UUID {
+		s.t.Errorf("images %v, want %v", got, want)
+	}
+}
