@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
@@ -117,6 +121,59 @@ func (r *Rig) Complete(ctx context.Context) error {
 	return nil
 }
 
+// Quiet says what still runs in Temporal when nothing should: workflows, and the
+// schedules that would start some.
+func (r *Rig) Quiet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, visibility)
+	defer cancel()
+	var left error
+	for {
+		err := r.running(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() == nil || left == nil {
+			left = err
+		}
+		select {
+		case <-ctx.Done():
+			return left
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// visibility is how long Temporal's lists may lag behind what they list.
+const visibility = 15 * time.Second
+
+func (r *Rig) running(ctx context.Context) error {
+	open, err := r.Temporal.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{
+		Namespace: "default", Query: "ExecutionStatus = 'Running' AND TemporalNamespaceDivision IS NULL",
+	})
+	if err != nil {
+		return err
+	}
+	var left []string
+	for _, e := range open.GetExecutions() {
+		left = append(left, "workflow "+e.GetExecution().GetWorkflowId())
+	}
+	schedules, err := r.Temporal.ScheduleClient().List(ctx, client.ScheduleListOptions{PageSize: 100})
+	if err != nil {
+		return err
+	}
+	for schedules.HasNext() {
+		s, err := schedules.Next()
+		if err != nil {
+			return err
+		}
+		left = append(left, "schedule "+s.ID)
+	}
+	if len(left) > 0 {
+		return fmt.Errorf("still there: %s", strings.Join(left, ", "))
+	}
+	return nil
+}
+
 // groups are the sizes of all groups.
 func (r *Rig) groups() map[string]int {
 	out := map[string]int{cluster.ControlPlaneGroup: r.Spec.Spec.ControlPlane.Replicas}
@@ -196,9 +253,9 @@ func (r *Rig) Created(ctx context.Context) (map[string]int, error) {
 	return out, nil
 }
 
-// Doubled says, for a report, what was created more often than wanted, although
-// nothing of it remained.
-func (r *Rig) Doubled(ctx context.Context) (string, error) {
+// Doubled says, for a report, what was created more often than wanted since the
+// given count, although nothing of it remained.
+func (r *Rig) Doubled(ctx context.Context, before map[string]int) (string, error) {
 	created, err := r.Created(ctx)
 	if err != nil {
 		return "", err
@@ -210,7 +267,7 @@ func (r *Rig) Doubled(ctx context.Context) (string, error) {
 		"load_balancer": "load balancers", "load_balancer_pool": "pools", "load_balancer_listener": "listeners",
 		"load_balancer_health_monitor": "monitors", "custom_image": "images",
 	} {
-		if extra := created[kind] - want[name]; extra > 0 {
+		if extra := created[kind] - before[kind] - want[name]; extra > 0 {
 			out = append(out, fmt.Sprintf("%d %s", extra, name))
 		}
 	}

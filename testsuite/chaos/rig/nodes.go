@@ -28,7 +28,7 @@ func (r *Rig) nodes(ctx context.Context, s State) error {
 	if err != nil {
 		return err
 	}
-	rec, _, err := st.Record(ctx, r.Spec.Metadata.Name)
+	rec, _, err := st.Record(ctx, Cluster)
 	if err != nil {
 		return err
 	}

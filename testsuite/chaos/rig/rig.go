@@ -7,11 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +26,9 @@ import (
 
 // Speed is how many times faster than real time the cloud runs.
 const Speed = 40
+
+// Cluster is the name of every rig's cluster.
+const Cluster = "demo"
 
 // Options say what is special about a run.
 type Options struct {
@@ -60,10 +62,6 @@ func Scaled() map[string]string {
 	return s
 }
 
-// prefixes gives every rig of this process addresses of its own, away from those
-// of other suites.
-var prefixes atomic.Int32
-
 // Start runs everything with one worker and ends it with the test.
 func Start(t *testing.T, o Options) *Rig {
 	t.Helper()
@@ -78,7 +76,7 @@ func Start(t *testing.T, o Options) *Rig {
 	r := &Rig{dir: folder(t)}
 	s, err := stack.Start(t.Context(), stack.Options{
 		Bin: binaries(t), Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
-		LoopbackPrefix: fmt.Sprintf("127.%d", 150+prefixes.Add(1)%100),
+		LoopbackPrefix: prefix(t),
 	})
 	r.Stack = s
 	t.Cleanup(func() {
@@ -117,6 +115,12 @@ func Start(t *testing.T, o Options) *Rig {
 // and starts the next one.
 func (r *Rig) Kill(task killer.Task) { r.crew.kill(task.Worker) }
 
+// Republish stores the spec's bodies anew; deleting a cluster forgets them.
+func (r *Rig) Republish(t *testing.T) {
+	t.Helper()
+	r.Spec = demoSpec(t, r.dir)
+}
+
 // Kills counts the workers killed so far.
 func (r *Rig) Kills() int {
 	n, _ := r.crew.state()
@@ -133,7 +137,7 @@ func (r *Rig) Provision(ctx context.Context) (workflows.ProvisionResult, error) 
 // Delete runs DeleteCluster to its end.
 func (r *Rig) Delete(ctx context.Context) (workflows.DeleteResult, error) {
 	var out workflows.DeleteResult
-	err := r.run(ctx, workflows.TypeDeleteCluster, workflows.DeleteInput{Name: r.Spec.Metadata.Name}, &out)
+	err := r.run(ctx, workflows.TypeDeleteCluster, workflows.DeleteInput{Name: Cluster}, &out)
 	return out, err
 }
 
@@ -141,7 +145,7 @@ func (r *Rig) Delete(ctx context.Context) (workflows.DeleteResult, error) {
 var ErrStuck = errors.New("the workflow did not end in time")
 
 func (r *Rig) run(ctx context.Context, kind string, in, out any) error {
-	id := cluster.LifecycleID(r.Spec.Metadata.Name)
+	id := cluster.LifecycleID(Cluster)
 	run, err := r.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TaskQueue}, kind, in)
 	if err != nil {
 		return fmt.Errorf("start %s: %w", kind, err)
@@ -183,7 +187,7 @@ func (r *Rig) ended(ctx context.Context, id, run string) bool {
 // Explain gathers what helps to understand a failure.
 func (r *Rig) Explain(ctx context.Context) string {
 	var b strings.Builder
-	name := r.Spec.Metadata.Name
+	const name = Cluster
 	ids := []string{cluster.LifecycleID(name), cluster.GroupID(name, cluster.ControlPlaneGroup)}
 	for _, g := range r.Spec.Spec.NodeGroups {
 		ids = append(ids, cluster.GroupID(name, g.Name))
@@ -219,6 +223,30 @@ func (r *Rig) Explain(ctx context.Context) string {
 	return b.String()
 }
 
+// Rigs take their addresses from 127.150.0.0 up; other suites stay below.
+const firstPrefix, lastPrefix, reservation = 150, 249, 19999
+
+// prefix reserves loopback addresses for the test's time: two octets at whose
+// last address nobody listens yet, in this process or in another.
+func prefix(t *testing.T) string {
+	t.Helper()
+	var config net.ListenConfig
+	for second := firstPrefix; second <= lastPrefix; second++ {
+		l, err := config.Listen(t.Context(), "tcp", fmt.Sprintf("127.%d.255.254:%d", second, reservation))
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() {
+			if err := l.Close(); err != nil {
+				t.Errorf("give addresses back: %v", err)
+			}
+		})
+		return fmt.Sprintf("127.%d", second)
+	}
+	t.Fatal("no loopback addresses are free")
+	return ""
+}
+
 // binaries is the folder with the commands; suites never skip for want of them.
 // ICHOR_BIN names another one.
 func binaries(t *testing.T) string {
@@ -249,7 +277,7 @@ func root(t *testing.T) string {
 		dir = filepath.Dir(dir)
 	}
 	t.Fatal(err)
-	return runtime.GOROOT()
+	return ""
 }
 
 // folder is the test's own, or one below ICHOR_KEEP that stays for a look at the
@@ -261,7 +289,7 @@ func folder(t *testing.T) string {
 		return t.TempDir()
 	}
 	dir := filepath.Join(keep, strings.NewReplacer("/", "-", " ", "-").Replace(t.Name()))
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := errors.Join(os.RemoveAll(dir), os.MkdirAll(dir, 0o750)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -294,12 +322,13 @@ func demoSpec(t *testing.T, dir string) cluster.Cluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ref, sum, err := st.PutBody(t.Context(), c.Metadata.Name, secrets.NewValue(body))
+		ref, sum, err := st.PutBody(t.Context(), Cluster, secrets.NewValue(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.Spec.Manifests[i].Source = cluster.Source{Ref: ref, SHA256: sum}
 	}
+	c.Metadata.Name = Cluster
 	c.Spec.NodeGroups = c.Spec.NodeGroups[:1]
 	c.Spec.NodeGroups[0].Count = new(2)
 	return c

@@ -1,0 +1,29 @@
+package chaos
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+)
+
+// atOnce is how many whole systems run side by side unless -parallel says
+// otherwise. They mostly wait, for heartbeats and for the cloud.
+const atOnce = "3"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		if err := flag.Set("test.parallel", atOnce); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(2)
+		}
+	}
+	started := time.Now()
+	code := m.Run()
+	fmt.Printf("wall time of the suite: %s\n", time.Since(started).Round(time.Second))
+	os.Exit(code)
+}
