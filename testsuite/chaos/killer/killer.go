@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 )
 
@@ -83,6 +84,7 @@ func Start(target string, hook Hook) (*Proxy, error) {
 	p.server = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	workflowservice.RegisterWorkflowServiceServer(p.server, front)
 	operatorservice.RegisterOperatorServiceServer(p.server, &operator{next: operatorservice.NewOperatorServiceClient(conn)})
+	healthpb.RegisterHealthServer(p.server, &health{next: healthpb.NewHealthClient(conn)})
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // lives until Close
 	if err != nil {
 		return nil, err
@@ -187,4 +189,14 @@ func (o *operator) ListSearchAttributes(ctx context.Context, r *operatorservice.
 
 func (o *operator) AddSearchAttributes(ctx context.Context, r *operatorservice.AddSearchAttributesRequest) (*operatorservice.AddSearchAttributesResponse, error) {
 	return o.next.AddSearchAttributes(ctx, r)
+}
+
+// health forwards the question that a worker's readiness depends on.
+type health struct {
+	healthpb.UnimplementedHealthServer
+	next healthpb.HealthClient
+}
+
+func (h *health) Check(ctx context.Context, r *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	return h.next.Check(ctx, r)
 }
