@@ -179,7 +179,7 @@ func (k *kills) hook(r *rig.Rig, task killer.Task, m killer.Moment) bool {
 	if _, err := fmt.Fprintf(h, "%s/%d", what, k.passed[what]); err != nil {
 		return false
 	}
-	if rand.New(rand.NewPCG(k.seed, h.Sum64())).Float64() >= killRate { //nolint:gosec // reproducible by seed, not secret
+	if rand.New(rand.NewPCG(k.seed, h.Sum64())).Float64() >= killRate { // reproducible by seed, not secret
 		return false
 	}
 	k.left--

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +83,7 @@ func everyCreateIsListed(t *testing.T, r *rig.Rig) {
 	seen := 0
 	for _, q := range requests {
 		route := faults.RouteOf(q.Method, q.Path)
-		if q.Method != "POST" || strings.HasSuffix(route, "/stop") || strings.HasSuffix(route, "/start") {
+		if q.Method != http.MethodPost || strings.HasSuffix(route, "/stop") || strings.HasSuffix(route, "/start") {
 			continue
 		}
 		seen++
@@ -116,7 +117,7 @@ func TestKillMatrixRealTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	requests = slices.DeleteFunc(requests, func(q faults.Request) bool { return q.Method != "POST" || q.Path != "/v1/servers" })
+	requests = slices.DeleteFunc(requests, func(q faults.Request) bool { return q.Method != http.MethodPost || q.Path != "/v1/servers" })
 	if len(requests) != creates["POST /v1/servers"]+1 {
 		t.Fatalf("%d requests for servers, want one for each and one more", len(requests))
 	}

@@ -85,7 +85,7 @@ func Start(target string, hook Hook) (*Proxy, error) {
 	workflowservice.RegisterWorkflowServiceServer(p.server, front)
 	operatorservice.RegisterOperatorServiceServer(p.server, &operator{next: operatorservice.NewOperatorServiceClient(conn)})
 	healthpb.RegisterHealthServer(p.server, &health{next: healthpb.NewHealthClient(conn)})
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // lives until Close
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

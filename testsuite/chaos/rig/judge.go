@@ -33,9 +33,18 @@ func (s State) kinds() []struct {
 		name  string
 		items []world.Item
 	}{
-		{"servers", s.Servers}, {"server groups", s.ServerGroups}, {"volumes", s.Volumes}, {"snapshots", s.Snapshots},
-		{"networks", s.Networks}, {"subnets", s.Subnets}, {"floating IPs", s.FloatingIPs}, {"images", s.Images},
-		{"load balancers", s.LoadBalancers}, {"pools", s.Pools}, {"members", s.Members}, {"listeners", s.Listeners},
+		{"servers", s.Servers},
+		{"server groups", s.ServerGroups},
+		{"volumes", s.Volumes},
+		{"snapshots", s.Snapshots},
+		{"networks", s.Networks},
+		{"subnets", s.Subnets},
+		{"floating IPs", s.FloatingIPs},
+		{"images", s.Images},
+		{"load balancers", s.LoadBalancers},
+		{"pools", s.Pools},
+		{"members", s.Members},
+		{"listeners", s.Listeners},
 		{"monitors", s.Monitors},
 	}
 }
