@@ -80,14 +80,14 @@ func TestPollEndsAtOnceWhenWaitingCannotHelp(t *testing.T) {
 
 func TestPollSaysWhatWasMissing(t *testing.T) {
 	err := execute(t, nil, func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 		defer cancel()
 		return poll(ctx, "wait for etcd", time.Millisecond, func(context.Context) (bool, string, error) {
 			return false, "2 of 3 voters", fault.New(fault.Unavailable, "ask cp-1", "refused")
 		})
 	})
 	var app *temporal.ApplicationError
-	if !errors.As(err, &app) || app.Type() != string(fault.NotYet) || !strings.Contains(app.Message(), "2 of 3 voters (last error: ask cp-1: refused)") {
+	if !errors.As(err, &app) || app.Type() != string(fault.Unavailable) || !strings.Contains(app.Message(), "2 of 3 voters (last error: ask cp-1: refused)") {
 		t.Errorf("error %v", err)
 	}
 }

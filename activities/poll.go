@@ -22,9 +22,10 @@ type Observation struct {
 type look func(ctx context.Context) (done bool, saw string, err error)
 
 // poll looks until done, every so often, with a heartbeat each time. It ends
-// with NotYet when the attempt's time is nearly over, so that the error says
-// what was missing instead of "timeout", and with Unavailable when the worker
-// is told to stop, so that another one goes on at once.
+// when the attempt's time is nearly over, so that the error says what was missing
+// instead of "timeout": with Unavailable if nothing answered at last, else with
+// NotYet. It ends with Unavailable, too, when the worker is told to stop, so that
+// another one goes on at once.
 func poll(ctx context.Context, op string, every time.Duration, f look) error {
 	stop := activity.GetWorkerStopChannel(ctx)
 	beat := activity.GetInfo(ctx).HeartbeatTimeout
@@ -56,7 +57,11 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 			pause = min(pause, beat/2)
 		}
 		if bounded && time.Until(until) < pause+reserve {
-			return fault.New(fault.NotYet, op, "still waiting: %s", last)
+			kind := fault.NotYet
+			if fault.Is(err, fault.Unavailable) {
+				kind = fault.Unavailable
+			}
+			return fault.New(kind, op, "still waiting: %s", last)
 		}
 		t := time.NewTimer(pause)
 		select {
