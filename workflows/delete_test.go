@@ -46,7 +46,7 @@ func TestDeleteWithoutGroupsEmptiesTheAccount(t *testing.T) {
 func TestDeleteOfAHalfMadeClusterProvesAbsenceTwice(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)
-	w.record.Phase = cluster.PhaseFailed
+	w.change(func() { w.record.Phase = cluster.PhaseFailed })
 	env := run(t, w, cluster.LifecycleID("demo"), DeleteCluster, DeleteInput{Name: "demo"}, nil)
 	if err := env.GetWorkflowError(); err != nil {
 		t.Fatal(err)
@@ -79,13 +79,15 @@ func TestUnauthorizedParksUntilResume(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)
 	revoked := true
-	w.inject = func(op string, _ int) (error, error) {
-		if op == "delete machine" && revoked {
-			revoked = false
-			return fault.New(fault.Unauthorized, op, "token revoked"), nil
+	w.change(func() {
+		w.inject = func(op string, _ int) (error, error) {
+			if op == "delete machine" && revoked {
+				revoked = false
+				return fault.New(fault.Unauthorized, op, "token revoked"), nil
+			}
+			return nil, nil
 		}
-		return nil, nil
-	}
+	})
 	env := newEnv(t, w, cluster.LifecycleID("demo"))
 	env.RegisterDelayedCallback(func() {
 		v, err := env.QueryWorkflow(QueryProgress)

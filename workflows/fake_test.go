@@ -41,6 +41,14 @@ func newFakeWorld() *fakeWorld {
 	}}
 }
 
+// change makes a change from a test: activities of an ended environment may
+// still look.
+func (w *fakeWorld) change(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
 // enter counts a call and returns its faults.
 func (w *fakeWorld) enter(op string) (before, after error) {
 	w.calls[op]++

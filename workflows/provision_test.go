@@ -240,8 +240,8 @@ func TestProvisionGoesOnAfterKeep(t *testing.T) {
 	spec := demoSpec()
 	spec.Spec.OnFailure = cluster.OnFailureKeep
 	run(t, w, cluster.LifecycleID("demo"), ProvisionCluster, ProvisionInput{Cluster: spec}, nil)
-	fails = false
-	w.record.Ref.UID = "earlier" // the test environment gives every run the same id
+	// The test environment gives every run the same id.
+	w.change(func() { fails, w.record.Ref.UID = false, "earlier" })
 	env := run(t, w, cluster.LifecycleID("demo"), ProvisionCluster, ProvisionInput{Cluster: spec}, nil)
 	if err := env.GetWorkflowError(); err != nil {
 		t.Fatal(err)
@@ -268,7 +268,7 @@ func TestProvisionAgainIsANoOp(t *testing.T) {
 	if !out.Unchanged || w.calls["create machine"] != calls {
 		t.Errorf("result %+v, %d more creates", out, w.calls["create machine"]-calls)
 	}
-	w.record.Ref.UID = "earlier" // the test environment gives every run the same id
+	w.change(func() { w.record.Ref.UID = "earlier" }) // the test environment gives every run the same id
 	other := demoSpec()
 	other.Spec.ControlPlane.Replicas = 1
 	env = run(t, w, cluster.LifecycleID("demo"), ProvisionCluster, ProvisionInput{Cluster: other}, nil)

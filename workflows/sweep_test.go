@@ -27,12 +27,14 @@ func sweep(t *testing.T, w *fakeWorld, mode activities.SweepMode, before *SweepR
 func TestSweepNeedsTwoLooks(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)
-	for i, m := range w.machines {
-		w.machines[i].CreatedAt = time.Now().Add(-time.Hour)
-		if i > 0 { // the first machine is claimed by nobody
-			w.objects["claims"] += m.Ref.ID + " "
+	w.change(func() {
+		for i, m := range w.machines {
+			w.machines[i].CreatedAt = time.Now().Add(-time.Hour)
+			if i > 0 { // the first machine is claimed by nobody
+				w.objects["claims"] += m.Ref.ID + " "
+			}
 		}
-	}
+	})
 	first := sweep(t, w, activities.SweepDelete, nil)
 	if len(first.Unclaimed) != 1 || len(first.Orphans) != 0 || len(w.machines) != 5 {
 		t.Errorf("first sweep: %+v, %d machines", first, len(w.machines))
@@ -50,12 +52,14 @@ func TestSweepNeedsTwoLooks(t *testing.T) {
 func TestSweepSkipsWhatItCannotRead(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)
-	w.inject = func(op string, _ int) (error, error) {
-		if op == "claims" {
-			return fault.New(fault.Unavailable, op, "no worker"), nil
+	w.change(func() {
+		w.inject = func(op string, _ int) (error, error) {
+			if op == "claims" {
+				return fault.New(fault.Unavailable, op, "no worker"), nil
+			}
+			return nil, nil
 		}
-		return nil, nil
-	}
+	})
 	out := sweep(t, w, activities.SweepDelete, &SweepResult{Unclaimed: []string{w.machines[0].Ref.Cloud}})
 	if out.Skipped == "" || len(out.Orphans) != 0 || len(w.machines) != 5 {
 		t.Errorf("sweep: %+v, %d machines", out, len(w.machines))
