@@ -1,17 +1,16 @@
 package reference_test
 
 import (
+	"encoding/json"
 	"go/ast"
-	"go/parser"
-	"go/token"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // root is the repository, seen from this folder.
@@ -106,118 +105,120 @@ func TestIndexIsComplete(t *testing.T) {
 	}
 }
 
-// parse returns the files of a package without its tests.
-func parse(t *testing.T, dir string) []*ast.File {
-	t.Helper()
-	names, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out []*ast.File
-	for _, name := range names {
-		if strings.HasSuffix(name, "_test.go") {
-			continue
-		}
-		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out = append(out, f)
-	}
-	return out
-}
+var (
+	block   = regexp.MustCompile("(?ms)^ *```([a-z]*)\\n(.*?)^ *```")
+	command = regexp.MustCompile(`(?m)(?:^|[ /(` + "`" + `])ichor ([a-z][a-z-]+)`)
+	target  = regexp.MustCompile(`(?m)(?:^|` + "`" + `)make ([a-z][a-z/-]+)`)
+)
 
-func text(e ast.Expr) string {
-	lit, ok := e.(*ast.BasicLit)
-	if !ok || lit.Kind != token.STRING {
-		return ""
+// TestExamplesAreWellFormed reads JSON examples, and asks that commands and make
+// targets exist.
+func TestExamplesAreWellFormed(t *testing.T) {
+	commands := []string{"spec"}
+	for _, use := range fields(parse(t, "starter"), "Use") {
+		name, _, _ := strings.Cut(use, " ")
+		commands = append(commands, name)
 	}
-	s, err := strconv.Unquote(lit.Value)
-	if err != nil {
-		return ""
+	for _, use := range arguments(parse(t, "starter"), 1, "accessCommand") {
+		name, _, _ := strings.Cut(use, " ")
+		commands = append(commands, name)
 	}
-	return s
-}
-
-// arguments are the text literals that calls of the named functions, or
-// methods, have as their argument number n.
-func arguments(files []*ast.File, n int, names ...string) []string {
-	var out []string
-	for _, f := range files {
-		ast.Inspect(f, func(node ast.Node) bool {
-			call, ok := node.(*ast.CallExpr)
-			if !ok || len(call.Args) <= n {
-				return true
+	makefile := read(t, "Makefile")
+	examples, used := 0, 0
+	for _, page := range pages(t) {
+		body := read(t, page)
+		for _, m := range block.FindAllStringSubmatch(body, -1) {
+			if m[1] != "json" {
+				continue
 			}
-			name := ""
-			switch fun := call.Fun.(type) {
-			case *ast.Ident:
-				name = fun.Name
-			case *ast.SelectorExpr:
-				name = fun.Sel.Name
-			}
-			if slices.Contains(names, name) && text(call.Args[n]) != "" {
-				out = append(out, text(call.Args[n]))
-			}
-			return true
-		})
-	}
-	return out
-}
-
-// fields are the text literals of a field in composite literals.
-func fields(files []*ast.File, name string) []string {
-	var out []string
-	for _, f := range files {
-		ast.Inspect(f, func(node ast.Node) bool {
-			if kv, ok := node.(*ast.KeyValueExpr); ok {
-				if key, ok := kv.Key.(*ast.Ident); ok && key.Name == name && text(kv.Value) != "" {
-					out = append(out, text(kv.Value))
+			examples++
+			for dec := json.NewDecoder(strings.NewReader(m[2])); dec.More(); {
+				var v any
+				if err := dec.Decode(&v); err != nil {
+					t.Errorf("%s: %v in:\n%s", page, err, m[2])
+					break
 				}
 			}
-			return true
-		})
+		}
+		code := strings.Join(codeOf(body), "\n")
+		for _, m := range command.FindAllStringSubmatch(code, -1) {
+			used++
+			if !slices.Contains(commands, m[1]) {
+				t.Errorf("%s: there is no command ichor %s", page, m[1])
+			}
+		}
+		for _, m := range target.FindAllStringSubmatch(code, -1) {
+			used++
+			if !strings.Contains(makefile, "\n"+m[1]+":") && !strings.HasPrefix(m[1], "bin/tools/") {
+				t.Errorf("%s: there is no target make %s", page, m[1])
+			}
+		}
 	}
-	return out
+	if examples < 5 || used < 40 {
+		t.Errorf("%d JSON examples and %d commands were found; do the patterns still fit?", examples, used)
+	}
 }
 
-// constants are the values of text constants whose names begin with a prefix.
-func constants(files []*ast.File, prefixes ...string) []string {
+var inlineCode = regexp.MustCompile("`[^`\n]+`")
+
+// codeOf is what a page sets as code: blocks for a shell, and inline text.
+func codeOf(body string) []string {
 	var out []string
+	for _, m := range block.FindAllStringSubmatch(body, -1) {
+		if m[1] == "sh" {
+			out = append(out, m[2])
+		}
+	}
+	return append(out, inlineCode.FindAllString(block.ReplaceAllString(body, ""), -1)...)
+}
+
+// TestDefaultsOfTheWorker compares the durations in worker.md with the code.
+func TestDefaultsOfTheWorker(t *testing.T) {
+	files := append(parse(t, "worker"), parse(t, "activities")...)
+	defaults := map[string]time.Duration{}
 	for _, f := range files {
 		ast.Inspect(f, func(node ast.Node) bool {
-			spec, ok := node.(*ast.ValueSpec)
+			fn, ok := node.(*ast.FuncDecl)
+			if !ok || fn.Name.Name != "defaultConfig" && fn.Name.Name != "DefaultTiming" {
+				return true
+			}
+			ast.Inspect(fn, func(node ast.Node) bool {
+				if kv, ok := node.(*ast.KeyValueExpr); ok {
+					if d := duration(kv.Value); d > 0 {
+						defaults[kv.Key.(*ast.Ident).Name] = d
+					}
+				}
+				return true
+			})
+			return false
+		})
+	}
+	page, checked := read(t, "docs/reference/worker.md"), 0
+	for _, f := range parse(t, "worker") {
+		ast.Inspect(f, func(node ast.Node) bool {
+			call, ok := node.(*ast.CallExpr)
 			if !ok {
 				return true
 			}
-			for i, v := range spec.Values {
-				fits := slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(spec.Names[i].Name, p) })
-				if fits && text(v) != "" {
-					out = append(out, text(v))
-				}
+			if fun, ok := call.Fun.(*ast.Ident); !ok || fun.Name != "span" {
+				return true
+			}
+			field := call.Args[1].(*ast.UnaryExpr).X.(*ast.SelectorExpr).Sel.Name
+			row := regexp.MustCompile("(?m)^\\| `--" + text(call.Args[0]) + "` \\| `([^`]+)` ").FindStringSubmatch(page)
+			if row == nil {
+				t.Errorf("worker.md has no default for --%s", text(call.Args[0]))
+				return true
+			}
+			checked++
+			if got, err := time.ParseDuration(row[1]); err != nil || got != defaults[field] {
+				t.Errorf("worker.md says that --%s is %s by default, the code says %s", text(call.Args[0]), row[1], defaults[field])
 			}
 			return true
 		})
 	}
-	return out
-}
-
-// methods are the exported methods that take a context and an input: activities.
-func methods(files []*ast.File) []string {
-	var out []string
-	for _, f := range files {
-		for _, d := range f.Decls {
-			fn, ok := d.(*ast.FuncDecl)
-			if !ok || fn.Recv == nil || !fn.Name.IsExported() || len(fn.Type.Params.List) != 2 {
-				continue
-			}
-			if sel, ok := fn.Type.Params.List[0].Type.(*ast.SelectorExpr); ok && sel.Sel.Name == "Context" &&
-				fn.Type.Params.List[1].Names[0].Name == "in" && fn.Name.Name != "ExecuteActivity" {
-				out = append(out, fn.Name.Name)
-			}
-		}
+	if checked < 12 {
+		t.Errorf("only %d durations were compared", checked)
 	}
-	return out
 }
 
 // TestReferenceNamesEverything compares pages with the code that they describe:
@@ -272,25 +273,4 @@ func TestReferenceNamesEverything(t *testing.T) {
 			}
 		}
 	}
-}
-
-// kinds are the constants of type Kind.
-func kinds(files []*ast.File) []string {
-	var out []string
-	for _, f := range files {
-		ast.Inspect(f, func(node ast.Node) bool {
-			if spec, ok := node.(*ast.ValueSpec); ok && len(spec.Values) == 1 {
-				if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "Kind" {
-					out = append(out, text(spec.Values[0]))
-				}
-			}
-			return true
-		})
-	}
-	return out
-}
-
-// metrics are instrument names as Prometheus shows them, less the suffix.
-func metrics(files []*ast.File) []string {
-	return slices.DeleteFunc(arguments(files, 0, "Int64Counter", "Float64Histogram"), func(s string) bool { return !strings.HasPrefix(s, "ichor_") })
 }
