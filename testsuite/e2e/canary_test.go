@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"go.temporal.io/sdk/converter"
+	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/codec"
@@ -52,21 +54,45 @@ func canaries(t *testing.T, encrypted bool) {
 	plantBundle(s, &set, spec.Metadata.Name)
 	s.ichor(codeOK, nil, "provision", "-f", s.write(spec))
 	s.ichor(codeOK, nil, "status", spec.Metadata.Name, "-o", "json")
-	for _, command := range []string{"kubeconfig", "talosconfig"} {
-		file := filepath.Join(s.dir, command)
-		s.ichor(codeOK, nil, command, spec.Metadata.Name, "--write", file)
-		body, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		set.AddDocument(command, body)
-	}
+	s.mint(&set, spec.Metadata.Name)
 	s.wantSilence(&set, options, "after the success")
 	s.ichor(codeOK, nil, "delete", spec.Metadata.Name)
 
 	failures(s, &set)
 	s.wantSilence(&set, options, "in the end")
 	s.wantEmpty()
+}
+
+// mint looks for the keys of an administrator, too.
+func (s *system) mint(set *canary.Set, name string) {
+	s.t.Helper()
+	kubeconfig, talosconfig := filepath.Join(s.dir, "kubeconfig"), filepath.Join(s.dir, "talosconfig")
+	s.ichor(codeOK, nil, "kubeconfig", name, "--write", kubeconfig)
+	s.ichor(codeOK, nil, "talosconfig", name, "--write", talosconfig)
+	kube, err := clientcmd.LoadFromFile(kubeconfig)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	body, err := os.ReadFile(talosconfig)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var talos struct {
+		Contexts map[string]struct{ Key []byte }
+	}
+	if err := yaml.Unmarshal(body, &talos); err != nil {
+		s.t.Fatal(err)
+	}
+	before := len(set.Names())
+	for _, user := range kube.AuthInfos {
+		set.AddPrivateKey("the kubeconfig", user.ClientKeyData)
+	}
+	for _, c := range talos.Contexts {
+		set.AddPrivateKey("the talosconfig", c.Key)
+	}
+	if got := len(set.Names()) - before; got != 2 {
+		s.t.Fatalf("found %d keys in the credentials, want 2", got)
+	}
 }
 
 func codecs(t *testing.T, text string) []converter.PayloadCodec {
@@ -227,4 +253,3 @@ func (s *system) wantSilence(set *canary.Set, o canary.TemporalOptions, when str
 	s.t.Logf("%s: %d secrets; %d runs, %d events, %d answers, %d schedules, %d bytes of logs, %d files of the store",
 		when, len(set.Names()), report.Workflows, report.Events, report.Answers, report.Schedules, logs, files)
 }
-

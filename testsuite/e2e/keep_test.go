@@ -28,6 +28,15 @@ func (s *system) wantNamed(name string) {
 	text := s.ichor(codeOK, []string{"ichor delete " + name}, "status", name)
 	account := s.account()
 	count := 0
+	for _, r := range account.Kind("custom_image_imports") {
+		// An import under way is the image to be, under the same id.
+		if r.Status == "started" || r.Status == "in_progress" {
+			count++
+			if !strings.Contains(named, r.UUID) {
+				s.t.Errorf("status does not name %s", r)
+			}
+		}
+	}
 	for _, kind := range kept {
 		for _, r := range account.Kind(kind) {
 			count++

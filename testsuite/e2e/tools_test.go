@@ -140,8 +140,8 @@ func TestStartedByOtherTools(t *testing.T) {
 				}
 			}
 			right := "--workflow-id " + cluster.LifecycleID(name)
-			refused("", input, "nothing was done", right)
-			refused("some/other/id", input, "nothing was done", right)
+			refused("", input, "othing was done", right)
+			refused("some/other/id", input, "othing was done", right)
 
 			const value = "value-of-an-inline-body"
 			for field, change := range map[string]func(c *cluster.Cluster, s cluster.Source){
@@ -182,7 +182,7 @@ func TestStartedByOtherTools(t *testing.T) {
 			} else if !strings.Contains(again.Stdout+again.Stderr, run) {
 				t.Errorf("the refusal does not name the run %s: %s", run, again)
 			}
-			refused("", input, "nothing was done", right)
+			refused("", input, "othing was done", right, run)
 			if err := s.runError(id, run); err != nil {
 				t.Fatalf("provisioning by %s: %v", tool.name, err)
 			}

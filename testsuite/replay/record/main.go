@@ -1,0 +1,156 @@
+// Command record runs a whole Ichor on loopback, brings its workflows into every
+// ending that they have, and writes their histories for the replay test.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/testsuite/replay"
+	"github.com/ichor-project/ichor/testsuite/stack"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+const speed = 40
+
+func main() {
+	out := flag.String("out", "testsuite/replay/histories", "where the histories go, below the repository's root")
+	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	err := run(ctx, *out, *prefix)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "record:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, out, prefix string) (err error) {
+	root, err := stack.Root()
+	if err != nil {
+		return err
+	}
+	bin := filepath.Join(root, "bin")
+	if err := stack.Missing(bin); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "ichor-record-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	settings := stack.Scaled(speed)
+	maps.Copy(settings, map[string]string{
+		"CLOUDSCALE_API_TOKEN": replay.Doors["the credentials"], "CANARY_ENV": replay.Doors["a secret from the environment"],
+	})
+	s, err := stack.Start(ctx, stack.Options{Bin: bin, Dir: dir, Speed: speed, LoopbackPrefix: prefix, UIPort: -1, Settings: settings})
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err != nil {
+		return err
+	}
+	if _, err := s.StartWorker(ctx); err != nil {
+		return err
+	}
+	c, err := s.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	r := &recorder{Stack: s, temporal: c, root: root}
+	for _, scenario := range []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals} {
+		if err := scenario(ctx); err != nil {
+			return fmt.Errorf("%w\n%s", err, s.Tail(20))
+		}
+	}
+	return r.write(ctx, filepath.Join(root, out))
+}
+
+// recorder drives a system through its scenarios and remembers which runs are
+// worth keeping.
+type recorder struct {
+	*stack.Stack
+	temporal client.Client
+	root     string
+	keeps    []kept
+}
+
+// kept is a run and the name of its file.
+type kept struct{ file, id, run string }
+
+// spec is the smallest cluster, with secrets at its doors.
+func (r *recorder) spec(name string) (cluster.Cluster, error) {
+	c, err := stack.Spec(r.root, name)
+	if err != nil {
+		return c, err
+	}
+	c = stack.Small(c)
+	c.Spec.Talos.Patches = []cluster.Source{{Inline: "machine: {env: {CANARY: " + replay.Doors["an inline patch"] + "}}"}}
+	c.Spec.Manifests = append(c.Spec.Manifests, cluster.Manifest{Name: "canary", Source: cluster.Source{
+		Inline: "{apiVersion: v1, kind: ConfigMap, metadata: {name: canary, namespace: default}, data: {note: " + replay.Doors["an inline manifest"] + "}}",
+	}})
+	c.Spec.Secrets = append(c.Spec.Secrets, cluster.KubeSecret{Namespace: "default", Name: "canary", Key: "env", From: "env:CANARY_ENV"})
+	return c, nil
+}
+
+// ichor runs the command line; which code it must end with is the scenario's
+// business.
+func (r *recorder) ichor(ctx context.Context, code int, args ...string) error {
+	res, err := r.Ichor(ctx, args...)
+	if err != nil {
+		return err
+	}
+	if res.Code != code {
+		return fmt.Errorf("ichor %v: %s", args, res)
+	}
+	return nil
+}
+
+func (r *recorder) provision(ctx context.Context, code int, c cluster.Cluster, more ...string) error {
+	file, err := r.WriteSpec(c)
+	if err != nil {
+		return err
+	}
+	return r.ichor(ctx, code, append([]string{"provision", "-f", file}, more...)...)
+}
+
+// keepRun remembers the latest run of a workflow.
+func (r *recorder) keepRun(ctx context.Context, file, id string) error {
+	d, err := r.temporal.DescribeWorkflowExecution(ctx, id, "")
+	if err != nil {
+		return fmt.Errorf("find %s: %w", id, err)
+	}
+	r.keeps = append(r.keeps, kept{file, id, d.GetWorkflowExecutionInfo().GetExecution().GetRunId()})
+	return nil
+}
+
+// at waits until a run is at a step.
+func (r *recorder) at(ctx context.Context, name, step string) error {
+	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		var p workflows.Progress
+		v, err := r.temporal.QueryWorkflow(ctx, cluster.LifecycleID(name), "", workflows.QueryProgress)
+		if err != nil || v.Get(&p) != nil {
+			continue // it has not begun
+		}
+		for _, s := range p.Steps {
+			if s.Name == step && s.State != workflows.StepPending {
+				return nil
+			}
+		}
+		if p.Failure != nil {
+			return fmt.Errorf("%s failed before the step %q: %s", name, step, p.Failure.Message)
+		}
+	}
+	return ctx.Err()
+}
