@@ -2,9 +2,11 @@ package activities
 
 import (
 	"context"
+	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
@@ -46,6 +48,7 @@ func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (Ensur
 		return out, err
 	}
 	defer alive(ctx, "ensuring machine "+in.Machine.Name)()
+	begun := time.Now()
 	req := cloud.EnsureMachineRequest{Spec: in.Machine, Create: in.Create}
 	if in.Create {
 		m := in.Machine
@@ -56,6 +59,11 @@ func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (Ensur
 			return out, err
 		}
 		req.UserData, req.Spec.UserDataSHA256, out.ConfigSHA256 = data, sum, sum
+		if late := time.Since(begun); late > p.Capabilities().PostWindow {
+			// Whoever gave this attempt up may be settling already.
+			return EnsureMachineResult{}, fault.New(fault.Unavailable, "create machine "+in.Machine.Name,
+				"rendering its config took %s, longer than a create may be sent after its start; nothing was sent", late.Round(time.Second))
+		}
 	}
 	out.MachineLook, err = p.EnsureMachine(ctx, req)
 	if !out.Created {

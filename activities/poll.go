@@ -36,6 +36,7 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 	// The end of the attempt is kept for saying what was missing.
 	reserve := min(time.Until(until)/10, 5*time.Second)
 	var last Observation
+	begun := time.Now()
 	for {
 		done, saw, err := once(ctx, f, bounded, until.Add(-reserve))
 		if saw != "" {
@@ -51,7 +52,10 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 		if done && err == nil {
 			return nil
 		}
-		activity.RecordHeartbeat(ctx, last)
+		// The attempt's start counts as a beat, so a short wait needs none.
+		if beat <= 0 || time.Since(begun) > beat/3 {
+			activity.RecordHeartbeat(ctx, last)
+		}
 		pause := max(every, fault.RetryAfter(err))
 		if beat > 0 {
 			pause = min(pause, beat/2)
@@ -103,7 +107,7 @@ func alive(ctx context.Context, step string) (stop func()) {
 	if every <= 0 {
 		return func() {}
 	}
-	activity.RecordHeartbeat(ctx, Observation{Saw: step})
+	// The attempt's start counts as a beat; each beat is a billed action.
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -60,7 +60,15 @@ func (r *Records) OpenRecord(ctx context.Context, in OpenRecordInput) (OpenRecor
 	case old.Phase == cluster.PhaseDeleting:
 		return out, fault.New(fault.Conflict, op, "cluster %q is half deleted; run: ichor delete %s", name, name)
 	default:
+		if old.Phase != cluster.PhaseReady {
+			if err := r.haveBodies(ctx, spec); err != nil {
+				return out, err
+			}
+		}
 		return OpenRecordResult{Record: old, Ready: old.Phase == cluster.PhaseReady, Resumed: old.Ref.UID != in.UID}, nil
+	}
+	if err := r.haveBodies(ctx, spec); err != nil {
+		return out, err
 	}
 	now := r.Now().UTC()
 	rec := cluster.Record{
@@ -74,6 +82,24 @@ func (r *Records) OpenRecord(ctx context.Context, in OpenRecordInput) (OpenRecor
 		return out, err
 	}
 	return OpenRecordResult{Record: rec}, nil
+}
+
+// haveBodies proves that every document that the spec refers to is in the store,
+// before anything is created. All that are missing are named.
+func (r *Records) haveBodies(ctx context.Context, c cluster.Cluster) error {
+	var problems problemList
+	for _, s := range c.Sources() {
+		switch _, err := r.Store.Body(ctx, s.Source.Ref, s.Source.SHA256); {
+		case fault.Is(err, fault.NotFound, fault.Invalid):
+			problems = append(problems, s.Field+": "+err.Error()+"; publish the spec again with: ichor spec publish")
+		case err != nil:
+			return err
+		}
+	}
+	if len(problems) == 0 {
+		return nil
+	}
+	return fault.Wrap(fault.Invalid, "read the documents of the spec", problems)
 }
 
 // RecordChange is what a step adds to a record; zero fields change nothing.
@@ -118,12 +144,15 @@ func apply(rec *cluster.Record, in RecordChange) error {
 		}
 		rec.BootstrapMachine = in.BootstrapMachine
 	}
-	if in.Phase != "" {
+	if in.Phase != "" && in.Phase != rec.Phase {
+		if !slices.Contains(phaseAfter[rec.Phase], in.Phase) {
+			return fault.New(fault.Conflict, "change the cluster's phase", "it is %s and cannot become %s any more", rec.Phase, in.Phase)
+		}
 		rec.Phase = in.Phase
 		rec.Failure = ""
 	}
 	if in.Frozen != nil {
-		rec.Frozen = *in.Frozen
+		fill(&rec.Frozen, *in.Frozen)
 	}
 	if in.Endpoint != "" {
 		rec.Endpoint = in.Endpoint
@@ -140,6 +169,39 @@ func apply(rec *cluster.Record, in RecordChange) error {
 		rec.Failure = in.Failure
 	}
 	return nil
+}
+
+// phaseAfter lists what may follow a phase. An attempt that was given up and
+// wakes late must not bring back what is over.
+var phaseAfter = map[cluster.Phase][]cluster.Phase{
+	cluster.PhaseCreating: {cluster.PhaseReady, cluster.PhaseFailed, cluster.PhaseDeleting, cluster.PhaseDeleted},
+	cluster.PhaseFailed:   {cluster.PhaseReady, cluster.PhaseDeleting, cluster.PhaseDeleted},
+	cluster.PhaseReady:    {cluster.PhaseFailed, cluster.PhaseDeleting},
+	cluster.PhaseDeleting: {cluster.PhaseDeleted},
+}
+
+// fill adds what is frozen to what was. Nothing is ever emptied, and what
+// decides the cluster's identity is never replaced.
+func fill(have *cluster.Frozen, add cluster.Frozen) {
+	keep := func(into *string, v string) {
+		if *into == "" {
+			*into = v
+		}
+	}
+	keep(&have.Contract, add.Contract)
+	keep(&have.TalosVersion, add.TalosVersion)
+	keep(&have.KubernetesVersion, add.KubernetesVersion)
+	keep(&have.Schematic, add.Schematic)
+	keep(&have.Image, add.Image)
+	keep(&have.ImageURL, add.ImageURL)
+	keep(&have.InstallerImage, add.InstallerImage)
+	keep(&have.Bundle, add.Bundle)
+	if add.ImageID != "" { // an image that was deleted is imported again
+		have.ImageID = add.ImageID
+	}
+	if len(have.BaseConfig) == 0 {
+		have.BaseConfig = add.BaseConfig
+	}
 }
 
 // GetRecordInput names a cluster.

@@ -40,7 +40,8 @@ type Schedules interface {
 
 // Owners knows which machines the running groups of a cluster claim.
 type Owners interface {
-	// Claims returns the machine ids of the groups with these workflow ids. An
+	// Claims returns the cloud ids of the machines of the groups with these
+	// workflow ids. An
 	// owner that cannot be read is an error: its machines must not be called
 	// orphans. A group that does not run claims nothing.
 	Claims(ctx context.Context, entities []string) ([]string, error)
@@ -128,7 +129,7 @@ func (s *Sweeps) FindOrphans(ctx context.Context, in FindOrphansInput) (FindOrph
 	}
 	out.Seen = len(machines)
 	for _, m := range machines {
-		if slices.Contains(claimed, m.Ref.ID) {
+		if slices.Contains(claimed, m.Ref.Cloud) {
 			continue
 		}
 		out.Unclaimed = append(out.Unclaimed, m.Ref.Cloud)

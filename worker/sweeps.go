@@ -52,10 +52,16 @@ type owners struct{ temporal client.Client }
 func (o owners) Claims(ctx context.Context, entities []string) ([]string, error) {
 	var out []string
 	for _, id := range entities {
+		// Queries are answered for terminated runs, too.
+		run, _, err := runs(o).Holder(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if run == "" {
+			continue
+		}
 		v, err := o.temporal.QueryWorkflow(ctx, id, "", workflows.QueryGroup)
 		if err != nil {
-			// Also a group that ended: whether its machines are orphans or are
-			// about to be found by a new owner is for people to say.
 			return nil, temporalFault("ask "+id+" for its machines", err)
 		}
 		var s workflows.GroupStatus
@@ -63,7 +69,7 @@ func (o owners) Claims(ctx context.Context, entities []string) ([]string, error)
 			return nil, temporalFault("ask "+id+" for its machines", err)
 		}
 		for _, m := range s.Members {
-			out = append(out, m.ID)
+			out = append(out, m.CloudID)
 		}
 	}
 	return out, nil

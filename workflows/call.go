@@ -42,6 +42,9 @@ type desk struct {
 	resumed int
 	// show is called when parked changes.
 	show func(ctx workflow.Context)
+	// listen receives signals while the workflow is parked, where no coroutine
+	// of its own does.
+	listen func(ctx workflow.Context)
 }
 
 func (d *desk) timing() activities.Timing {
@@ -65,7 +68,12 @@ func (d *desk) park(ctx workflow.Context, what string, err error) error {
 	seen := d.resumed
 	d.parked = what + ": " + messageOf(err) + " — fix the credentials, then send the signal " + SignalResume
 	d.refresh(ctx)
-	werr := workflow.Await(ctx, func() bool { return d.resumed > seen })
+	werr := workflow.Await(ctx, func() bool {
+		if d.listen != nil {
+			d.listen(ctx)
+		}
+		return d.resumed > seen
+	})
 	d.parked = ""
 	d.refresh(ctx)
 	return werr
@@ -88,6 +96,9 @@ func call[In, Out any](ctx workflow.Context, d *desk, opts workflow.ActivityOpti
 			}
 			continue
 		}
+		if unserved(err) && ctx.Err() == nil {
+			continue
+		}
 		return out, err
 	}
 }
@@ -100,6 +111,9 @@ func do[In any](ctx workflow.Context, d *desk, opts workflow.ActivityOptions, ac
 			if err := d.park(ctx, opts.Summary, err); err != nil {
 				return err
 			}
+			continue
+		}
+		if unserved(err) && ctx.Err() == nil {
 			continue
 		}
 		return err
@@ -117,6 +131,7 @@ func (d *desk) short(summary string) workflow.ActivityOptions {
 		StartToCloseTimeout:    time.Minute,
 		ScheduleToCloseTimeout: 10 * time.Minute,
 		HeartbeatTimeout:       min(d.timing().Heartbeat, shortBeat),
+		WaitForCancellation:    true, // what is undone next must have been done
 		RetryPolicy:            d.retry(),
 	}
 }

@@ -2,14 +2,12 @@ package workflows
 
 import (
 	"fmt"
-	"strings"
 
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
-	"github.com/ichor-project/ichor/internal/plan"
 )
 
 // Steps of DeleteCluster, as people read them.
@@ -65,8 +63,6 @@ type deletion struct {
 	record cluster.Record
 	result DeleteResult
 	done   bool
-	// settled says that nothing can be under way that listing does not show.
-	settled bool
 }
 
 // find reads the record, the one thing that survives everything else.
@@ -87,7 +83,7 @@ func (d *deletion) find(ctx workflow.Context) error {
 		return nil
 	}
 	d.phase(ctx, cluster.PhaseDeleting)
-	d.settled = rec.Phase == cluster.PhaseReady
+	d.unknown = rec.Phase != cluster.PhaseReady
 	if _, err := call(ctx, &d.desk, d.short("mark the record"), aRecords.UpdateRecord,
 		activities.RecordChange{Ref: rec.Ref, Phase: cluster.PhaseDeleting}); err != nil {
 		return err
@@ -109,7 +105,7 @@ func (d *deletion) endGroups(ctx workflow.Context) error {
 	var first error
 	wg := workflow.NewWaitGroup(ctx)
 	for _, id := range d.record.Entities {
-		name := id[strings.LastIndex(id, "/")+1:]
+		name := groupOf(id)
 		wg.Add(1)
 		workflow.GoNamed(ctx, "end "+name, func(ctx workflow.Context) {
 			defer wg.Done()
@@ -123,91 +119,30 @@ func (d *deletion) endGroups(ctx workflow.Context) error {
 	return first
 }
 
-// machines deletes what no group deleted.
 func (d *deletion) machines(ctx workflow.Context) error {
-	owned, err := d.owned(ctx)
-	if err != nil {
-		return err
-	}
-	var first error
-	sem, wg := workflow.NewSemaphore(ctx, deletesAtOnce), workflow.NewWaitGroup(ctx)
-	for _, m := range owned.Machines {
-		wg.Add(1)
-		workflow.GoNamed(ctx, "delete "+m.Name, func(ctx workflow.Context) {
-			defer wg.Done()
-			err := sem.Acquire(ctx, 1)
-			if err == nil {
-				defer sem.Release(1)
-				err = do(ctx, &d.desk, d.waiting("delete "+m.Name, d.timing().Delete), aCloud.DeleteMachine,
-					activities.DeleteMachineInput{Cloud: d.spec.Cloud, Ref: m.Ref})
-			}
-			if err != nil && first == nil {
-				first = err
-			}
-			d.result.Machines++
-		})
-	}
-	wg.Wait(ctx)
-	return first
+	n, err := d.removeMachines(ctx)
+	d.result.Machines += n
+	return err
 }
 
 // resources deletes the infrastructure in the cloud's own order.
 func (d *deletion) resources(ctx workflow.Context) error {
-	owned, err := d.owned(ctx)
-	if err != nil {
-		return err
-	}
-	for i, r := range owned.Resources {
-		d.at(ctx, stepResources, "%d of %d: %s %s", i+1, len(owned.Resources), r.Kind, r.Name)
-		err := do(ctx, &d.desk, d.waiting("delete "+r.Kind+" "+r.Name, d.timing().Delete), aCloud.DeleteResource,
-			activities.DeleteResourceInput{Cloud: d.spec.Cloud, Resource: r})
-		if err != nil {
-			return err
-		}
-		d.result.Resources++
-	}
-	return nil
-}
-
-func (d *deletion) release(ctx workflow.Context) error {
-	if d.record.Frozen.Image == "" {
-		return nil
-	}
-	in := imageInput(d.ref(), d.spec, d.record.Frozen, d.site)
-	in.Release = true
-	_, err := holdImage(ctx, &d.desk, in)
+	n, err := d.removeResources(ctx, stepResources)
+	d.result.Resources += n
 	return err
 }
 
-// prove lists until nothing is owned. When a create may still be under way whose
-// owner is unknown, one empty list is not enough.
+func (d *deletion) release(ctx workflow.Context) error { return d.releaseImage(ctx, d.record.Frozen) }
+
+// prove lists until nothing is owned; what appears late is deleted, its group
+// ended.
 func (d *deletion) prove(ctx workflow.Context) error {
-	ev := plan.Evidence{Pending: !d.settled, Since: workflow.Now(ctx)}
-	for {
-		owned, err := find(ctx, &d.desk, &ev, func(ctx workflow.Context, _ bool) (*activities.ListOwnedResult, error) {
-			out, err := d.owned(ctx)
-			if err != nil || out.Empty() {
-				return nil, err
-			}
-			return &out, nil
-		})
-		if err != nil {
+	return d.proveEmpty(ctx, d.unknown, func(ctx workflow.Context) error {
+		if err := d.endGroups(ctx); err != nil {
 			return err
 		}
-		if owned == nil {
-			return nil
-		}
-		// Something appeared late: delete it and begin the proof again.
-		d.progress.Remaining = describe(*owned)
-		d.details(ctx)
-		for _, again := range []func(workflow.Context) error{d.machines, d.resources, d.release} {
-			if err := again(ctx); err != nil {
-				return err
-			}
-		}
-		d.progress.Remaining = nil
-		ev = plan.Evidence{Pending: !d.settled, Since: workflow.Now(ctx)}
-	}
+		return d.release(ctx)
+	})
 }
 
 func (d *deletion) forget(ctx workflow.Context) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/ichor-project/ichor/internal/fault"
@@ -29,6 +30,19 @@ func kindOf(err error) fault.Kind {
 		return fault.Ambiguous
 	}
 	return fault.KindOf(err)
+}
+
+// unserved reports whether an activity ran out of time without any attempt that
+// told anything: no worker was there. That says nothing about what was asked, so
+// it is asked again however long it takes.
+func unserved(err error) bool {
+	var timeout *temporal.TimeoutError
+	var app *temporal.ApplicationError
+	if !errors.As(err, &timeout) || errors.As(err, &app) {
+		return false
+	}
+	t := timeout.TimeoutType()
+	return t == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_CLOSE || t == enumspb.TIMEOUT_TYPE_SCHEDULE_TO_START
 }
 
 // messageOf is an error's own text, without the layers that Temporal adds.

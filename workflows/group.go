@@ -36,6 +36,8 @@ type GroupInput struct {
 	Spread bool `json:"spread"`
 	Target int  `json:"target"`
 	Site   Site `json:"site"`
+	// Resumed says that an earlier incarnation may have left creates under way.
+	Resumed bool `json:"resumed,omitempty"`
 	// State is carried through continue-as-new only.
 	State *GroupState `json:"state,omitempty"`
 }
@@ -66,7 +68,6 @@ type Shard struct {
 type Member struct {
 	MemberStatus
 	Slot     int           `json:"slot"`
-	CloudID  string        `json:"cloudID,omitempty"`
 	Evidence plan.Evidence `json:"evidence"`
 	// Helped says that a late node was looked at through its machine API.
 	Helped bool `json:"helped,omitempty"`
@@ -80,6 +81,9 @@ func ScaleNodeGroup(ctx workflow.Context, in GroupInput) error {
 	if err := checkID(ctx, cluster.GroupID(in.Cluster.Name, in.Group), TypeScaleNodeGroup); err != nil {
 		return err
 	}
+	// Only SignalEnd ends a group: with its history its machines would lose
+	// their owner, so a request to cancel is not followed.
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	g := newGroup(ctx, in)
 	if err := g.handlers(ctx); err != nil {
 		return err
@@ -140,7 +144,11 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 		reported: map[string]MemberStatus{}, shards: map[int]workflow.Mutex{},
 		free: workflow.NewSemaphore(ctx, createsAtOnce),
 	}
-	g.show = func(workflow.Context) { g.dirty, g.sendFull = true, true }
+	g.listen = g.receive
+	g.show = func(ctx workflow.Context) {
+		g.dirty, g.sendFull = true, true
+		g.report(ctx) // the root may be waiting for the very call that parked
+	}
 	if in.State != nil {
 		g.state = *in.State
 	} else {
@@ -177,19 +185,40 @@ func (g *group) receive(ctx workflow.Context) {
 		if !end.ReceiveAsync(&req) {
 			break
 		}
+		if g.foreign(req.Cluster) {
+			continue
+		}
 		g.state.Ending, g.state.Reason, g.dirty = true, req.Reason, true
 	}
-	for workflow.GetSignalChannel(ctx, SignalAsk).ReceiveAsync(nil) {
-		g.sendFull, g.dirty = true, true
-	}
-	for workflow.GetSignalChannel(ctx, SignalAttach).ReceiveAsync(nil) {
-		g.tryAgain(ctx)
-		g.sendFull, g.dirty = true, true
+	for _, name := range []string{SignalAsk, SignalAttach} {
+		for ch := workflow.GetSignalChannel(ctx, name); ; {
+			var m GroupMessage
+			if !ch.ReceiveAsync(&m) {
+				break
+			}
+			if g.foreign(m.Cluster) {
+				continue
+			}
+			if name == SignalAttach {
+				g.tryAgain(ctx)
+			}
+			g.sendFull, g.dirty = true, true
+		}
 	}
 	resume := workflow.GetSignalChannel(ctx, SignalResume)
 	for resume.ReceiveAsync(nil) {
 		g.resumed++
 	}
+}
+
+// foreign reports whether a message is meant for another cluster of the same
+// name, and has it answered.
+func (g *group) foreign(ref cluster.Ref) bool {
+	if ref.UID == "" || ref.UID == g.in.Cluster.UID {
+		return false
+	}
+	g.sendFull, g.dirty = true, true
+	return true
 }
 
 func (g *group) pending(ctx workflow.Context) bool {
@@ -277,26 +306,43 @@ func (g *group) fails(ctx workflow.Context, id string, err error) {
 // incarnation made them, which was terminated or whose history was lost. Until
 // the cloud has told what there is, nothing is created.
 func (g *group) adopt(ctx workflow.Context) {
+	if g.in.Resumed {
+		// What was sent last may still appear.
+		c := g.site.Capabilities
+		_, _ = workflow.AwaitWithTimeout(ctx, c.Settle+c.AbsenceWindow, func() bool { return g.state.Ending || g.pending(ctx) && g.endComes(ctx) })
+	}
 	for !g.state.Ending {
 		list, err := call(ctx, &g.desk, g.short("look for machines of "+g.in.Group), aCloud.ListMachines,
 			activities.ListMachinesInput{Cloud: g.in.Cloud, Owner: g.owner()})
 		if err == nil {
 			g.state.Failure = nil
-			for i, m := range list {
-				g.state.Members = append(g.state.Members, &Member{Slot: i, CloudID: m.Ref.Cloud, MemberStatus: MemberStatus{
-					ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: workflow.Now(ctx),
-					CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,
-				}})
-			}
-			return
-		}
-		if ctx.Err() != nil {
+			g.takeIn(ctx, list)
 			return
 		}
 		g.state.Failure = failureOf(err)
 		g.report(ctx)
 		_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending(ctx) }) // either way: look again
 		g.receive(ctx)
+	}
+}
+
+func (g *group) endComes(ctx workflow.Context) bool {
+	g.receive(ctx)
+	return g.state.Ending
+}
+
+// takeIn makes members of machines. Of several with one id the oldest counts, as
+// it does for the cloud's own repair.
+func (g *group) takeIn(ctx workflow.Context, list []cloud.Machine) {
+	slices.SortStableFunc(list, func(a, b cloud.Machine) int { return a.CreatedAt.Compare(b.CreatedAt) })
+	for _, m := range list {
+		if g.member(m.Ref.ID) != nil {
+			continue
+		}
+		g.state.Members = append(g.state.Members, &Member{Slot: len(g.state.Members), MemberStatus: MemberStatus{
+			ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: workflow.Now(ctx),
+			CloudID: m.Ref.Cloud, CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,
+		}})
 	}
 }
 

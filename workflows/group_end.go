@@ -14,7 +14,7 @@ import (
 // nobody runs there, nobody is told; who starts later asks by attach. Changes
 // that come together travel together, unless somebody waits for them.
 func (g *group) report(ctx workflow.Context) {
-	r := GroupReport{Group: g.in.Group, Target: g.state.Target, Full: g.sendFull, Failure: g.state.Failure, Parked: g.parked}
+	r := GroupReport{Cluster: g.in.Cluster, Group: g.in.Group, Target: g.state.Target, Full: g.sendFull, Failure: g.state.Failure, Parked: g.parked}
 	for _, m := range g.state.Members {
 		if g.sendFull || g.reported[m.ID] != m.MemberStatus {
 			r.Members = append(r.Members, m.MemberStatus)
@@ -72,7 +72,7 @@ func (g *group) status() []MemberStatus {
 // still appear is looked for until it is found or proven absent.
 func (g *group) end(ctx workflow.Context) error {
 	g.stopWork()
-	if err := workflow.Await(ctx, g.quiet); err != nil {
+	if err := workflow.Await(ctx, func() bool { g.receive(ctx); return g.quiet() }); err != nil {
 		return err
 	}
 	calm, cancel := workflow.NewDisconnectedContext(ctx)
@@ -101,10 +101,20 @@ func (g *group) end(ctx workflow.Context) error {
 			g.receive(calm)
 		}
 	}
-	if err := g.removeShards(calm); err != nil {
-		return err
+	for {
+		err := g.removeShards(calm)
+		if err == nil {
+			break
+		}
+		g.state.Failure, g.sendFull = &Failure{Kind: kindOf(err), Message: "placement groups: " + messageOf(err)}, true
+		g.report(calm)
+		if err := workflow.Sleep(calm, 5*g.timing().Backoff); err != nil {
+			return err
+		}
+		g.receive(calm)
 	}
-	g.send(calm, GroupReport{Group: g.in.Group, Full: true, Ended: true, Removed: removed})
+	g.state.Failure = nil
+	g.send(calm, GroupReport{Cluster: g.in.Cluster, Group: g.in.Group, Full: true, Ended: true, Removed: removed})
 	return nil
 }
 

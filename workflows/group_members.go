@@ -26,7 +26,6 @@ func (g *group) work(ctx workflow.Context) {
 			g.start(m.ID, g.create)
 		}
 	}
-	g.expire(ctx)
 	if !g.watching && len(g.watchable()) > 0 && !g.creating() {
 		g.watching = true
 		watchCtx, stop := workflow.WithCancel(g.workCtx)
@@ -176,10 +175,15 @@ func (g *group) watch(ctx workflow.Context) {
 	defer func() { g.watching, g.dirty = false, true }()
 	known := g.watchable()
 	opts := g.waiting(fmt.Sprintf("watch %d machines of %s", len(known), g.in.Group), watchWindow(g.timing()))
-	opts.ScheduleToCloseTimeout = 0
+	opts.ScheduleToCloseTimeout = 3 * opts.StartToCloseTimeout
 	out, err := call(ctx, &g.desk, opts, aWatch.WatchGroup, activities.WatchGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Known: known})
 	if err != nil {
 		if ctx.Err() == nil {
+			for _, f := range known {
+				if m := g.member(f.ID); m != nil {
+					g.set(ctx, f.ID, m.Phase, "cannot be watched: "+messageOf(err))
+				}
+			}
 			_ = workflow.Sleep(ctx, g.timing().Backoff)
 		}
 		return
@@ -201,6 +205,9 @@ func (g *group) watch(ctx workflow.Context) {
 			g.set(ctx, f.ID, MemberBooting, f.Detail)
 		}
 	}
+	// Only what was seen after its deadline fails: the time may have passed while
+	// nobody looked.
+	g.expire(ctx)
 }
 
 // watchWindow is how long one watch lasts without a change: long enough to cost

@@ -27,10 +27,10 @@ const (
 	SignalResume = "resume"
 	// SignalReport carries GroupReport from a group to the lifecycle workflow.
 	SignalReport = "group-report"
-	// SignalAsk asks a group for a full report (no payload).
+	// SignalAsk asks a group for a full report (GroupMessage).
 	SignalAsk = "report"
 	// SignalAttach says that a new run of ProvisionCluster waits for the group
-	// (no payload): what failed is tried again, and a full report is sent.
+	// (GroupMessage): what failed is tried again, and a full report is sent.
 	SignalAttach = "attach"
 	// SignalEnd tells a group to delete all its machines and to end (EndGroup).
 	SignalEnd = "end"
@@ -118,6 +118,7 @@ type MemberStatus struct {
 	Role       cluster.Role       `json:"role"`
 	Phase      MemberPhase        `json:"phase"`
 	Since      time.Time          `json:"since"`
+	CloudID    string             `json:"cloudID,omitempty"`
 	CloudState cloud.MachineState `json:"cloudState,omitempty"`
 	Address    string             `json:"address,omitempty"`
 	Private    string             `json:"private,omitempty"`
@@ -134,8 +135,9 @@ type Failure struct {
 
 // GroupReport tells the lifecycle workflow what changed in a group.
 type GroupReport struct {
-	Group  string `json:"group"`
-	Target int    `json:"target"`
+	Cluster cluster.Ref `json:"cluster"`
+	Group   string      `json:"group"`
+	Target  int         `json:"target"`
 	// Full says that Members are all members; otherwise they are the changed
 	// ones.
 	Full    bool           `json:"full,omitempty"`
@@ -148,10 +150,18 @@ type GroupReport struct {
 	Removed int `json:"removed,omitempty"`
 }
 
+// GroupMessage goes to a group of a cluster. A name may be used again while a
+// group of its former owner still runs: messages of another uid are not obeyed.
+type GroupMessage struct {
+	Cluster cluster.Ref `json:"cluster"`
+}
+
 // EndGroup tells a group to delete everything it owns and to end.
 type EndGroup struct {
-	RequestID string `json:"requestID"`
-	Reason    string `json:"reason"`
+	// Cluster may be left empty by a person who names the group's workflow id.
+	Cluster   cluster.Ref `json:"cluster,omitzero"`
+	RequestID string      `json:"requestID"`
+	Reason    string      `json:"reason"`
 }
 
 // GroupStatus answers QueryGroup.

@@ -136,6 +136,16 @@ func (p *provision) openRecord(ctx workflow.Context) error {
 		return nil
 	}
 	p.undo = append(p.undo, undo{what: undoRecord})
+	if p.resumed {
+		// What an earlier run made is this run's to take back, too.
+		p.parks, p.unknown = true, true
+		if p.frozen.Image != "" {
+			p.undo = append(p.undo, undo{what: undoImage})
+		}
+		for _, id := range out.Record.Entities {
+			p.undo = append(p.undo, undo{what: undoGroup, group: groupOf(id)})
+		}
+	}
 	p.phase(ctx, cluster.PhaseCreating)
 	return nil
 }

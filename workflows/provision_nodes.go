@@ -66,7 +66,7 @@ func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
 	if in.ImageID == "" {
 		in.ImageID = p.frozen.ImageID
 	}
-	in.Subnets = p.subnets()
+	in.Subnets, in.Resumed = p.subnets(), p.resumed
 	id := cluster.GroupID(p.ref().Name, in.Group)
 	p.undo = append(p.undo, undo{what: undoGroup, group: in.Group})
 	if err := p.save(ctx, activities.RecordChange{Entities: []string{id}}); err != nil {
@@ -82,7 +82,8 @@ func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
 	}), ScaleNodeGroup, in)
 	err := child.GetChildWorkflowExecution().Get(calm, nil)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		return workflow.SignalExternalWorkflow(calm, id, "", SignalAttach, nil).Get(calm, nil)
+		*p.group(in.Group) = groupView{} // what it said before does not count
+		return workflow.SignalExternalWorkflow(calm, id, "", SignalAttach, GroupMessage{Cluster: p.ref()}).Get(calm, nil)
 	}
 	return err
 }
@@ -120,7 +121,7 @@ func (p *provision) waitGroups(ctx workflow.Context, step string, names []string
 		all := true
 		for _, name := range names {
 			v := p.group(name)
-			if v.failure != nil {
+			if v.failure != nil && (v.full || v.foreign != "") {
 				failure = v.failure
 				return true
 			}
@@ -156,7 +157,7 @@ func (p *provision) waitGroups(ctx workflow.Context, step string, names []string
 func (p *provision) askGroups(ctx workflow.Context, names []string) error {
 	for _, name := range names {
 		id := cluster.GroupID(p.ref().Name, name)
-		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalAsk, nil).Get(ctx, nil)
+		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalAsk, GroupMessage{Cluster: p.ref()}).Get(ctx, nil)
 		if isNotRunning(err) {
 			return fail(fault.Internal, "%s does not run any more: somebody ended or terminated it", id)
 		}

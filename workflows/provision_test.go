@@ -256,6 +256,48 @@ func TestProvisionGoesOnAfterKeep(t *testing.T) {
 	}
 }
 
+// A second run of a half-made cluster that cannot even open the account must not
+// take that for an empty account.
+func TestResumedRunNeverForgetsWhatItCannotSee(t *testing.T) {
+	w := newFakeWorld()
+	provisionDemo(t, w, nil)
+	w.change(func() {
+		w.record.Phase, w.record.Ref.UID = cluster.PhaseCreating, "earlier" // as after a termination
+		w.inject = func(op string, _ int) (error, error) {
+			if op == "flavors" {
+				return fault.New(fault.Invalid, op, "flavor withdrawn"), nil
+			}
+			return nil, nil
+		}
+	})
+	env := provisionDemo(t, w, nil)
+	if err := env.GetWorkflowError(); err == nil || !strings.Contains(err.Error(), "flavor withdrawn") {
+		t.Errorf("error: %v", err)
+	}
+	if w.record.Phase == cluster.PhaseDeleted || len(w.machines) != 5 {
+		t.Errorf("phase %s, %d machines", w.record.Phase, len(w.machines))
+	}
+}
+
+// A second run that fails takes back what the first one made, too.
+func TestResumedRollbackEmptiesTheAccount(t *testing.T) {
+	w := newFakeWorld()
+	provisionDemo(t, w, nil)
+	w.change(func() {
+		w.record.Phase, w.record.Ref.UID = cluster.PhaseCreating, "earlier"
+		w.inject = func(op string, _ int) (error, error) {
+			if op == "sync members" {
+				return fault.New(fault.Invalid, op, "no"), nil
+			}
+			return nil, nil
+		}
+	})
+	provisionDemo(t, w, nil)
+	if len(w.machines)+len(w.resources)+len(w.images) != 0 || w.record.Phase != cluster.PhaseDeleted {
+		t.Errorf("phase %s, left: %v %v %v", w.record.Phase, w.machines, w.resources, w.images)
+	}
+}
+
 func TestProvisionAgainIsANoOp(t *testing.T) {
 	w := newFakeWorld()
 	provisionDemo(t, w, nil)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
 )
 
 // lifecycle is what ProvisionCluster and DeleteCluster share: the desk, the
@@ -19,6 +20,8 @@ type lifecycle struct {
 	progress Progress
 	groups   map[string]*groupView
 	spec     cluster.Spec
+	// unknown says that a create may be under way that nobody answers for.
+	unknown bool
 }
 
 // groupView is a group as its reports tell.
@@ -28,6 +31,11 @@ type groupView struct {
 	failure *Failure
 	ended   bool
 	removed int
+	parked  string
+	// full says that the group has told all there is since it was asked to.
+	full bool
+	// foreign is the uid of another cluster that the running group belongs to.
+	foreign string
 }
 
 func (l *lifecycle) begin(ctx workflow.Context, kind string, ref cluster.Ref, phase cluster.Phase, steps []string) error {
@@ -59,9 +67,16 @@ func (l *lifecycle) handleReports(ctx workflow.Context) {
 
 func (l *lifecycle) merge(r GroupReport) {
 	v := l.group(r.Group)
+	if r.Cluster.UID != "" && r.Cluster.UID != l.ref().UID {
+		v.foreign = r.Cluster.UID
+		v.failure = &Failure{Kind: fault.Conflict, Message: "the running " + cluster.GroupID(r.Cluster.Name, r.Group) +
+			" belongs to an earlier cluster of this name, uid " + r.Cluster.UID + "; delete that one first"}
+		return
+	}
+	v.parked, v.foreign = r.Parked, ""
 	v.target, v.failure, v.ended, v.removed = r.Target, r.Failure, r.Ended, r.Removed
 	if r.Full {
-		v.members = nil
+		v.full, v.members = true, nil
 	}
 	for _, m := range r.Members {
 		i := slices.IndexFunc(v.members, func(o MemberStatus) bool { return o.ID == m.ID })
@@ -87,6 +102,11 @@ func (l *lifecycle) groupNames() []string { return workflow.DeterministicKeys(l.
 func (l *lifecycle) snapshot() Progress {
 	p := l.progress
 	p.Parked = l.parked
+	for _, name := range l.groupNames() {
+		if v := l.groups[name]; p.Parked == "" && v.parked != "" {
+			p.Parked = "group " + name + ": " + v.parked
+		}
+	}
 	p.Nodes = nil
 	for _, name := range l.groupNames() {
 		p.Nodes = append(p.Nodes, l.groups[name].members...)

@@ -31,7 +31,7 @@ func TestSweepNeedsTwoLooks(t *testing.T) {
 		for i, m := range w.machines {
 			w.machines[i].CreatedAt = time.Now().Add(-time.Hour)
 			if i > 0 { // the first machine is claimed by nobody
-				w.objects["claims"] += m.Ref.ID + " "
+				w.objects["claims"] += m.Ref.Cloud + " "
 			}
 		}
 	})

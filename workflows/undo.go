@@ -31,8 +31,9 @@ const (
 	undoSweep
 )
 
-// rollback takes back what was done, newest first. A compensation that fails is
-// noted and the others go on; what remains is listed at the end.
+// rollback takes back what was done, newest first, and then whatever else carries
+// the cluster's tags. A compensation that fails is noted and the others go on;
+// what remains is listed at the end.
 func (p *provision) rollback(ctx workflow.Context, cause error) {
 	p.phase(ctx, cluster.PhaseDeleting)
 	p.try(ctx, "mark the record", func() error {
@@ -50,21 +51,17 @@ func (p *provision) rollback(ctx workflow.Context, cause error) {
 				return removeResource(ctx, &p.desk, p.spec.Cloud, u.req, u.evidence)
 			}) && clean
 		case undoImage:
-			clean = p.try(ctx, "release the image", func() error {
-				in := imageInput(p.ref(), p.spec, p.frozen, p.site)
-				in.Release = true
-				_, err := holdImage(ctx, &p.desk, in)
-				return err
-			}) && clean
+			clean = p.try(ctx, "release the image", func() error { return p.releaseImage(ctx, p.frozen) }) && clean
 		case undoSweep:
 			clean = p.try(ctx, "end the sweeps", func() error { return p.endSweeps(ctx) }) && clean
 		case undoRecord:
-			clean = p.remains(ctx) && clean
+			clean = p.clear(ctx) && clean
 		}
 	}
 	if !clean {
+		// Half deleted is what it is: only ichor delete goes on from here.
 		p.try(ctx, "mark the record", func() error {
-			return p.save(ctx, activities.RecordChange{Phase: cluster.PhaseFailed, Failure: messageOf(cause)})
+			return p.save(ctx, activities.RecordChange{Phase: cluster.PhaseDeleting, Failure: messageOf(cause)})
 		})
 		p.phase(ctx, cluster.PhaseFailed)
 		return
@@ -73,6 +70,17 @@ func (p *provision) rollback(ctx workflow.Context, cause error) {
 		return do(ctx, &p.desk, p.short("forget the cluster"), aRecords.ForgetCluster, activities.ForgetClusterInput{Ref: p.ref()})
 	})
 	p.phase(ctx, cluster.PhaseDeleted)
+}
+
+// clear deletes what no compensation knew of and reports whether nothing is left.
+func (p *provision) clear(ctx workflow.Context) bool {
+	if p.site.Account == "" {
+		return p.remains(ctx) // the account was never opened
+	}
+	ok := p.try(ctx, "delete what is left", func() error {
+		return p.proveEmpty(ctx, p.unknown, func(ctx workflow.Context) error { return p.releaseImage(ctx, p.frozen) })
+	})
+	return p.remains(ctx) && ok
 }
 
 // keep leaves everything as it is and says what there is.
@@ -144,16 +152,19 @@ func (l *lifecycle) owned(ctx workflow.Context) (activities.ListOwnedResult, err
 // that does not run has nothing under way; what it left is found by listing.
 func (l *lifecycle) endGroup(ctx workflow.Context, name, reason string) error {
 	id := cluster.GroupID(l.ref().Name, name)
-	req := EndGroup{RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID, Reason: reason}
+	req := EndGroup{Cluster: l.ref(), RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID, Reason: reason}
+	l.group(name).ended = false
 	for {
 		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalEnd, req).Get(ctx, nil)
 		if isNotRunning(err) {
+			l.unknown = true
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		ended, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool { return l.group(name).ended })
+		told := func() bool { return l.group(name).ended || l.group(name).foreign != "" }
+		ended, err := workflow.AwaitWithTimeout(ctx, askAgain, told)
 		if ended || err != nil {
 			return err
 		}

@@ -199,8 +199,8 @@ func missingTags(want, have sdk.TagMap) string {
 	return ""
 }
 
-// serversOf lists all servers with the identity of ref. The group is not
-// compared: an id belongs to one cluster, whatever the group.
+// serversOf lists all servers with the identity of ref: an id belongs to one
+// group of one cluster.
 func (p *Provider) serversOf(ctx context.Context, ref cloud.MachineRef) ([]sdk.Server, error) {
 	if ref.ID == "" || ref.Owner.Cluster.UID == "" {
 		return nil, fault.New(fault.Internal, "look for server", "a machine needs an id and a cluster uid")
@@ -213,7 +213,8 @@ func (p *Provider) serversOf(ctx context.Context, ref cloud.MachineRef) ([]sdk.S
 }
 
 func isMachine(s *sdk.Server, ref cloud.MachineRef) bool {
-	return s.Tags[cluster.TagMachine] == ref.ID && s.Tags[cluster.TagCluster] == ref.Owner.Cluster.UID
+	return s.Tags[cluster.TagMachine] == ref.ID && s.Tags[cluster.TagCluster] == ref.Owner.Cluster.UID &&
+		(ref.Owner.Group == "" || s.Tags[cluster.TagGroup] == ref.Owner.Group)
 }
 
 // GetMachine implements cloud.Provider. A server that exists without the
