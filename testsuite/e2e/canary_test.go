@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +31,10 @@ import (
 // payload codec.
 func TestCanaries(t *testing.T) {
 	for _, encrypted := range []bool{false, true} {
-		t.Run(fmt.Sprintf("codec %v", encrypted), func(t *testing.T) { canaries(t, encrypted) })
+		t.Run(fmt.Sprintf("codec %v", encrypted), func(t *testing.T) {
+			t.Parallel()
+			canaries(t, encrypted)
+		})
 	}
 }
 
@@ -55,7 +62,8 @@ func canaries(t *testing.T, encrypted bool) {
 	s.ichor(codeOK, nil, "provision", "-f", s.write(spec))
 	s.ichor(codeOK, nil, "status", spec.Metadata.Name, "-o", "json")
 	s.mint(&set, spec.Metadata.Name)
-	s.wantSilence(&set, options, "after the success")
+	// What people see through the codec is looked at in the end.
+	s.wantSilence(&set, canary.TemporalOptions{Queries: options.Queries}, "after the success")
 	s.ichor(codeOK, nil, "delete", spec.Metadata.Name)
 
 	failures(s, &set)
@@ -131,6 +139,7 @@ func plant(s *system, set *canary.Set) cluster.Cluster {
 	}
 	c.Spec.Manifests = append(c.Spec.Manifests,
 		cluster.Manifest{Name: "by-file", Source: cluster.Source{File: file("manifest.yaml", secret("by-file", "a manifest file"))}},
+		cluster.Manifest{Name: "by-url", Source: served(s.t, "/manifest?token="+set.Plant("a token in a URL"), secret("by-url", "a manifest from a URL"))},
 		cluster.Manifest{Name: "inline", Source: cluster.Source{Inline: secret("inline", "an inline manifest")}})
 	st := s.store()
 	if _, err := st.PutObject(s.t.Context(), "secrets/canary", secrets.NewValue([]byte(set.Plant("a secret from the store")))); err != nil {
@@ -144,6 +153,18 @@ func plant(s *system, set *canary.Set) cluster.Cluster {
 		c.Spec.Secrets = append(c.Spec.Secrets, cluster.KubeSecret{Namespace: "default", Name: "canary", Key: name, From: from[name]})
 	}
 	return c
+}
+
+// served offers a document over HTTP, which needs a pin.
+func served(t *testing.T, path, content string) cluster.Source {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if _, err := io.WriteString(rw, content); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return cluster.Source{URL: server.URL + path, SHA256: fmt.Sprintf("%x", sha256.Sum256([]byte(content)))}
 }
 
 func (s *system) store() *store.Store {

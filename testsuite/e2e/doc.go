@@ -2,4 +2,7 @@
 // real Temporal server, and devcloud with real Kubernetes API servers behind it.
 // Every test runs a whole system of its own on loopback and looks at the cloud's
 // API, at Kubernetes and at Temporal, never into Ichor.
+//
+// The programs come from bin (make build tools), or from the folder that ICHOR_BIN
+// names; a missing one fails the suite.
 package e2e

@@ -46,17 +46,7 @@ func TestCancelAtEachStep(t *testing.T) {
 			s, name := s.on(t), fmt.Sprintf("cancel-%d", i)
 			s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(s.spec(name)))
 			id := cluster.LifecycleID(name)
-			at := ""
-			s.until("the step "+step, func() bool {
-				p, _ := s.progress(name)
-				for _, st := range p.Steps {
-					if st.Name == step && st.State != workflows.StepPending {
-						at = string(st.State) + " " + st.Detail
-						return true
-					}
-				}
-				return false
-			})
+			at := s.untilStep(name, step)
 			cancelErr := s.temporal.CancelWorkflow(t.Context(), id, "")
 			err := s.runError(id, "")
 			t.Logf("canceled when %q was %s: %v", step, at, err)
@@ -78,6 +68,22 @@ func TestCancelAtEachStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// untilStep waits until a run has come to a step, and says how far it is there.
+func (s *system) untilStep(name, step string) (at string) {
+	s.t.Helper()
+	s.until("the step "+step, func() bool {
+		p, _ := s.progress(name)
+		for _, st := range p.Steps {
+			if st.Name == step && st.State != workflows.StepPending {
+				at = strings.TrimSpace(string(st.State) + " " + st.Detail)
+				return true
+			}
+		}
+		return false
+	})
+	return at
 }
 
 // wantNothingRuns looks for entities and schedules of a cluster that outlived it.
@@ -150,4 +156,30 @@ func (s *system) clearFaults() int {
 		fired += f.Fired
 	}
 	return fired
+}
+
+// TestCredentialsThatStopWorking revokes the token half-way: the run parks instead
+// of failing, says so, and goes on when it is told to.
+func TestCredentialsThatStopWorking(t *testing.T) {
+	s := start(t, nil)
+	_, err := s.Fault(t.Context(), map[string]any{"route": "POST /v1/load-balancers", "effect": "status", "status": http.StatusUnauthorized, "body": `{"detail": "Invalid token."}`, "count": -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(s.spec("parked")))
+	s.until("the run parks", func() bool {
+		p, _ := s.progress("parked")
+		return p.Parked != ""
+	})
+	s.ichor(codeOK, []string{"Parked:", "load balancer", "ichor resume parked"}, "status", "parked")
+	if a := s.account(); len(a.Kind("networks")) != 1 || len(a.Kind("load_balancers")) != 0 {
+		t.Errorf("a parked run holds what it has made, and nothing else: %s", a)
+	}
+	if s.clearFaults() == 0 {
+		t.Error("no request was refused")
+	}
+	s.ichor(codeOK, nil, "resume", "parked")
+	s.ichor(codeOK, []string{`Cluster "parked" is ready: 2 nodes`}, "watch", "parked")
+	s.ichor(codeOK, nil, "delete", "parked")
+	s.wantEmpty()
 }

@@ -74,7 +74,25 @@ func TestKeep(t *testing.T) {
 		})
 	}
 
-	t.Run("canceled, then gone on with", func(t *testing.T) {
+	t.Run("canceled", func(t *testing.T) {
+		s, name := s.on(t), "keep-canceled"
+		spec := s.spec(name)
+		spec.Spec.OnFailure = cluster.OnFailureKeep
+		s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(spec))
+		s.untilStep(name, "machine API")
+		if err := s.temporal.CancelWorkflow(t.Context(), cluster.LifecycleID(name), ""); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.runError(cluster.LifecycleID(name), ""); err == nil || !strings.Contains(err.Error(), "canceled") {
+			t.Errorf("the canceled run ended with: %v", err)
+		}
+		s.wantNamed(name)
+		s.ichor(codeOK, nil, "delete", name)
+		s.wantEmpty()
+		s.wantNothingRuns(name)
+	})
+
+	t.Run("failed, then gone on with", func(t *testing.T) {
 		s := s.on(t)
 		spec := s.spec("keep-on")
 		spec.Spec.OnFailure = cluster.OnFailureKeep

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/workflows"
@@ -136,8 +137,13 @@ func (r *recorder) cancel(ctx context.Context) error {
 		func(ctx context.Context) error { return r.at(ctx, "cancel", "machine API") },
 		func(ctx context.Context) error { return r.temporal.CancelWorkflow(ctx, id, "") },
 		func(ctx context.Context) error {
-			if err := r.temporal.GetWorkflow(ctx, id, "").Get(ctx, nil); err == nil || !strings.Contains(err.Error(), "canceled") {
-				return fmt.Errorf("the canceled run ended with %v", err)
+			err := r.temporal.GetWorkflow(ctx, id, "").Get(ctx, nil)
+			var canceled *temporal.CanceledError
+			switch {
+			case err == nil:
+				return errors.New("the canceled run succeeded")
+			case !errors.As(err, &canceled):
+				return fmt.Errorf("the canceled run failed: %w", err)
 			}
 			return nil
 		},
