@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"strings"
 	"time"
 )
@@ -26,7 +27,7 @@ func deletionPath(o observed) time.Duration {
 func (o observed) deletes(prefix string) time.Duration {
 	var took []time.Duration
 	for _, r := range o.requests {
-		if r.Method == "DELETE" && r.Status < 300 && strings.HasPrefix(r.Path, prefix) && !strings.Contains(r.Path[len(prefix):], "/") {
+		if r.Method == http.MethodDelete && r.Status < 300 && strings.HasPrefix(r.Path, prefix) && !strings.Contains(r.Path[len(prefix):], "/") {
 			took = append(took, r.took())
 		}
 	}

@@ -107,5 +107,5 @@ func run(ctx context.Context, args []string) error {
 		fmt.Print(text)
 		return nil
 	}
-	return os.WriteFile(s.out, []byte(text), 0o644) //nolint:gosec // a page of the documentation is for everybody
+	return os.WriteFile(s.out, []byte(text), 0o644)
 }

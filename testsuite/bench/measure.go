@@ -85,7 +85,13 @@ func (s settings) measure(ctx context.Context, sh shape, number int) (m measurem
 func (s settings) folder(sh shape, number int) (string, func() error, error) {
 	if s.keep != "" {
 		dir, err := filepath.Abs(filepath.Join(s.keep, fmt.Sprintf("%s-%d", sh, number)))
-		return dir, func() error { return nil }, err
+		if err != nil {
+			return "", nil, err
+		}
+		if _, err := os.Stat(dir); err == nil {
+			return "", nil, fmt.Errorf("%s holds an earlier run", dir)
+		}
+		return dir, func() error { return nil }, nil
 	}
 	dir, err := os.MkdirTemp("", "ichor-bench-")
 	return dir, func() error { return os.RemoveAll(dir) }, err

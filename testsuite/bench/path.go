@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,9 @@ type path struct {
 	segments []segment
 	tail     time.Duration // from the last node ready to the end of the workflow
 	wall     time.Duration
+	// simulated is the critical path without what real processes computed: the
+	// start of the API server, nodes joining.
+	simulated time.Duration
 }
 
 func (p path) critical() time.Duration {
@@ -73,6 +77,13 @@ func (p path) critical() time.Duration {
 }
 
 func (p path) ratio() float64 { return p.wall.Seconds() / p.critical().Seconds() }
+
+// added is the time that the product added.
+func (p path) added() time.Duration { return p.wall - p.critical() }
+
+// strict is the ratio if the real processes behind the cloud took no time: the
+// same addition to a shorter path.
+func (p path) strict() float64 { return 1 + p.added().Seconds()/p.simulated.Seconds() }
 
 // server is the life of one machine.
 type server struct {
@@ -138,7 +149,9 @@ func criticalPath(o observed) (path, error) {
 		}
 	}
 	nodes.cloud += slowest
-	return chain(o.started, o.closed, base, cp, boot, api, nodes), nil
+	p := chain(o.started, o.closed, base, cp, boot, api, nodes)
+	p.simulated = base.cloud + cp.cloud + boot.cloud + o.serial(len(workers)) + longest(workers, runs) + boot.cloud
+	return p, nil
 }
 
 // span is where a segment began and ended, and what of it the cloud needed.
@@ -211,14 +224,14 @@ func longest(servers []server, of func(server) time.Duration) time.Duration {
 // serial is how long the create calls of one full shard take in a row: the
 // placement group, then each machine after the answer for the one before.
 func (o observed) serial(machines int) time.Duration {
-	return o.median("POST", "/v1/server-groups") + time.Duration(min(machines, o.shard))*o.median("POST", "/v1/servers")
+	return o.median(http.MethodPost, "/v1/server-groups") + time.Duration(min(machines, o.shard))*o.median(http.MethodPost, "/v1/servers")
 }
 
 // firstCreate is when the first request for a machine or a placement group after
 // a time began.
 func (o observed) firstCreate(after time.Time) time.Time {
 	for _, r := range o.requests {
-		if r.Method == "POST" && (r.Path == "/v1/servers" || r.Path == "/v1/server-groups") && r.Time.After(after) {
+		if r.Method == http.MethodPost && (r.Path == "/v1/servers" || r.Path == "/v1/server-groups") && r.Time.After(after) {
 			return r.Time
 		}
 	}
@@ -230,7 +243,7 @@ func (o observed) image() (span, error) {
 	if from.IsZero() || to.IsZero() {
 		return span{}, errors.New("no image was imported")
 	}
-	call := o.median("POST", "/v1/custom-images/import")
+	call := o.median(http.MethodPost, "/v1/custom-images/import")
 	return span{"image", from.Add(-call), to, to.Sub(from) + call}, nil
 }
 
@@ -239,7 +252,7 @@ func (o observed) image() (span, error) {
 func (o observed) infrastructure() (span, error) {
 	s := span{name: "network and load balancer"}
 	for _, r := range o.requests {
-		if r.Method != "POST" || !slices.Contains(infraPaths, r.Path) || r.Status >= 300 {
+		if r.Method != http.MethodPost || !slices.Contains(infraPaths, r.Path) || r.Status >= 300 {
 			continue
 		}
 		if s.from.IsZero() {

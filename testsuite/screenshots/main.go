@@ -58,7 +58,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if *bin, err = filepath.Abs(*bin); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(*out, 0o755); err != nil { //nolint:gosec // pictures of the documentation are for everybody
+	if err := os.MkdirAll(*out, 0o755); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "ichor-screenshots-")
@@ -141,7 +141,7 @@ func (s *session) afterwards(ctx context.Context) error {
 	if err := s.shoot(ctx, "temporal-workflows", query, frame{width: 1360, height: 386}); err != nil {
 		return err
 	}
-	if err := s.lifecycle(ctx, "temporal-run", "/user-metadata", frame{width: 1360, height: 1200}); err != nil {
+	if err := s.lifecycle(ctx, "temporal-run", "/user-metadata", frame{width: 1360, height: 1080}); err != nil {
 		return err
 	}
 	// Input and result stand above the timeline.

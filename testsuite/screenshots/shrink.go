@@ -28,7 +28,7 @@ func shrink(from, to string, top int) (int, error) {
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, reduce(img, top)); err != nil {
 		return 0, err
 	}
-	return out.Len(), os.WriteFile(to, out.Bytes(), 0o644) //nolint:gosec // pictures of the documentation are for everybody
+	return out.Len(), os.WriteFile(to, out.Bytes(), 0o644)
 }
 
 // reduce paints with the most frequent colours, each other one with the nearest
