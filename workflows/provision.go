@@ -60,8 +60,7 @@ func (p *provision) runbook(ctx workflow.Context) error {
 	for _, line := range [][]phase{
 		{{stepSpec, p.openRecord}},
 		{{stepFreeze, p.freeze}},
-		{{stepPKI, p.secrets}},
-		{{stepImage, p.image}, {stepInfra, p.infrastructure}},
+		{{stepPKI, p.secrets}, {stepImage, p.image}, {stepInfra, p.infrastructure}},
 		{{stepConfigs, p.baseConfigs}},
 		{{stepControl, p.controlPlane}},
 		{{stepEndpoint, p.endpointMembers}, {stepAPI, p.machineAPI}},
