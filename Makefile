@@ -189,6 +189,10 @@ bench: $(SYSTEM) $(TEST_TOOLS) ## Measure provisioning and write docs/reference/
 
 ## ---------------------------------------------------------------- demo
 
+.PHONY: histories
+histories: build $(TEST_TOOLS) ## Record the histories that the replay test keeps, after a version gate
+	$(GO) run ./testsuite/replay/record
+
 .PHONY: demo demo-down screenshots
 demo: $(SYSTEM) $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
 	$(BIN)/ichor-demo up $(if $(SPEED),--speed $(SPEED))
