@@ -71,7 +71,7 @@ func seeds(t *testing.T) []uint64 {
 func profile(seed uint64) (c faults.Chaos, mayFail bool) {
 	c = faults.DefaultChaos(seed)
 	if seed%4 == 0 {
-		c.Rates[faults.Quota] = 0.03
+		c.Rates[faults.Quota] = 0.1
 		mayFail = true
 	}
 	return c, mayFail

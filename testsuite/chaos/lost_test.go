@@ -33,6 +33,7 @@ const createTimeout = 3 * time.Second
 
 // The response of every create is lost, in each way in which it can be.
 func TestKillMatrixLostResponses(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		effect string

@@ -10,7 +10,7 @@ import (
 
 // atOnce is how many whole systems run side by side unless -parallel says
 // otherwise. They mostly wait, for heartbeats and for the cloud.
-const atOnce = "3"
+const atOnce = "4"
 
 func TestMain(m *testing.M) {
 	flag.Parse()

@@ -68,6 +68,13 @@ func (p *plan) restrict(only []string) {
 	p.only = only
 }
 
+// begin starts anew at another moment.
+func (p *plan) begin(m killer.Moment, only []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.moment, p.only, p.fired = m, only, nil
+}
+
 // judge fails rows that did not fire and activities that have none.
 func (p *plan) judge(t *testing.T) {
 	t.Helper()
@@ -86,6 +93,7 @@ func (p *plan) judge(t *testing.T) {
 // Every activity of ProvisionCluster and DeleteCluster is killed with its worker
 // at each of three moments.
 func TestKillMatrix(t *testing.T) {
+	t.Parallel()
 	t.Logf("%d rows x %d moments, cloud %d times real time, waits %v", len(rows()), len(killer.Moments()), rig.Speed, settings(rig.Scaled()))
 	for _, moment := range killer.Moments() {
 		t.Run(string(moment), func(t *testing.T) {

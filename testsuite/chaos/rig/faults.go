@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
 
 // Bend installs faults in the cloud.
@@ -17,6 +18,16 @@ func (r *Rig) Bend(ctx context.Context, fs ...faults.Fault) error {
 		}
 	}
 	return nil
+}
+
+// Limit changes the account's quotas.
+func (r *Rig) Limit(ctx context.Context, change func(*world.Limits)) error {
+	var l world.Limits
+	if err := r.Cloud(ctx, http.MethodGet, "_devcloud/limits", nil, &l); err != nil {
+		return err
+	}
+	change(&l)
+	return r.Cloud(ctx, http.MethodPut, "_devcloud/limits", l, nil)
 }
 
 // Unbent says which of the installed faults did not fire as often as they
