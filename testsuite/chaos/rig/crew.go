@@ -41,7 +41,21 @@ func (c *crew) hire(ctx context.Context) error {
 func (c *crew) kill(identity string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed || c.now == nil || !strings.HasSuffix(identity, "/"+strconv.Itoa(c.now.PID())) {
+	if c.now != nil && strings.HasSuffix(identity, "/"+strconv.Itoa(c.now.PID())) {
+		c.replace()
+	}
+}
+
+// killNow is kill for whichever worker lives.
+func (c *crew) killNow() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replace()
+}
+
+// replace needs the lock.
+func (c *crew) replace() {
+	if c.closed || c.now == nil {
 		return
 	}
 	old := c.now
