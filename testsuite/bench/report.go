@@ -15,12 +15,15 @@ func page(s settings, machine string, all []series) string {
 		shapes = append(shapes, one.shape.String())
 	}
 	b.WriteString("# Benchmarks\n\n<!-- Written by `make bench`; do not edit. -->\n\n")
-	b.WriteString(fmt.Sprintf("What Ichor adds to the time that the cloud itself needs, and what a cluster costs in Temporal and in API\ncalls. Made by `make bench`, which is\n\n```sh\ngo run ./testsuite/bench -shapes %s -runs %d -speed %g -out docs/reference/benchmarks.md\n```\n\n", strings.Join(shapes, ","), s.runs, s.speed))
-	b.WriteString(fmt.Sprintf(`Machine: %s. Everything ran on it at once: Temporal's development server, the
-worker, devcloud with one real kube-apiserver per control plane node, and the judge. Figures are medians of %s of each
-shape on a small machine that others used at the same time. The cloud ran %g times faster than real time and every wait of the product (polls, backoff,
-heartbeats, request rate) was its default divided by the same number; what the product, Temporal and Kubernetes compute
-is not divided, so it weighs %g times as much here as on a real cloud. Times are as measured, not multiplied.
+	b.WriteString("What Ichor adds to the time that the cloud itself needs, and what a cluster costs in Temporal and in API calls. Made by\n`make bench`, which is\n\n")
+	b.WriteString(fmt.Sprintf("```sh\ngo run ./testsuite/bench -shapes %s -runs %d -speed %g -out docs/reference/benchmarks.md\n```\n\n", strings.Join(shapes, ","), s.runs, s.speed))
+	b.WriteString(fmt.Sprintf(`- Machine: %s.
+- On it ran at once: Temporal's development server, the worker, devcloud with one real kube-apiserver per control plane
+  node, the judge, and work of others: the machine is small and noisy.
+- Figures are medians of %s of each shape.
+- The cloud ran %g times faster than real time, and every wait of the product (polls, backoff, heartbeats, request rate)
+  was its default divided by the same number. What the product, Temporal and Kubernetes compute is not divided, so it
+  weighs %g times as much here as on a real cloud. Times are as measured, not multiplied.
 
 `, machine, times(s.runs), s.speed, s.speed))
 	speedTable(&b, all)
@@ -70,7 +73,7 @@ func list(runs []measurement, f func(measurement) float64) string {
 
 // pathTable shows where the time of provisioning goes.
 func pathTable(b *strings.Builder, all []series) {
-	b.WriteString("## Where the time goes\n\nFor each part of the critical path: what the cloud needed, how long nothing was under way before it, and how much later\nit ended than it could have.\n\n")
+	b.WriteString("## Where the time goes\n\nFor each part of the critical path: what the cloud needed, how long nothing was under way before it, and how much later\nit ended than it could have (slightly negative when the slowest machine was not the last).\n\n")
 	b.WriteString("| Shape | Part | Cloud | Waited before | Late within |\n|---|---|---|---|---|\n")
 	for _, one := range all {
 		for i, s := range one.runs[0].path.segments {
@@ -96,12 +99,15 @@ func costTable(b *strings.Builder, title string, all []series, pick func(measure
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|---|", len(all)) + "\n")
 	row := func(name string, f func(usage, map[string]int) int) {
-		b.WriteString("| " + name + " |")
+		line, some := "| "+name+" |", 0
 		for _, one := range all {
 			n := of(one.runs, func(m measurement) int { return f(pick(m)) })
-			b.WriteString(fmt.Sprintf(" %d | %.1f |", n, float64(n)/float64(one.shape.nodes())))
+			line += fmt.Sprintf(" %d | %.1f |", n, float64(n)/float64(one.shape.nodes()))
+			some += n
 		}
-		b.WriteString("\n")
+		if some > 0 {
+			b.WriteString(line + "\n")
+		}
 	}
 	row("History events", func(u usage, _ map[string]int) int { return u.events })
 	row("History, KiB", func(u usage, _ map[string]int) int { return int(u.bytes >> 10) })
