@@ -6,6 +6,9 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"github.com/ichor-project/ichor/testsuite/chaos/killer"
+	"github.com/ichor-project/ichor/testsuite/chaos/rig"
 )
 
 // atOnce is how many whole systems run side by side unless -parallel says
@@ -24,6 +27,8 @@ func TestMain(m *testing.M) {
 	}
 	started := time.Now()
 	code := m.Run()
-	fmt.Printf("wall time of the suite: %s\n", time.Since(started).Round(time.Second))
+	systems, kills := rig.Totals()
+	fmt.Printf("%d rows at %d moments; %d systems, %d workers killed; wall time %s\n",
+		len(rows()), len(killer.Moments()), systems, kills, time.Since(started).Round(time.Second))
 	os.Exit(code)
 }

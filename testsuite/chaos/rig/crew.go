@@ -6,10 +6,16 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ichor-project/ichor/testsuite/proc"
 	"github.com/ichor-project/ichor/testsuite/stack"
 )
+
+var started, killed atomic.Int64
+
+// Totals counts the systems started and the workers killed by this process.
+func Totals() (systems, kills int64) { return started.Load(), killed.Load() }
 
 // crew is one worker at a time: each one killed is replaced at once. A worker
 // that ends without having been killed is remembered as a failure.
@@ -65,6 +71,7 @@ func (c *crew) replace() {
 		return
 	}
 	c.kills++
+	killed.Add(1)
 	w, _, err := c.stack.LaunchWorker(c.env...)
 	if err != nil {
 		c.crash = fmt.Errorf("start a worker: %w", err)

@@ -74,6 +74,7 @@ func Start(t *testing.T, o Options) *Rig {
 		args = append(args, "--shared-apiservers")
 	}
 	r := &Rig{dir: folder(t)}
+	started.Add(1)
 	s, err := stack.Start(t.Context(), stack.Options{
 		Bin: binaries(t), Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
 		LoopbackPrefix: prefix(t),
