@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -137,20 +138,29 @@ func (r *recorder) keepRun(ctx context.Context, file, id string) error {
 
 // at waits until a run is at a step.
 func (r *recorder) at(ctx context.Context, name, step string) error {
+	return r.until(ctx, name, func(p workflows.Progress) bool {
+		return slices.ContainsFunc(p.Steps, func(s workflows.StepStatus) bool { return s.Name == step && s.State != workflows.StepPending })
+	})
+}
+
+// parks waits until a run waits for its credentials.
+func (r *recorder) parks(ctx context.Context, name string) error {
+	return r.until(ctx, name, func(p workflows.Progress) bool { return p.Kind == workflows.TypeDeleteCluster && p.Parked != "" })
+}
+
+// patience bounds every wait; it only matters when something is broken.
+const patience = 2 * time.Minute
+
+// until asks the latest run of a cluster for its progress until ok.
+func (r *recorder) until(ctx context.Context, name string, ok func(workflows.Progress) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	for ; ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 		var p workflows.Progress
 		v, err := r.temporal.QueryWorkflow(ctx, cluster.LifecycleID(name), "", workflows.QueryProgress)
-		if err != nil || v.Get(&p) != nil {
-			continue // it has not begun
-		}
-		for _, s := range p.Steps {
-			if s.Name == step && s.State != workflows.StepPending {
-				return nil
-			}
-		}
-		if p.Failure != nil {
-			return fmt.Errorf("%s failed before the step %q: %s", name, step, p.Failure.Message)
+		if err == nil && v.Get(&p) == nil && ok(p) {
+			return nil
 		}
 	}
-	return ctx.Err()
+	return fmt.Errorf("cluster %s never came to the state that is to be recorded: %w", name, ctx.Err())
 }

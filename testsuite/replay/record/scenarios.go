@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -166,9 +167,34 @@ func (r *recorder) keep(ctx context.Context) error {
 		r.ClearFaults,
 		func(ctx context.Context) error { return r.provision(ctx, codeOK, c) },
 		r.saving("provision-resumed", id),
-		r.deleting("keep"),
-		r.saving("delete-kept", id),
+		r.deletingParked("keep"),
+		r.saving("delete-kept-parked", id),
 	)
+}
+
+// deletingParked revokes the token while a cluster is being deleted, and gives it
+// back when the run has parked.
+func (r *recorder) deletingParked(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		_, err := r.Fault(ctx, map[string]any{
+			"route": "DELETE /v1/load-balancers/*", "effect": "status", "status": http.StatusUnauthorized, "body": `{"detail": "Invalid token."}`, "count": -1,
+		})
+		if err != nil {
+			return err
+		}
+		done := make(chan error, 1)
+		go func() { done <- r.ichor(ctx, codeOK, "delete", name) }()
+		if err := r.parks(ctx, name); err != nil {
+			return err
+		}
+		if err := r.ClearFaults(ctx); err != nil {
+			return err
+		}
+		if err := r.ichor(ctx, codeOK, "resume", name); err != nil {
+			return err
+		}
+		return <-done
+	}
 }
 
 // refusals are starts under the wrong id, by tools that choose one.
