@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"time"
 
 	"go.temporal.io/api/operatorservice/v1"
 	"go.temporal.io/api/proxy"
@@ -115,7 +116,9 @@ func (p *Proxy) intercept(ctx context.Context, method string, req, reply any, cc
 	if completes && p.hook(done, AfterEffect) {
 		return errKilled
 	}
-	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
+	calm, cancel := outlive(ctx)
+	defer cancel()
+	if err := invoke(calm, method, req, reply, cc, opts...); err != nil {
 		return err
 	}
 	if completes && p.hook(done, AfterReply) {
@@ -130,6 +133,24 @@ func (p *Proxy) intercept(ctx context.Context, method string, req, reply any, cc
 	}
 	return nil
 }
+
+// outlive lets a call go on for a moment after its caller has died. The
+// development server keeps its data in SQLite, whose one connection is lost for
+// good when a call is cancelled in the middle of a transaction, as happens when it
+// hands the next task to a worker that is being killed.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline() // the server refuses polls that have none
+	if !ok {
+		deadline = time.Now().Add(time.Minute)
+	}
+	calm, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return calm, func() { stop(); cancel() }
+}
+
+// grace is longer than a transaction takes and shorter than the next worker takes
+// to come.
+const grace = 200 * time.Millisecond
 
 // completed returns the task whose success a request tells.
 func (p *Proxy) completed(req any) (Task, bool) {
