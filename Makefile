@@ -132,7 +132,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := bench chaos demo e2e peers peers-talos screenshots
+SUITES := chaos demo e2e peers peers-talos
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
@@ -170,6 +170,9 @@ e2e: $(SYSTEM) $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, 
 
 test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
+
+# These print what they did: counts of kills, wall time, seeds.
+matrix chaos: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
 
 matrix: TIMEOUT = 60m
 matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
