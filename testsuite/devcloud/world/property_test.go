@@ -30,7 +30,7 @@ func TestAccountInvariants(t *testing.T) {
 		pick := func(t *rapid.T) string {
 			all := w.Servers()
 			if len(all) == 0 {
-				t.Skip("no server")
+				t.Skip("no server") // this random action only: rapid draws another one
 			}
 			return all[rapid.IntRange(0, len(all)-1).Draw(t, "server")].UUID
 		}
