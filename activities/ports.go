@@ -169,11 +169,32 @@ type Timing struct {
 	Delete    time.Duration `json:"delete"`
 	// Backoff is the first pause before a refused call is repeated.
 	Backoff time.Duration `json:"backoff"`
+	// Provision bounds the time from the acceptance of a machine that scaling
+	// wants to its ready node, replacements included. It must be shorter than
+	// the autoscaler's --max-node-provision-time, so that the autoscaler hears of
+	// a failure before it gives up by itself.
+	Provision time.Duration `json:"provision,omitempty"`
+	// Replacements is how often a machine that did not join is replaced within
+	// that time; the time is shared evenly.
+	Replacements int `json:"replacements,omitempty"`
+	// GroupBackoff is the first pause of a group that cannot make its machines;
+	// it doubles up to six times that.
+	GroupBackoff time.Duration `json:"groupBackoff,omitempty"`
+	// Drain bounds one attempt to evict the pods of a node.
+	Drain time.Duration `json:"drain,omitempty"`
+	// Reconcile is the time between two comparisons of a group with the cloud; 0
+	// for never.
+	Reconcile time.Duration `json:"reconcile,omitempty"`
+	// HistoryLimit is the number of events after which a group continues as new;
+	// 0 leaves it to the server.
+	HistoryLimit int `json:"historyLimit,omitempty"`
 }
 
 // DefaultTiming suits real clouds. Heartbeat: a lost worker is noticed in half
 // a minute. Running and Joined: a cloudscale server runs within a minute and a
-// Talos node joins within five; three times that is a fault.
+// Talos node joins within five; three times that is a fault. Provision is a
+// minute less than the autoscaler's default of 15 minutes; GroupBackoff is the
+// autoscaler's own first pause.
 func DefaultTiming() Timing {
 	return Timing{
 		Heartbeat: 30 * time.Second,
@@ -184,5 +205,11 @@ func DefaultTiming() Timing {
 		Bootstrap: 20 * time.Minute,
 		Delete:    20 * time.Minute,
 		Backoff:   2 * time.Second,
+
+		Provision:    14 * time.Minute,
+		Replacements: 1,
+		GroupBackoff: 5 * time.Minute,
+		Drain:        10 * time.Minute,
+		Reconcile:    15 * time.Minute,
 	}
 }

@@ -35,11 +35,34 @@ type GroupInput struct {
 	// Spread keeps members on different hosts, in shards of the cloud's limit.
 	Spread bool `json:"spread"`
 	Target int  `json:"target"`
-	Site   Site `json:"site"`
+	// Min and Max bound the target; Max 0 is a group that does not scale.
+	Min int `json:"min,omitempty"`
+	Max int `json:"max,omitempty"`
+	// Alternatives are tried for machines that there is no capacity for.
+	Alternatives []cluster.Alternative `json:"alternatives,omitempty"`
+	Autoscaling  *cluster.Autoscaling  `json:"autoscaling,omitempty"`
+	// Standalone is set for groups of clusters that were built by other means.
+	Standalone *Standalone `json:"standalone,omitempty"`
+	// Site may be empty in a standalone group, which then asks for it itself.
+	Site Site `json:"site"`
 	// Resumed says that an earlier incarnation may have left creates under way.
 	Resumed bool `json:"resumed,omitempty"`
 	// State is carried through continue-as-new only.
 	State *GroupState `json:"state,omitempty"`
+}
+
+// Standalone is what a group needs instead of a cluster's record.
+type Standalone struct {
+	// Kube says how nodes are seen; with Kube.None a machine that runs counts as
+	// ready, nothing is replaced and no Node object is deleted.
+	Kube activities.KubeTarget `json:"kube"`
+	// UserData is what machines boot with.
+	UserData *activities.UserData `json:"userData,omitempty"`
+	// AdoptTag is the tag of machines that exist already and become members when
+	// the group starts for the first time.
+	AdoptTag *cluster.Tag    `json:"adoptTag,omitempty"`
+	Labels   []cluster.Tag   `json:"labels,omitempty"`
+	Taints   []cluster.Taint `json:"taints,omitempty"`
 }
 
 // GroupState is all that a group remembers.
@@ -167,11 +190,11 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 func (g *group) handlers(ctx workflow.Context) error {
 	return workflow.SetQueryHandler(ctx, QueryGroup, func() (GroupStatus, error) {
 		s := GroupStatus{
-			Cluster: g.in.Cluster, Group: g.in.Group, Target: g.state.Target,
+			GroupFacts: GroupFacts{Cluster: g.in.Cluster, Group: g.in.Group}, Target: g.state.Target,
 			Failure: g.state.Failure, Parked: g.parked, Ending: g.state.Ending,
 		}
 		for _, m := range g.state.Members {
-			s.Members = append(s.Members, m.MemberStatus)
+			s.Members = append(s.Members, GroupMember{MemberStatus: m.MemberStatus})
 		}
 		return s, nil
 	})

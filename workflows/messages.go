@@ -105,6 +105,7 @@ const (
 	MemberBooting  MemberPhase = "booting"
 	MemberJoined   MemberPhase = "joined" // the Node object exists
 	MemberReady    MemberPhase = "ready"
+	MemberDraining MemberPhase = "draining"
 	MemberDeleting MemberPhase = "deleting"
 	MemberGone     MemberPhase = "gone"
 	MemberFailed   MemberPhase = "failed"
@@ -162,17 +163,6 @@ type EndGroup struct {
 	Cluster   cluster.Ref `json:"cluster,omitzero"`
 	RequestID string      `json:"requestID"`
 	Reason    string      `json:"reason"`
-}
-
-// GroupStatus answers QueryGroup.
-type GroupStatus struct {
-	Cluster cluster.Ref    `json:"cluster"`
-	Group   string         `json:"group"`
-	Target  int            `json:"target"`
-	Members []MemberStatus `json:"members"`
-	Failure *Failure       `json:"failure,omitempty"`
-	Parked  string         `json:"parked,omitempty"`
-	Ending  bool           `json:"ending,omitempty"`
 }
 
 // StepState is how far a step of the runbook is.

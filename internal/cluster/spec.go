@@ -174,6 +174,19 @@ type NodeGroup struct {
 	// Patches are strategic-merge config patches for this group, applied after
 	// those for all nodes.
 	Patches []Source `json:"patches,omitempty"`
+	// Alternatives are tried in this order for a machine that the cloud has no
+	// capacity for.
+	Alternatives []Alternative `json:"alternatives,omitempty"`
+	// Autoscaling overrides defaults of the Cluster Autoscaler for this group.
+	Autoscaling *Autoscaling `json:"autoscaling,omitempty"`
+}
+
+// Alternative is another place or size for a machine of a group; what is empty
+// stays as the group has it. The scheduler sees all machines of a group alike,
+// so an alternative flavor must not be smaller.
+type Alternative struct {
+	Zone   string `json:"zone,omitempty"`
+	Flavor string `json:"flavor,omitempty"`
 }
 
 // Taint is a Kubernetes node taint.
