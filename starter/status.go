@@ -166,7 +166,9 @@ func groupOf(ctx context.Context, t client.Client, id string) (workflows.GroupSt
 func (s state) nodes() []workflows.MemberStatus {
 	var out []workflows.MemberStatus
 	for _, g := range s.Groups {
-		out = append(out, g.Members...)
+		for _, m := range g.Members {
+			out = append(out, m.MemberStatus)
+		}
 	}
 	if len(out) == 0 && s.Progress != nil {
 		out = s.Progress.Nodes
