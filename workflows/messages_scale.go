@@ -68,6 +68,9 @@ type ScaleRequest struct {
 	Cancel string `json:"cancel,omitempty"`
 	// Reason is shown to people.
 	Reason string `json:"reason,omitempty"`
+	// At is when the request was accepted, if that was before it was sent; the
+	// time that its machines have counts from then.
+	At time.Time `json:"at,omitzero"`
 	// SeenTarget and SeenGeneration are what the sender knew; for the log only.
 	SeenTarget     int   `json:"seenTarget,omitempty"`
 	SeenGeneration int64 `json:"seenGeneration,omitempty"`
@@ -104,6 +107,8 @@ type GroupMember struct {
 	// Replaces counts the machines that failed in this place before.
 	Replaces int    `json:"replaces,omitempty"`
 	Origin   Origin `json:"origin,omitempty"`
+	// Accepted is when the place was asked for.
+	Accepted time.Time `json:"accepted,omitzero"`
 }
 
 // Counted reports whether a member is part of the target: everything that is
@@ -152,6 +157,9 @@ type GroupFacts struct {
 	Autoscaling *cluster.Autoscaling `json:"autoscaling,omitempty"`
 	// Standalone says that the cluster was built by other means.
 	Standalone bool `json:"standalone,omitempty"`
+	// Provision is how long a machine may take from its acceptance to its ready
+	// node. Past that, one that nobody works on counts as failed for readers.
+	Provision time.Duration `json:"provision"`
 }
 
 // GroupStatus answers QueryGroup.
@@ -209,9 +217,10 @@ const MemoInstances = 64
 
 // InstanceRange stands for the placeholder ids Prefix+"-"+From … Prefix+"-"+To.
 type InstanceRange struct {
-	Prefix string `json:"prefix"`
-	From   int    `json:"from"`
-	To     int    `json:"to"`
+	Prefix string    `json:"prefix"`
+	From   int       `json:"from"`
+	To     int       `json:"to"`
+	Since  time.Time `json:"since"` // of their acceptance
 }
 
 // MemoInstance is a member in small.
@@ -220,6 +229,7 @@ type MemoInstance struct {
 	Instance   string      `json:"instance"`
 	ProviderID string      `json:"providerID,omitempty"`
 	Phase      MemberPhase `json:"phase"`
+	Since      time.Time   `json:"since"` // of its acceptance
 	Kind       fault.Kind  `json:"kind,omitempty"`
 	Message    string      `json:"message,omitempty"`
 }
