@@ -103,13 +103,23 @@ $(TOOLBIN)/workflowcheck: tools/workflowcheck/go.mod
 $(TOOLBIN)/gofumpt: tools/gofumpt/go.mod
 	$(call build-tool,gofumpt,mvdan.cc/gofumpt)
 
+$(TOOLBIN)/protoc-gen-go: tools/protoc/go.mod
+	$(call build-tool,protoc,google.golang.org/protobuf/cmd/protoc-gen-go)
+
+$(TOOLBIN)/protoc-gen-go-grpc: tools/protoc/go.mod
+	$(call build-tool,protoc,google.golang.org/grpc/cmd/protoc-gen-go-grpc)
+
+$(TOOLBIN)/protoc: tools/protoc/go.mod tools/protoc/main.go
+	$(call build-tool,protoc,.)
+
 $(TOOLBIN)/gotestsum: tools/gotestsum/go.mod
 	$(call build-tool,gotestsum,gotest.tools/gotestsum)
 
 # What a demo starts, what tests start beyond it, and what only looks at source.
 DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controller-manager kube-scheduler kwok)
 TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
-LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt)
+PROTO_TOOLS := $(addprefix $(TOOLBIN)/,protoc protoc-gen-go protoc-gen-go-grpc)
+LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PROTO_TOOLS)
 TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS))
 
 .PHONY: tools
@@ -117,12 +127,17 @@ tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
 
 ## ---------------------------------------------------------------- checks
 
-.PHONY: lint fmt
+.PHONY: lint fmt generate
 lint: $(LINT_TOOLS) ## Layers, determinism, format, vet and the usual mistakes
 	$(TOOLBIN)/golangci-lint run ./...
 	$(TOOLBIN)/workflowcheck ./workflows/...
 	$(GO) vet ./...
+	$(TOOLBIN)/protoc -plugins $(TOOLBIN) -check $(PROTOS)
 	@bad=$$($(TOOLBIN)/gofumpt -l .); if [[ -n $$bad ]]; then printf 'run make fmt:\n%s\n' "$$bad"; exit 1; fi
+
+PROTOS := $(wildcard internal/externalgrpc/*.proto)
+generate: $(PROTO_TOOLS) ## Generate the Go code of the .proto files
+	$(TOOLBIN)/protoc -plugins $(TOOLBIN) $(PROTOS)
 
 fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 	$(TOOLBIN)/gofumpt -l -w .
