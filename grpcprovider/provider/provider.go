@@ -90,7 +90,21 @@ type Stats struct {
 	Listed map[string]time.Time
 }
 
-// Source has the groups. Reads answer from memory: they never wait for a network
+type requestID struct{}
+
+// WithRequestID gives a request the id under which it is signalled and logged.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestID{}, id)
+}
+
+// RequestID is the id that the caller chose, empty when it chose none.
+func RequestID(ctx context.Context) string {
+	id, _ := ctx.Value(requestID{}).(string)
+	return id
+}
+
+// Source has the groups, except those that do not scale (Facts.Max is 0): their
+// nodes are of no group. Reads answer from memory: they never wait for a network
 // call nor for a lock that is held over one, also before the first Refresh, when
 // they answer with what was read at start. All methods are safe for concurrent
 // use. Errors carry a fault kind: Invalid for a request that can never succeed
@@ -108,7 +122,9 @@ type Source interface {
 	// with the number of nodes.
 	GroupForNode(ref NodeRef) (groupID string, ok bool)
 	// IncreaseSize adds delta > 0 machines. nil means that the request is durable
-	// and counted once; an error means that it never takes effect.
+	// and counted once; an error means that it never takes effect. A caller whose
+	// ctx has ended does not read the answer, so that is an error as well. The
+	// request's id is RequestID(ctx), or a new one.
 	IncreaseSize(ctx context.Context, groupID string, delta int) error
 	// DeleteNodes removes all nodes or, if one of them is not of the group, none.
 	// Nodes that are being deleted, or were lately, are success and not counted
