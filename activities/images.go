@@ -64,7 +64,7 @@ func (c *Cloud) WaitImage(ctx context.Context, in WaitImageInput) (cloud.Image, 
 	if err != nil {
 		return now, err
 	}
-	err = poll(ctx, "wait for image import", caps.Poll, func(ctx context.Context) (bool, string, error) {
+	err = poll(ctx, "wait for image import", caps.Poll, appearing(caps, func(ctx context.Context) (bool, string, error) {
 		i, err := im.GetImage(ctx, in.ID)
 		if err != nil {
 			return false, "", err
@@ -74,7 +74,7 @@ func (c *Cloud) WaitImage(ctx context.Context, in WaitImageInput) (cloud.Image, 
 			return false, "", fault.New(fault.Invalid, "import image "+i.Name, "the cloud could not import it: %s", i.Message)
 		}
 		return i.State == cloud.ImageReady, string(i.State), nil
-	})
+	}))
 	return now, err
 }
 

@@ -129,13 +129,13 @@ func (c *Cloud) WaitResource(ctx context.Context, in WaitResourceInput) (cloud.R
 		return in.Resource, err
 	}
 	now := in.Resource
-	err = poll(ctx, "wait for "+in.Resource.Kind+" "+in.Resource.Name, caps.Poll, func(ctx context.Context) (bool, string, error) {
+	err = poll(ctx, "wait for "+in.Resource.Kind+" "+in.Resource.Name, caps.Poll, appearing(caps, func(ctx context.Context) (bool, string, error) {
 		r, err := infra.GetResource(ctx, in.Resource)
 		if err == nil {
 			now = r
 		}
 		return now.Ready, "state " + now.State, err
-	})
+	}))
 	return now, err
 }
 
