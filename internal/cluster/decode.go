@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"regexp"
 	"strconv"
@@ -29,19 +30,27 @@ const maxNodes = 100_000
 // The returned positions are usable even when there are problems.
 func Decode(data []byte) (Cluster, Positions, error) {
 	var c Cluster
+	pos, err := DecodeInto(data, &c)
+	return c, pos, err
+}
+
+// DecodeInto is Decode for another kind of document: out points to a struct
+// whose fields have JSON names. It is used for files that share rules with the
+// spec without being one.
+func DecodeInto(data []byte, out any) (Positions, error) {
 	if len(data) > MaxDocument {
-		return c, nil, Problems{{Reason: fmt.Sprintf("the document has %d bytes; the limit is %d", len(data), MaxDocument)}}
+		return nil, Problems{{Reason: fmt.Sprintf("the document has %d bytes; the limit is %d", len(data), MaxDocument)}}
 	}
 	d := decoder{lines: Positions{}, budget: maxNodes}
 	root, extra, err := parse(data)
 	if root != nil {
-		d.value("", root, reflect.ValueOf(&c).Elem())
+		d.value("", root, reflect.ValueOf(out).Elem())
 	}
 	d.problems = append(d.problems, extra...)
 	if err != nil {
 		d.problems = append(d.problems, syntaxProblem(err))
 	}
-	return c, d.lines, d.problems.Err()
+	return d.lines, d.problems.Err()
 }
 
 // parse reads one document. Problems are those of the file as a whole.
@@ -200,6 +209,12 @@ func (d *decoder) scalar(path string, n *yaml.Node, out reflect.Value) {
 		return
 	}
 	tag := n.ShortTag()
+	if span, ok := out.Addr().Interface().(*Duration); ok {
+		if tag != "!!str" || span.UnmarshalText([]byte(n.Value)) != nil {
+			d.fail(path, n, "must be a time span such as 90s or 10m")
+		}
+		return
+	}
 	switch out.Kind() {
 	case reflect.String:
 		if tag != "!!str" {
@@ -214,6 +229,13 @@ func (d *decoder) scalar(path string, n *yaml.Node, out reflect.Value) {
 			return
 		}
 		out.SetInt(int64(i))
+	case reflect.Float64:
+		f, err := strconv.ParseFloat(n.Value, 64)
+		if tag != "!!int" && tag != "!!float" || err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+			d.fail(path, n, "must be a number, not %s", kindName(n))
+			return
+		}
+		out.SetFloat(f)
 	case reflect.Bool:
 		b, err := strconv.ParseBool(strings.ToLower(n.Value))
 		if tag != "!!bool" || err != nil {
@@ -274,6 +296,8 @@ func typeName(v reflect.Value) string {
 	switch v.Kind() {
 	case reflect.Int:
 		return "a whole number"
+	case reflect.Float64:
+		return "a number"
 	case reflect.Bool:
 		return "true or false"
 	default:

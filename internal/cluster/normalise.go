@@ -96,6 +96,11 @@ func (g NodeGroup) normalise(zone string) NodeGroup {
 		return strings.Compare(a.Key+"\x00"+a.Effect+"\x00"+a.Value, b.Key+"\x00"+b.Effect+"\x00"+b.Value)
 	})
 	g.Patches = copyList(g.Patches)
+	g.Alternatives = copyList(g.Alternatives)
+	if g.Autoscaling != nil {
+		a := *g.Autoscaling
+		g.Autoscaling = &a
+	}
 	return g
 }
 

@@ -185,7 +185,9 @@ type NodeGroup struct {
 // stays as the group has it. The scheduler sees all machines of a group alike,
 // so an alternative flavor must not be smaller.
 type Alternative struct {
-	Zone   string `json:"zone,omitempty"`
+	// Zone defaults to the group's zone.
+	Zone string `json:"zone,omitempty"`
+	// Flavor defaults to the group's flavor.
 	Flavor string `json:"flavor,omitempty"`
 }
 

@@ -27,17 +27,21 @@ type NodeTemplate struct {
 // Autoscaling overrides defaults of the Cluster Autoscaler for one group. All
 // fields have values, since the contract takes all or none.
 type Autoscaling struct {
-	// ScaleDownUtilizationThreshold and ScaleDownGPUUtilizationThreshold are
-	// fractions; a node below is a candidate for removal.
-	ScaleDownUtilizationThreshold    float64 `json:"scaleDownUtilizationThreshold,omitempty" jsonschema:"minimum=0,maximum=1"`
+	// ScaleDownUtilizationThreshold is a fraction; a node that is used less is a
+	// candidate for removal.
+	ScaleDownUtilizationThreshold float64 `json:"scaleDownUtilizationThreshold,omitempty" jsonschema:"minimum=0,maximum=1"`
+	// ScaleDownGPUUtilizationThreshold is the same for nodes with GPUs.
 	ScaleDownGPUUtilizationThreshold float64 `json:"scaleDownGPUUtilizationThreshold,omitempty" jsonschema:"minimum=0,maximum=1"`
-	// ScaleDownUnneededTime and ScaleDownUnreadyTime are how long a node must be
-	// unneeded, or not ready, before it is removed.
-	ScaleDownUnneededTime Duration `json:"scaleDownUnneededTime,omitempty"`
-	ScaleDownUnreadyTime  Duration `json:"scaleDownUnreadyTime,omitempty"`
+	// ScaleDownUnneededTime is how long a node must be unneeded before it is
+	// removed, for example "10m".
+	ScaleDownUnneededTime Duration `json:"scaleDownUnneededTime,omitempty" jsonschema:"type=string"`
+	// ScaleDownUnreadyTime is how long a node must be not ready before it is
+	// removed, for example "20m".
+	ScaleDownUnreadyTime Duration `json:"scaleDownUnreadyTime,omitempty" jsonschema:"type=string"`
 	// MaxNodeProvisionTime is how long the autoscaler waits for a node.
-	MaxNodeProvisionTime        Duration `json:"maxNodeProvisionTime,omitempty"`
-	IgnoreDaemonSetsUtilization bool     `json:"ignoreDaemonSetsUtilization,omitempty"`
+	MaxNodeProvisionTime Duration `json:"maxNodeProvisionTime,omitempty" jsonschema:"type=string"`
+	// IgnoreDaemonSetsUtilization leaves pods of daemon sets out of the fraction.
+	IgnoreDaemonSetsUtilization bool `json:"ignoreDaemonSetsUtilization,omitempty"`
 }
 
 // Duration is a time span that people write as "10m".

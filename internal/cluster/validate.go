@@ -145,6 +145,15 @@ func (s Spec) validateGroups(p *Problems) {
 }
 
 func (g NodeGroup) validate(field string, p *Problems) {
+	g.validateScaling(field, p)
+	validateLabels(field+".labels", g.Labels, p)
+	validateTaints(field+".taints", g.Taints, p)
+	validateSources(field+".patches", g.Patches, p)
+}
+
+// validateScaling is what holds for every group of machines, whether or not
+// Ichor renders their configs.
+func (g NodeGroup) validateScaling(field string, p *Problems) {
 	validateMachines(field, g.Flavor, g.DiskGiB, p)
 	if g.Min < 0 {
 		p.Add(field+".min", "must not be negative")
@@ -172,10 +181,11 @@ func (g NodeGroup) validate(field string, p *Problems) {
 		}
 		seen[n] = i
 	}
-	validateLabels(field+".labels", g.Labels, p)
-	validateTaints(field+".taints", g.Taints, p)
 	validateTags(field+".tags", g.Tags, p)
-	validateSources(field+".patches", g.Patches, p)
+	g.validateAlternatives(field+".alternatives", p)
+	if g.Autoscaling != nil {
+		g.Autoscaling.validate(field+".autoscaling", p)
+	}
 }
 
 func validateMachines(field, flavor string, disk int, p *Problems) {
