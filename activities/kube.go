@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -123,65 +124,79 @@ func (k *Kube) ApplyAddons(ctx context.Context, in ApplyAddonsInput) (ApplyAddon
 
 // DeleteNodeInput names a Node object whose machine is gone.
 type DeleteNodeInput struct {
+	// Ref names a cluster with a record; Kube, when set, decides instead.
 	Ref  cluster.Ref `json:"ref"`
+	Kube KubeTarget  `json:"kube,omitzero"`
 	Name string      `json:"name"`
 }
 
 // DeleteNode removes a Node object. Absent is success.
 func (k *Kube) DeleteNode(ctx context.Context, in DeleteNodeInput) error {
 	defer alive(ctx, "deleting the Node object")()
-	api, _, err := k.api(ctx, in.Ref)
-	if err != nil {
-		return err
+	target := in.Kube
+	if target == (KubeTarget{}) {
+		target.Ref = in.Ref
 	}
-	ctx, cancel := within(ctx, nodeTimeout)
-	defer cancel()
-	if err := api.DeleteNode(ctx, in.Name); err != nil && !fault.Is(err, fault.NotFound) {
-		return err
-	}
-	return nil
+	return k.node(ctx, target, func(ctx context.Context, api KubeAPI) error { return api.DeleteNode(ctx, in.Name) })
 }
 
-// lookAtNodes updates what Kubernetes says of members that run. An API that does
-// not answer yet is no error here: it is why the nodes are not ready.
-func (k *Kube) lookAtNodes(ctx context.Context, ref cluster.Ref, facts []MemberFact) error {
-	waiting := false
+// lookAtNodes updates what Kubernetes says of members that run, and returns the
+// least of what ready ones have. An API that does not answer yet is no error
+// here: it is why the nodes are not ready.
+func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []MemberFact) (*Observed, error) {
+	waiting := func(f MemberFact) bool { return f.State == cloud.MachineRunning && !f.NodeReady }
+	if target.None {
+		for i := range facts {
+			if waiting(facts[i]) {
+				facts[i].Joined, facts[i].NodeReady, facts[i].Detail = true, true, ""
+			}
+		}
+		return nil, nil
+	}
+	if !slices.ContainsFunc(facts, waiting) {
+		return nil, nil
+	}
+	nodes, err := k.nodes(ctx, target)
+	if err != nil {
+		for i := range facts {
+			if waiting(facts[i]) {
+				facts[i].Detail = "the Kubernetes API does not answer yet"
+			}
+		}
+		if fault.Is(err, fault.Unauthorized, fault.Invalid, fault.NotFound, fault.Conflict) {
+			return nil, err
+		}
+		return nil, nil
+	}
+	var seen *Observed
 	for i := range facts {
-		if facts[i].State == cloud.MachineRunning && !facts[i].NodeReady {
-			waiting = true
+		if waiting(facts[i]) {
 			facts[i].Detail = "no Node object yet"
 		}
+		at := slices.IndexFunc(nodes, func(n KubeNode) bool { return n.Name == facts[i].Name })
+		if at < 0 || facts[i].State != cloud.MachineRunning {
+			continue
+		}
+		facts[i].Joined = true
+		facts[i].NodeReady, facts[i].Detail = judgeNode(nodes[at], facts[i].ProviderID)
+		if facts[i].NodeReady {
+			seen = seen.least(nodes[at])
+		}
 	}
-	if !waiting {
-		return nil
-	}
-	api, _, err := k.api(ctx, ref)
+	return seen, nil
+}
+
+// nodes lists the nodes of a target. An API that does not answer is Unavailable.
+func (k *Kube) nodes(ctx context.Context, target KubeTarget) ([]KubeNode, error) {
+	api, err := k.open(ctx, target)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := within(ctx, nodeTimeout)
 	defer cancel()
 	nodes, err := api.Nodes(ctx)
-	if err != nil {
-		for i := range facts {
-			if facts[i].State == cloud.MachineRunning && !facts[i].NodeReady {
-				facts[i].Detail = "the Kubernetes API does not answer yet"
-			}
-		}
-		if fault.Is(err, fault.Unauthorized, fault.Invalid) {
-			return err
-		}
-		return nil
-	}
-	for i := range facts {
-		for _, n := range nodes {
-			if n.Name == facts[i].Name && facts[i].State == cloud.MachineRunning {
-				facts[i].Joined = true
-				facts[i].NodeReady, facts[i].Detail = judgeNode(n, facts[i].ProviderID)
-			}
-		}
-	}
-	return nil
+	k.dropped(target, err)
+	return nodes, err
 }
 
 // judgeNode says whether a node has fully joined, and what is missing if not.

@@ -27,6 +27,8 @@ type EnsureMachineInput struct {
 	Cloud   cluster.Cloud     `json:"cloud"`
 	Machine cloud.MachineSpec `json:"machine"`
 	Create  bool              `json:"create"`
+	// UserData is what the machine boots with instead of a rendered config.
+	UserData *UserData `json:"userData,omitempty"`
 }
 
 // EnsureMachineResult says what was found or made.
@@ -51,10 +53,7 @@ func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (Ensur
 	begun := time.Now()
 	req := cloud.EnsureMachineRequest{Spec: in.Machine, Create: in.Create}
 	if in.Create {
-		m := in.Machine
-		data, sum, err := machineConfig(ctx, c.Store, c.Configs, configOf{
-			cluster: m.Owner.Cluster, role: m.Role, group: m.Owner.Group, name: m.Name, gzip: p.Capabilities().UserDataGzip,
-		})
+		data, sum, err := c.userData(ctx, in, p.Capabilities().UserDataGzip)
 		if err != nil {
 			return out, err
 		}
@@ -70,6 +69,18 @@ func (c *Cloud) EnsureMachine(ctx context.Context, in EnsureMachineInput) (Ensur
 		out.ConfigSHA256 = ""
 	}
 	return out, err
+}
+
+// userData renders the config of a machine, or reads the one that was given.
+func (c *Cloud) userData(ctx context.Context, in EnsureMachineInput, gzip bool) (secrets.Value, string, error) {
+	if u := in.UserData; u != nil {
+		body, err := c.Store.Body(ctx, u.Ref, u.SHA256)
+		return body, u.SHA256, err
+	}
+	m := in.Machine
+	return machineConfig(ctx, c.Store, c.Configs, configOf{
+		cluster: m.Owner.Cluster, role: m.Role, group: m.Owner.Group, name: m.Name, gzip: gzip,
+	})
 }
 
 // ListMachinesInput names an account and an owner.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
@@ -63,6 +64,16 @@ type MachineConfigs interface {
 	// UserData renders the complete config of one machine. The same request
 	// gives the same bytes.
 	UserData(req UserDataRequest) (data secrets.Value, sha256 string, err error)
+	// NodeSettings reads out of a complete config what its node will report
+	// about itself.
+	NodeSettings(userData secrets.Value) (NodeSettings, error)
+}
+
+// NodeSettings is what a machine config decides about its Node object.
+type NodeSettings struct {
+	Kubelet plan.Kubelet
+	Labels  []cluster.Tag   // sorted by key
+	Taints  []cluster.Taint // in the order of the config
 }
 
 // UserDataRequest is one machine's config.
@@ -126,6 +137,10 @@ type Kubernetes interface {
 	// Open returns a client for the record's endpoint, with credentials minted
 	// from the bundle.
 	Open(ctx context.Context, rec cluster.Record, bundle secrets.Value) (KubeAPI, error)
+	// OpenKubeconfig returns a client for a kubeconfig with inline credentials;
+	// an empty one means the cluster that the worker runs in. Invalid when it is
+	// none.
+	OpenKubeconfig(ctx context.Context, kubeconfig secrets.Value) (KubeAPI, error)
 }
 
 // KubeAPI is what Ichor does in a cluster.
@@ -137,6 +152,22 @@ type KubeAPI interface {
 	Apply(ctx context.Context, name string, manifest []byte) error
 	Nodes(ctx context.Context) ([]KubeNode, error)
 	DeleteNode(ctx context.Context, name string) error
+	// CordonNode keeps new pods off a node for good: besides cordoning, it sets
+	// a taint of Ichor's own. NotFound when there is no such node.
+	CordonNode(ctx context.Context, name string) error
+	// EvictPods asks for the eviction of each evictable pod of a node once and
+	// returns those that are still there, sorted by namespace and name. NotFound
+	// when there is no such node.
+	EvictPods(ctx context.Context, node string) ([]PodLeft, error)
+}
+
+// PodLeft is a pod that is still on a node that is being drained.
+type PodLeft struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// Why it is still there, for people: a disruption budget by name, its own
+	// grace period, or why it is not evicted.
+	Why string `json:"why"`
 }
 
 // KubeNode is a Node object as far as Ichor looks at it.
@@ -148,6 +179,9 @@ type KubeNode struct {
 	// Uninitialized says that the cloud controller has not seen the node yet.
 	Uninitialized bool   `json:"uninitialized,omitempty"`
 	Version       string `json:"version,omitempty"`
+	// Capacity and Allocatable are zero until the kubelet has reported them.
+	Capacity    cluster.NodeResources `json:"capacity,omitzero"`
+	Allocatable cluster.NodeResources `json:"allocatable,omitzero"`
 }
 
 // Timing holds the waits of workflows. They are settings of the worker and are

@@ -54,15 +54,20 @@ type InspectGroupResult struct {
 	// NotReady are ids of members that were ready and whose node is not, or is
 	// not there.
 	NotReady []string `json:"notReady,omitempty"`
+	// Unseen says why the nodes could not be looked at; NotReady is empty then.
+	Unseen string `json:"unseen,omitempty"`
 	// Duplicates are machines that carry a member's id but are not its machine.
+	// EnsureMachine without Create repairs them; DeleteMachine with the member's
+	// id would delete its own machine, too.
 	Duplicates []cloud.MachineRef `json:"duplicates,omitempty"`
-	// Unknown are machines with the group's tags whose id no member has.
+	// Unknown are machines with the group's tags whose id no known member has.
 	Unknown []cloud.Machine `json:"unknown,omitempty"`
 	// Observed is the least of what the group's ready nodes really have.
 	Observed *Observed `json:"observed,omitempty"`
 }
 
-// Observed are the amounts of real nodes: of each amount the least seen.
+// Observed are the amounts of real nodes: of each amount the least seen. An
+// amount of 0 was not reported.
 type Observed struct {
 	Capacity    cluster.NodeResources `json:"capacity"`
 	Allocatable cluster.NodeResources `json:"allocatable"`

@@ -25,6 +25,8 @@ type WatchGroupInput struct {
 	Cloud cluster.Cloud `json:"cloud"`
 	Owner cloud.Owner   `json:"owner"`
 	Known []MemberFact  `json:"known"` // sorted by id
+	// Kube is zero for a cluster with a record.
+	Kube KubeTarget `json:"kube,omitzero"`
 }
 
 // MemberFact is what is known of one member.
@@ -54,6 +56,12 @@ func (f MemberFact) same(o MemberFact) bool {
 // WatchGroupResult is the newest view of all known members.
 type WatchGroupResult struct {
 	Members []MemberFact `json:"members"`
+	// Missing are ids of known members whose machine is proven absent: not in a
+	// complete list, and NotFound when asked for itself. Sorted.
+	Missing []string `json:"missing,omitempty"`
+	// Observed is the least of what the ready nodes among the members have; nil
+	// when none is ready.
+	Observed *Observed `json:"observed,omitempty"`
 }
 
 // WatchGroup polls the cloud and, once machines run, the cluster's Kubernetes
@@ -64,17 +72,29 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 	if err != nil {
 		return WatchGroupResult{}, err
 	}
-	now := slices.Clone(in.Known)
-	changedFor := 0
+	target := in.Kube
+	if target == (KubeTarget{}) {
+		target.Ref = in.Owner.Cluster
+	}
+	out := WatchGroupResult{Members: slices.Clone(in.Known)}
+	now := out.Members
+	changedFor, looks := 0, 0
 	err = poll(ctx, "watch group "+in.Owner.Group, w.Timing.Poll, func(ctx context.Context) (bool, string, error) {
-		if err := lookAtMachines(ctx, p, in.Owner, now); err != nil {
-			return false, "", err
+		var err error
+		if looks%listEvery == 0 || slices.ContainsFunc(now, func(f MemberFact) bool { return f.State != cloud.MachineRunning }) {
+			if out.Missing, err = lookAtMachines(ctx, p, in.Owner, now); err != nil {
+				return false, "", err
+			}
+		}
+		looks++
+		if len(out.Missing) > 0 {
+			return true, "", nil
 		}
 		// A change in the cloud is told before Kubernetes is asked: before the
 		// first node has joined, its API takes long not to answer.
 		var kubeErr error
 		if changes(now, in.Known) == 0 {
-			kubeErr = w.Kube.lookAtNodes(ctx, in.Owner.Cluster, now)
+			out.Observed, kubeErr = w.Kube.lookAtNodes(ctx, target, now)
 		}
 		// One more look after the first change gathers what changes together.
 		changed := changes(now, in.Known)
@@ -85,8 +105,12 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 	if fault.Is(err, fault.NotYet) {
 		err = nil
 	}
-	return WatchGroupResult{Members: now}, err
+	return out, err
 }
+
+// listEvery is how many looks at nodes there are for each list of machines that
+// all run: lists count against the account's rate limit.
+const listEvery = 5
 
 func changes(now, known []MemberFact) int {
 	n := 0
@@ -114,30 +138,50 @@ func summary(facts []MemberFact) string {
 	return fmt.Sprintf("%d of %d machines running, %d nodes ready%s", running, len(facts), ready, detail)
 }
 
-// lookAtMachines updates what the cloud says of members that are not known to
-// run yet.
-func lookAtMachines(ctx context.Context, p cloud.Provider, owner cloud.Owner, facts []MemberFact) error {
-	if !slices.ContainsFunc(facts, func(f MemberFact) bool { return f.State != cloud.MachineRunning }) {
-		return nil
-	}
+// lookAtMachines updates what the cloud says of members and returns the ids of
+// those whose machine is proven absent.
+func lookAtMachines(ctx context.Context, p cloud.Provider, owner cloud.Owner, facts []MemberFact) ([]string, error) {
 	ms, err := p.ListMachines(ctx, owner)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i := range facts {
-		for _, m := range ms {
-			if m.Ref.ID != facts[i].ID || m.Ref.Cloud != facts[i].CloudID {
-				continue
+	var missing []string
+	for i, f := range facts {
+		at := slices.IndexFunc(ms, func(m cloud.Machine) bool { return m.Ref.ID == f.ID && m.Ref.Cloud == f.CloudID })
+		if at < 0 {
+			gone, err := absent(ctx, p, owner, f)
+			if err != nil {
+				return nil, err
 			}
-			facts[i].State, facts[i].Public, facts[i].Private = m.State, m.Public, m.Private
-			facts[i].ProviderID = m.ProviderID
-			facts[i].Detail = ""
-			if m.State != cloud.MachineRunning {
-				facts[i].Detail = "the cloud says " + string(m.State)
+			if gone {
+				missing = append(missing, f.ID)
 			}
+			continue
+		}
+		m := ms[at]
+		facts[i].State, facts[i].Public, facts[i].Private = m.State, m.Public, m.Private
+		facts[i].ProviderID = m.ProviderID
+		facts[i].Detail = ""
+		if m.State != cloud.MachineRunning {
+			facts[i].Detail = "the cloud says " + string(m.State)
 		}
 	}
-	return nil
+	return missing, nil
+}
+
+// absent asks for a machine itself that a complete list does not have: lists lag.
+func absent(ctx context.Context, p cloud.Provider, owner cloud.Owner, f MemberFact) (bool, error) {
+	if f.CloudID == "" {
+		return false, nil
+	}
+	_, err := p.GetMachine(ctx, cloud.MachineRef{Owner: owner, ID: f.ID, Cloud: f.CloudID})
+	switch {
+	case fault.Is(err, fault.NotFound):
+		return true, nil
+	case fault.Is(err, fault.Conflict): // it is there, but somebody took its tags
+		return false, nil
+	}
+	return false, err
 }
 
 // nodeTimeout bounds one look at the Kubernetes API: shorter than any sensible

@@ -62,3 +62,8 @@ func (configAdapter) UserData(in activities.UserDataRequest) (secrets.Value, str
 	out, err := talos.Render(req)
 	return out.UserData, out.SHA256, err
 }
+
+func (configAdapter) NodeSettings(userData secrets.Value) (activities.NodeSettings, error) {
+	n, err := talos.ReadNode(userData)
+	return activities.NodeSettings{Kubelet: n.Kubelet, Labels: n.Labels, Taints: n.Taints}, err
+}

@@ -27,6 +27,22 @@ func (kubeAdapter) Open(_ context.Context, rec cluster.Record, bundle secrets.Va
 	return kubeAPI{c}, nil
 }
 
+// OpenKubeconfig opens a cluster that was built by other means.
+func (kubeAdapter) OpenKubeconfig(_ context.Context, kubeconfig secrets.Value) (activities.KubeAPI, error) {
+	if kubeconfig.Empty() {
+		c, err := kube.NewInCluster(kube.Options{})
+		if err != nil {
+			return nil, err
+		}
+		return kubeAPI{c}, nil
+	}
+	c, err := kube.New(kubeconfig, kube.Options{})
+	if err != nil {
+		return nil, err
+	}
+	return kubeAPI{c}, nil
+}
+
 type kubeAPI struct{ *kube.Client }
 
 func (k kubeAPI) Nodes(ctx context.Context) ([]activities.KubeNode, error) {
@@ -39,7 +55,24 @@ func (k kubeAPI) Nodes(ctx context.Context) ([]activities.KubeNode, error) {
 		out = append(out, activities.KubeNode{
 			Name: n.Name, Ready: n.Ready, Reason: n.Reason, ProviderID: n.ProviderID,
 			Uninitialized: n.Uninitialized, Version: n.KubeletVersion,
+			Capacity: n.Capacity, Allocatable: n.Allocatable,
 		})
+	}
+	return out, nil
+}
+
+func (k kubeAPI) CordonNode(ctx context.Context, name string) error {
+	return k.Client.Retire(ctx, name)
+}
+
+func (k kubeAPI) EvictPods(ctx context.Context, node string) ([]activities.PodLeft, error) {
+	left, err := k.Client.Evict(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]activities.PodLeft, 0, len(left))
+	for _, p := range left {
+		out = append(out, activities.PodLeft{Namespace: p.Namespace, Name: p.Name, Why: p.Why})
 	}
 	return out, nil
 }

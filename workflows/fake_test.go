@@ -290,6 +290,10 @@ func (w *fakeWorld) UserData(activities.UserDataRequest) (secrets.Value, string,
 	return secrets.NewValue([]byte("config")), "sha", nil
 }
 
+func (w *fakeWorld) NodeSettings(secrets.Value) (activities.NodeSettings, error) {
+	return activities.NodeSettings{}, nil
+}
+
 func (w *fakeWorld) Probe(context.Context, secrets.Value, string) (activities.NodeProbe, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -332,6 +336,14 @@ type fakeKube struct{ w *fakeWorld }
 func (k fakeKube) Open(context.Context, cluster.Record, secrets.Value) (activities.KubeAPI, error) {
 	return k, nil
 }
+
+func (k fakeKube) OpenKubeconfig(context.Context, secrets.Value) (activities.KubeAPI, error) {
+	return k, nil
+}
+
+func (k fakeKube) CordonNode(context.Context, string) error { return nil }
+
+func (k fakeKube) EvictPods(context.Context, string) ([]activities.PodLeft, error) { return nil, nil }
 
 func (k fakeKube) Ready(context.Context) error {
 	k.w.mu.Lock()

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	policyv1 "k8s.io/client-go/kubernetes/typed/policy/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/clientcmd"
@@ -42,10 +43,12 @@ type Options struct {
 // Client speaks to the API of one cluster. It is safe for concurrent use.
 type Client struct {
 	core    corev1.CoreV1Interface
+	policy  policyv1.PolicyV1Interface
 	dynamic dynamic.Interface
 	rest    rest.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 	http    *http.Client
+	now     func() time.Time
 }
 
 // New makes a client from a kubeconfig that carries its credentials inline; it
@@ -57,6 +60,26 @@ func New(kubeconfig secrets.Value, opts Options) (*Client, error) {
 	if err != nil || cfg.Host == "" || cfg.ExecProvider != nil || cfg.AuthProvider != nil {
 		return nil, invalid
 	}
+	// Whoever writes a kubeconfig must not choose what this process reads.
+	if cfg.CAFile != "" || cfg.CertFile != "" || cfg.KeyFile != "" || cfg.BearerTokenFile != "" {
+		return nil, invalid
+	}
+	return open(cfg, opts, invalid)
+}
+
+// NewInCluster makes a client for the cluster that this process runs in, as its
+// service account; renewed tokens are picked up. Error: Invalid when it does not
+// run in a pod.
+func NewInCluster(opts Options) (*Client, error) {
+	cfg, err := rest.InClusterConfig()
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "open the cluster of this process", "this process does not run in a Kubernetes pod: %s", err)
+	}
+	return open(cfg, opts, fault.New(fault.Invalid, "open the cluster of this process", "the pod's service account cannot be used"))
+}
+
+// open makes a client; invalid is what it answers when cfg cannot be used.
+func open(cfg *rest.Config, opts Options, invalid error) (*Client, error) {
 	cfg.UserAgent = FieldManager
 	cfg.Timeout = opts.Timeout
 	if cfg.Timeout <= 0 {
@@ -83,8 +106,12 @@ func New(kubeconfig secrets.Value, opts Options) (*Client, error) {
 	if err != nil {
 		return nil, invalid
 	}
+	policy, err := policyv1.NewForConfigAndClient(cfg, h)
+	if err != nil {
+		return nil, invalid
+	}
 	return &Client{
-		core: core, dynamic: dyn, rest: disc.RESTClient(), http: h,
+		core: core, policy: policy, dynamic: dyn, rest: disc.RESTClient(), http: h, now: time.Now,
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)),
 	}, nil
 }

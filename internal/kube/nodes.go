@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -32,6 +33,9 @@ type Node struct {
 	Unschedulable  bool
 	CreatedAt      time.Time
 	Labels         map[string]string
+	// Capacity and Allocatable are what the kubelet reported, zero before that.
+	Capacity    cluster.NodeResources
+	Allocatable cluster.NodeResources
 }
 
 // Nodes lists all nodes, sorted by name.
@@ -52,7 +56,8 @@ func nodeOf(n *corev1.Node) Node {
 	out := Node{
 		Name: n.Name, ProviderID: n.Spec.ProviderID, KubeletVersion: n.Status.NodeInfo.KubeletVersion,
 		Unschedulable: n.Spec.Unschedulable, CreatedAt: n.CreationTimestamp.UTC(), Labels: n.Labels,
-		Reason: "the kubelet has reported nothing yet",
+		Reason:   "the kubelet has reported nothing yet",
+		Capacity: resourcesOf(n.Status.Capacity), Allocatable: resourcesOf(n.Status.Allocatable),
 	}
 	for _, taint := range n.Spec.Taints {
 		out.Uninitialized = out.Uninitialized || taint.Key == uninitializedTaint
@@ -65,6 +70,24 @@ func nodeOf(n *corev1.Node) Node {
 		out.Reason = ""
 		if !out.Ready {
 			out.Reason = strings.TrimPrefix(strings.TrimSuffix(cond.Reason+": "+cond.Message, ": "), ": ")
+		}
+	}
+	return out
+}
+
+// gpuResources are the names by which device plugins count GPUs (the ones that
+// the Cluster Autoscaler knows).
+var gpuResources = []corev1.ResourceName{"nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com/xe", "habana.ai/gaudi", "microsoft.com/directx"}
+
+func resourcesOf(list corev1.ResourceList) cluster.NodeResources {
+	out := cluster.NodeResources{
+		MilliCPU: list.Cpu().MilliValue(), MemoryBytes: list.Memory().Value(),
+		StorageBytes: list.StorageEphemeral().Value(), Pods: list.Pods().Value(),
+	}
+	for _, name := range gpuResources {
+		if q, ok := list[name]; ok && !q.IsZero() {
+			out.GPUs, out.GPUResource = q.Value(), string(name)
+			break
 		}
 	}
 	return out

@@ -1,0 +1,86 @@
+package cloudscale
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"maps"
+	"slices"
+	"strings"
+
+	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+var (
+	_ cloud.Adopter    = (*Provider)(nil)
+	_ cloud.NodeLabels = (*Provider)(nil)
+)
+
+// AdoptMachines implements cloud.Adopter. One request per server adds the whole
+// identity at once, so a server never has a part of it.
+func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([]cloud.Machine, error) {
+	const op = "adopt servers"
+	switch {
+	case req.Owner.Cluster.UID == "" || req.Owner.Group == "":
+		return nil, fault.New(fault.Internal, op, "an owner needs a cluster uid and a group")
+	case req.Tag.Key == "" || cluster.ReservedTag(req.Tag.Key):
+		return nil, fault.New(fault.Invalid, op, "the tag of servers to adopt must be one of your own, not %q", req.Tag.Key)
+	}
+	have, err := listTagged(ctx, p, "servers", p.sdk.Servers, req.Tag.Key, req.Tag.Value)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(have, older)
+	for _, s := range have {
+		if value, ok := s.Tags[req.Tag.Key]; !ok || value != req.Tag.Value || identified(s.Tags) {
+			continue
+		}
+		tags := maps.Clone(s.Tags)
+		maps.Copy(tags, sdk.TagMap{
+			cluster.TagCluster:     req.Owner.Cluster.UID,
+			cluster.TagClusterName: req.Owner.Cluster.Name,
+			cluster.TagGroup:       req.Owner.Group,
+			cluster.TagMachine:     adoptedID(s.UUID),
+			cluster.TagRole:        string(req.Role),
+		})
+		r := &sdk.ServerUpdateRequest{}
+		r.Tags = &tags
+		err := p.call(ctx, request{op: "tag server " + s.Name, verb: change}, func(ctx context.Context) error {
+			return p.sdk.Servers.Update(ctx, s.UUID, r)
+		})
+		if fault.Is(err, fault.NotFound) { // deleted since the list was made
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		p.log.InfoContext(ctx, "adopted a server", "server", s.UUID, "name", s.Name, "cluster", req.Owner.Cluster.Name, "group", req.Owner.Group)
+	}
+	return p.ListMachines(ctx, req.Owner)
+}
+
+// identified reports whether a server belongs to somebody already.
+func identified(tags sdk.TagMap) bool {
+	return tags[cluster.TagCluster] != "" || tags[cluster.TagMachine] != ""
+}
+
+// adoptedID is the machine id of an adopted server: the same each time, and in
+// the alphabet of all machine ids. Forty bits keep two servers of one group
+// apart.
+func adoptedID(uuid string) string {
+	sum := sha256.Sum256([]byte("adopted " + uuid))
+	return strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5]))
+}
+
+// NodeLabels implements cloud.NodeLabels: the region as the vendor's cloud
+// controller manager derives it, and the topology of its CSI driver.
+func (p *Provider) NodeLabels(zone string) []cluster.Tag {
+	return []cluster.Tag{
+		{Key: "csi.cloudscale.ch/zone", Value: zone},
+		{Key: "topology.kubernetes.io/region", Value: strings.TrimRight(zone, "0123456789")},
+	}
+}
