@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"golang.org/x/term"
 
@@ -28,6 +29,8 @@ type app struct {
 	in       io.Reader
 	out, err io.Writer
 	getenv   func(string) string
+	// payloads reads what Temporal keeps, once dial has succeeded.
+	payloads converter.DataConverter
 	// specFile is the file that a command reads, for messages.
 	specFile string
 }
@@ -65,6 +68,7 @@ func (a *app) dial(ctx context.Context) (client.Client, error) {
 	if err := codec.ClientOptions(&opts, keys); err != nil {
 		return nil, err
 	}
+	a.payloads = opts.DataConverter
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	c, err := client.DialContext(ctx, opts)

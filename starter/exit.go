@@ -18,10 +18,11 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // the operation ended in failure, or something unexpected
 	exitUsage       = 2   // flags, arguments or configuration
-	exitInvalid     = 3   // the spec is wrong
-	exitConflict    = 4   // another run holds the lock, or the cluster exists differently
-	exitNotFound    = 5   // there is no such cluster
+	exitInvalid     = 3   // the spec or the request is wrong
+	exitConflict    = 4   // another run holds the lock, the cluster exists differently, or the group is paused
+	exitNotFound    = 5   // there is no such cluster or group
 	exitUnavailable = 6   // Temporal, the store or the credentials cannot be used
+	exitUnanswered  = 7   // a request got no answer in time; it may be applied yet
 	exitInterrupted = 130 // interrupted; what was started goes on
 )
 
@@ -86,6 +87,7 @@ func exitCode(err error) int {
 	var stop interrupted
 	var ended *runError
 	var problems cluster.Problems
+	var open unanswered
 	switch {
 	case err == nil:
 		return exitOK
@@ -93,6 +95,8 @@ func exitCode(err error) int {
 		return exitInterrupted
 	case errors.As(err, &usage):
 		return exitUsage
+	case errors.As(err, &open):
+		return exitUnanswered
 	case errors.As(err, &problems):
 		return exitInvalid
 	case errors.As(err, &ended):
@@ -137,6 +141,10 @@ func (a *app) report(err error) int {
 		e := map[string]any{"error": strings.TrimSpace(err.Error()), "exitCode": code}
 		if k := kindOf(err); k != "" {
 			e["kind"] = k
+		}
+		var open unanswered
+		if errors.As(err, &open) {
+			e["requestID"] = open.requestID
 		}
 		if isSpec {
 			e["error"], e["problems"] = "the spec is not valid", problems

@@ -8,14 +8,15 @@ import (
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ichor",
-		Short: "Create, watch and delete Talos clusters",
-		Long: `ichor creates, watches and deletes Talos clusters. One file describes a
+		Short: "Create, watch, scale and delete Talos clusters",
+		Long: `ichor creates, watches, scales and deletes Talos clusters. One file describes a
 cluster; durable workflows on Temporal make it so and survive every crash.
 
 Settings come from flags, then ICHOR_* variables, then the configuration file.
 Temporal's address, namespace and TLS come from where the temporal CLI takes
-them. Exit codes: 0 done, 1 failed, 2 usage, 3 invalid spec, 4 conflict or
-locked, 5 no such cluster, 6 unavailable, 130 interrupted (the run goes on).`,
+them. Exit codes: 0 done, 1 failed, 2 usage, 3 invalid spec or request, 4 conflict,
+locked or paused, 5 no such cluster or group, 6 unavailable, 7 not answered (it may
+be done yet), 130 interrupted (the run goes on).`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -28,6 +29,7 @@ locked, 5 no such cluster, 6 unavailable, 130 interrupted (the run goes on).`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newValidate(a), newPlan(a), newProvision(a), newSpec(a), newStatus(a), newWatch(a), newResume(a), newList(a),
+		newGroups(a), newGroup(a), newScale(a), newPause(a),
 		newKubeconfig(a), newTalosconfig(a), newDelete(a), newCodecServer(a),
 	)
 	strict(root)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -166,9 +167,7 @@ func groupOf(ctx context.Context, t client.Client, id string) (workflows.GroupSt
 func (s state) nodes() []workflows.MemberStatus {
 	var out []workflows.MemberStatus
 	for _, g := range s.Groups {
-		for _, m := range g.Members {
-			out = append(out, m.MemberStatus)
-		}
+		out = append(out, memberRows(g)...)
 	}
 	if len(out) == 0 && s.Progress != nil {
 		out = s.Progress.Nodes
@@ -213,19 +212,11 @@ func (s state) print(out io.Writer, now time.Time) error {
 		return err
 	}
 	for _, g := range s.Groups {
-		ready := 0
-		for _, m := range g.Members {
-			if m.Phase == workflows.MemberReady {
-				ready++
-			}
+		text := fmt.Sprintf("Group %s: %s", g.Group, countMembers(g).of(g.Target))
+		if g.Max > 0 {
+			text += fmt.Sprintf(" (min %d, max %d)", g.Min, g.Max)
 		}
-		fmt.Fprintf(out, "\nGroup %s: %d of %d ready", g.Group, ready, g.Target)
-		if g.Parked != "" {
-			fmt.Fprintf(out, "; parked: %s", g.Parked)
-		}
-		if g.Failure != nil {
-			fmt.Fprintf(out, "; last failure (%s): %s", g.Failure.Kind, g.Failure.Message)
-		}
+		fmt.Fprintf(out, "\n%s", printable(strings.Join(append([]string{text}, ailments(g, now)...), "; ")))
 	}
 	if len(s.Groups) > 0 {
 		fmt.Fprintln(out)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,17 +12,19 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/workflows"
 )
 
 func newWatch(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "watch NAME",
-		Short: "Show the run of a cluster until it ends",
+		Use:   "watch NAME | CLUSTER/GROUP",
+		Short: "Show the run of a cluster until it ends, or a node group until it rests",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx, name := cmd.Context(), args[0]
+			if strings.Contains(name, "/") {
+				return a.watchGroupOf(ctx, name)
+			}
 			if err := validName(name); err != nil {
 				return err
 			}
@@ -71,46 +74,6 @@ func (a *app) watch(ctx context.Context, t client.Client, name string, l *lifecy
 	}
 	fmt.Fprintf(a.out, "\n%s\n", sentence(r.Message))
 	return nil
-}
-
-func newResume(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "resume NAME",
-		Short: "Tell parked runs of a cluster to try again, after the credentials are fixed",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ctx, name := cmd.Context(), args[0]
-			st, err := a.openStore(ctx)
-			if err != nil {
-				return err
-			}
-			defer func() { _ = st.Close() }() // nothing is buffered
-			rec, err := record(ctx, st, name)
-			if err != nil && !fault.Is(err, fault.NotFound) {
-				return err
-			}
-			t, err := a.dial(ctx)
-			if err != nil {
-				return err
-			}
-			defer t.Close()
-			told := 0
-			for _, id := range append([]string{cluster.LifecycleID(name)}, rec.Entities...) {
-				err := t.SignalWorkflow(ctx, id, "", workflows.SignalResume, nil)
-				switch {
-				case err == nil:
-					told++
-				case !ended(err):
-					return temporalFault("resume "+id, err)
-				}
-			}
-			if told == 0 {
-				return fault.New(fault.NotFound, "resume cluster "+name, "nothing runs for it")
-			}
-			fmt.Fprintf(a.out, "Told %s to go on.\n", count(told, "run"))
-			return nil
-		},
-	}
 }
 
 // ended reports whether a run is over or unknown, so that it cannot be told
