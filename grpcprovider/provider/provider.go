@@ -81,6 +81,17 @@ type NodeRef struct {
 	Name       string
 }
 
+// String names the node for people.
+func (n NodeRef) String() string {
+	switch {
+	case n.Name == "" || n.Name == n.ProviderID:
+		return n.ProviderID
+	case n.ProviderID == "":
+		return n.Name
+	}
+	return n.Name + " (" + n.ProviderID + ")"
+}
+
 // Stats describe the snapshot; zero times mean never.
 type Stats struct {
 	// Refreshed is when state was last read completely and successfully.
