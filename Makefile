@@ -115,12 +115,23 @@ $(TOOLBIN)/protoc: tools/protoc/go.mod tools/protoc/main.go
 $(TOOLBIN)/gotestsum: tools/gotestsum/go.mod
 	$(call build-tool,gotestsum,gotest.tools/gotestsum)
 
+# The real autoscaler's core, once for each generation of the wire. The core links
+# the provider that a tag names; the newer one brings its own.
+AUTOSCALERS := $(addprefix $(TOOLBIN)/,cluster-autoscaler cluster-autoscaler-newwire)
+$(AUTOSCALERS): tools/cluster-autoscaler/go.mod $(wildcard tools/cluster-autoscaler/*/*.go tools/cluster-autoscaler/newwire/wire/*.go)
+
+$(TOOLBIN)/cluster-autoscaler:
+	$(call build-tool,cluster-autoscaler,-tags externalgrpc ./oldwire)
+
+$(TOOLBIN)/cluster-autoscaler-newwire:
+	$(call build-tool,cluster-autoscaler,-tags civo ./newwire)
+
 # What a demo starts, what tests start beyond it, and what only looks at source.
 DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controller-manager kube-scheduler kwok)
 TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
 PROTO_TOOLS := $(addprefix $(TOOLBIN)/,protoc protoc-gen-go protoc-gen-go-grpc)
 LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PROTO_TOOLS)
-TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS))
+TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS) $(AUTOSCALERS))
 
 .PHONY: tools
 tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
@@ -132,12 +143,17 @@ lint: $(LINT_TOOLS) ## Layers, determinism, format, vet and the usual mistakes
 	$(TOOLBIN)/golangci-lint run ./...
 	$(TOOLBIN)/workflowcheck ./workflows/...
 	$(GO) vet ./...
-	$(TOOLBIN)/protoc -plugins $(TOOLBIN) -check $(PROTOS)
+	$(call protoc,-check)
+	cmp testsuite/autoscaler/wire/wire.pb.go tools/cluster-autoscaler/newwire/wire/wire.pb.go
+	cmp testsuite/autoscaler/wire/wire_grpc.pb.go tools/cluster-autoscaler/newwire/wire/wire_grpc.pb.go
 	@bad=$$($(TOOLBIN)/gofumpt -l .); if [[ -n $$bad ]]; then printf 'run make fmt:\n%s\n' "$$bad"; exit 1; fi
 
-PROTOS := $(wildcard internal/externalgrpc/*.proto)
+# One at a time: two contracts may declare the same names.
+PROTOS := $(wildcard internal/externalgrpc/*.proto testsuite/autoscaler/wire/*.proto)
+protoc  = for p in $(PROTOS); do $(TOOLBIN)/protoc -plugins $(TOOLBIN) $(1) $$p; done
 generate: $(PROTO_TOOLS) ## Generate the Go code of the .proto files
-	$(TOOLBIN)/protoc -plugins $(TOOLBIN) $(PROTOS)
+	$(call protoc)
+	cp testsuite/autoscaler/wire/*.go tools/cluster-autoscaler/newwire/wire/
 
 fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 	$(TOOLBIN)/gofumpt -l -w .
@@ -147,7 +163,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := chaos demo e2e peers peers-talos
+SUITES := autoscaler chaos demo e2e peers peers-talos
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
@@ -172,7 +188,7 @@ define suite
 $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
-.PHONY: test unit e2e test-peers matrix chaos bench
+.PHONY: test unit e2e autoscaler test-peers matrix chaos bench
 test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
@@ -182,6 +198,10 @@ unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 e2e: TIMEOUT = 40m
 e2e: $(SYSTEM) $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
 	$(call suite,^Test,./testsuite/e2e/...)
+
+autoscaler: TIMEOUT = 40m
+autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
+	$(call suite,^Test,./testsuite/autoscaler/...)
 
 test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
