@@ -94,6 +94,7 @@ type AdoptMachinesInput struct {
 	Cloud cluster.Cloud `json:"cloud"`
 	Owner cloud.Owner   `json:"owner"`
 	Role  cluster.Role  `json:"role"`
-	// Tag is the tag that the machines carry.
-	Tag cluster.Tag `json:"tag"`
+	// Tag is the tag that the machines carry; Also are tags that they carry, too.
+	Tag  cluster.Tag   `json:"tag"`
+	Also []cluster.Tag `json:"also,omitempty"`
 }

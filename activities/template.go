@@ -99,5 +99,5 @@ func (c *Cloud) AdoptMachines(ctx context.Context, in AdoptMachinesInput) ([]clo
 	if !ok {
 		return nil, fault.New(fault.Invalid, "adopt machines", "machines of cloud %q cannot be adopted", in.Cloud.Provider)
 	}
-	return a.AdoptMachines(ctx, cloud.AdoptRequest{Owner: in.Owner, Role: in.Role, Tag: in.Tag})
+	return a.AdoptMachines(ctx, cloud.AdoptRequest{Owner: in.Owner, Role: in.Role, Tag: in.Tag, Also: in.Also})
 }

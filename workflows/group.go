@@ -60,9 +60,13 @@ type Standalone struct {
 	UserData *activities.UserData `json:"userData,omitempty"`
 	// AdoptTag is the tag of machines that exist already and become members when
 	// the group starts for the first time.
-	AdoptTag *cluster.Tag    `json:"adoptTag,omitempty"`
-	Labels   []cluster.Tag   `json:"labels,omitempty"`
-	Taints   []cluster.Taint `json:"taints,omitempty"`
+	AdoptTag *cluster.Tag `json:"adoptTag,omitempty"`
+	// AdoptAlso are further tags that such machines carry: two clusters of one
+	// account may use the same tag for groups of the same name.
+	AdoptAlso []cluster.Tag `json:"adoptAlso,omitempty"`
+
+	Labels []cluster.Tag   `json:"labels,omitempty"`
+	Taints []cluster.Taint `json:"taints,omitempty"`
 }
 
 // GroupState is all that a group remembers.

@@ -9,8 +9,8 @@ import (
 // Adopter is implemented by clouds whose machines can get an identity after they
 // were made.
 type Adopter interface {
-	// AdoptMachines gives every machine that carries req.Tag, and no identity of
-	// Ichor yet, the identity of the owner, and returns all machines of the
+	// AdoptMachines gives every machine that carries req.Tag and all of req.Also,
+	// and no identity of Ichor yet, the identity of the owner, and returns all machines of the
 	// owner as ListMachines does. A machine's id is derived from the cloud's, so
 	// that repeating it changes nothing. Machines of other owners are left
 	// alone; nothing is made or deleted.
@@ -22,6 +22,8 @@ type AdoptRequest struct {
 	Owner Owner
 	Role  cluster.Role
 	Tag   cluster.Tag
+	// Also are further tags that the machines must carry.
+	Also []cluster.Tag
 }
 
 // NodeLabels is implemented by clouds whose controllers put labels on nodes.

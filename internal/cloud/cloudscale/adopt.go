@@ -36,7 +36,7 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 	}
 	slices.SortFunc(have, older)
 	for _, s := range have {
-		if value, ok := s.Tags[req.Tag.Key]; !ok || value != req.Tag.Value || identified(s.Tags) {
+		if !carries(s.Tags, append(slices.Clone(req.Also), req.Tag)) || identified(s.Tags) {
 			continue
 		}
 		tags := maps.Clone(s.Tags)
@@ -61,6 +61,17 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		p.log.InfoContext(ctx, "adopted a server", "server", s.UUID, "name", s.Name, "cluster", req.Owner.Cluster.Name, "group", req.Owner.Group)
 	}
 	return p.ListMachines(ctx, req.Owner)
+}
+
+// carries reports whether a server has all of the tags. The API is only asked
+// for one of them: of several it takes the last.
+func carries(have sdk.TagMap, want []cluster.Tag) bool {
+	for _, t := range want {
+		if value, ok := have[t.Key]; !ok || value != t.Value {
+			return false
+		}
+	}
+	return true
 }
 
 // identified reports whether a server belongs to somebody already.
