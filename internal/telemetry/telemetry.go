@@ -132,6 +132,9 @@ func (t *Telemetry) startMetrics() error {
 // Logger writes the command's log.
 func (t *Telemetry) Logger() *slog.Logger { return t.logger }
 
+// Registerer takes metrics that a command collects by itself.
+func (t *Telemetry) Registerer() prometheus.Registerer { return t.registry }
+
 // MetricsHandler is for client.Options: it collects the metrics of the SDK.
 func (t *Telemetry) MetricsHandler() client.MetricsHandler { return t.handler }
 
