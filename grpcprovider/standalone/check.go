@@ -32,6 +32,7 @@ type group struct {
 	// field is its path in the file.
 	field    string
 	adopt    *cluster.Tag
+	also     []cluster.Tag
 	subnets  []string
 	userData string
 }
@@ -265,6 +266,9 @@ func (g Group) tags(r *group, clusterTag string, s *settings, p *cluster.Problem
 		r.adopt = &cluster.Tag{Key: key, Value: value}
 		tagProblems(r.field+".tag", *r.adopt, p)
 		want[key] = value
+		if clusterTag != "" && key != otherClusterTag {
+			r.also = []cluster.Tag{{Key: otherClusterTag, Value: clusterTag}}
+		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(want)) {
 		if have, ok := r.Tags[k]; ok && have != want[k] {

@@ -16,6 +16,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
+	"github.com/ichor-project/ichor/internal/secrets/store"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -25,7 +26,7 @@ type Store interface {
 	PutBody(ctx context.Context, clusterName string, body secrets.Value) (ref, sha256 string, err error)
 	// Record returns the record of a cluster that Ichor made; NotFound when
 	// there is none.
-	Record(ctx context.Context, name string) (cluster.Record, int64, error)
+	Record(ctx context.Context, name string) (cluster.Record, store.Revision, error)
 }
 
 // Setup is what a file asks for. It holds nothing secret.
@@ -45,7 +46,7 @@ type Setup struct {
 // is wrong with the file comes at once, as cluster.Problems with lines. Other
 // errors are faults: Conflict when Ichor made a cluster of this name, and those
 // of the store.
-func Load(ctx context.Context, path string, store Store) (Setup, error) {
+func Load(ctx context.Context, path string, st Store) (Setup, error) {
 	data, err := readFile(path, cluster.MaxDocument)
 	if err != nil {
 		return Setup{}, fault.Wrap(fault.Invalid, "read the file of node groups", err)
@@ -59,12 +60,12 @@ func Load(ctx context.Context, path string, store Store) (Setup, error) {
 	if err := pos.Locate(problems).Err(); err != nil {
 		return Setup{}, err
 	}
-	if err := unclaimed(ctx, store, s.name); err != nil {
+	if err := unclaimed(ctx, st, s.name); err != nil {
 		return Setup{}, err
 	}
 	refs := make([]activities.UserData, len(bodies))
 	for i, body := range bodies {
-		ref, sum, err := store.PutBody(ctx, s.name, secrets.NewValue(body))
+		ref, sum, err := st.PutBody(ctx, s.name, secrets.NewValue(body))
 		if err != nil {
 			return Setup{}, fmt.Errorf("store %s.userData: %w", s.groups[i].field, err)
 		}
@@ -75,8 +76,8 @@ func Load(ctx context.Context, path string, store Store) (Setup, error) {
 
 // unclaimed refuses the name of a cluster that Ichor made: the two would share
 // workflow ids, and deleting the cluster would delete the groups' user data.
-func unclaimed(ctx context.Context, store Store, name string) error {
-	rec, _, err := store.Record(ctx, name)
+func unclaimed(ctx context.Context, st Store, name string) error {
+	rec, _, err := st.Record(ctx, name)
 	switch {
 	case fault.Is(err, fault.NotFound):
 		return nil
@@ -177,7 +178,7 @@ func (s settings) setup(userData []activities.UserData) Setup {
 			Target: g.Min, Min: g.Min, Max: g.Max,
 			Alternatives: g.Alternatives, Autoscaling: g.Autoscaling,
 			Standalone: &workflows.Standalone{
-				Kube: kube, UserData: &userData[i], AdoptTag: g.adopt, Labels: sorted(g.Labels), Taints: g.Taints,
+				Kube: kube, UserData: &userData[i], AdoptTag: g.adopt, AdoptAlso: g.also, Labels: sorted(g.Labels), Taints: g.Taints,
 			},
 		})
 	}

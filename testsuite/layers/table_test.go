@@ -81,9 +81,15 @@ var table = []layer{
 		never: []string{"github.com/aws/aws-sdk-go-v2/service/ec2", "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancing", "github.com/cloudscale-ch/"},
 	},
 	{
+		path: "grpcprovider/standalone",
+		may:  []string{"activities", "workflows", "internal/cluster", "internal/fault", "internal/secrets/..."},
+		// Its files name clouds and clusters; it reaches none of them.
+		never: append([]string{"github.com/cloudscale-ch/"}, join(kubernetes, talos)...),
+	},
+	{
 		path: "grpcprovider",
 		may: []string{
-			"workflows", "internal/cloud/...", "internal/cluster", "internal/codec", "internal/externalgrpc/...",
+			"grpcprovider/...", "workflows", "internal/cloud/...", "internal/cluster", "internal/codec", "internal/externalgrpc/...",
 			"internal/fault", "internal/secrets/...", "internal/telemetry",
 		},
 		never: talos,
