@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -38,6 +39,9 @@ func unknownFlavors(spec cluster.Spec, flavors []cloud.Flavor) problemList {
 	check("spec.controlPlane.flavor", spec.ControlPlane.Flavor, spec.ControlPlane.Zone)
 	for i, g := range spec.NodeGroups {
 		check(fmt.Sprintf("spec.nodeGroups[%d].flavor", i), g.Flavor, g.Zone)
+		for j, a := range g.Alternatives {
+			check(fmt.Sprintf("spec.nodeGroups[%d].alternatives[%d].flavor", i, j), cmp.Or(a.Flavor, g.Flavor), cmp.Or(a.Zone, g.Zone))
+		}
 	}
 	return out
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
@@ -14,6 +16,40 @@ import (
 
 	"github.com/ichor-project/ichor/workflows"
 )
+
+// firstRetry and lastRetry bound the pauses between two attempts to reach
+// Temporal at start.
+const (
+	firstRetry = time.Second
+	lastRetry  = 15 * time.Second
+)
+
+// whileUnavailable repeats do until Temporal answers: a worker that is started
+// along with its server, or while that restarts, must not end.
+func whileUnavailable(ctx context.Context, first time.Duration, log *slog.Logger, do func(context.Context) error) error {
+	for pause := first; ; pause = min(2*pause, lastRetry) {
+		err := do(ctx)
+		if !passes(err) {
+			return err
+		}
+		log.WarnContext(ctx, "Temporal does not answer yet", "error", err, "again", pause)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// passes reports whether an error of Temporal's goes away by itself.
+func passes(err error) bool {
+	var (
+		unavailable *serviceerror.Unavailable
+		late        *serviceerror.DeadlineExceeded
+		exhausted   *serviceerror.ResourceExhausted
+	)
+	return errors.As(err, &unavailable) || errors.As(err, &late) || errors.As(err, &exhausted)
+}
 
 // ensureSearchAttributes makes sure that the namespace knows Ichor's search
 // attributes: without them every start of a workflow would fail. Only what is

@@ -88,6 +88,12 @@ func (c *config) settings() []setting {
 		span("image-deadline", &t.Image, "how long an image import may take"),
 		span("bootstrap-deadline", &t.Bootstrap, "how long etcd and the Kubernetes API may take"),
 		span("delete-deadline", &t.Delete, "how long the deletion of one resource may take"),
+		span("provision-deadline", &t.Provision, "how long a machine that scaling wants may take to become a ready node, replacements included"),
+		count("replacements", &t.Replacements, "how often a machine that does not join is replaced within that time"),
+		span("group-backoff", &t.GroupBackoff, "first pause of a group that cannot make its machines"),
+		span("drain-deadline", &t.Drain, "how long one attempt to drain a node may take"),
+		orOff(&t.Reconcile, span("reconcile-interval", &t.Reconcile, "time between two comparisons of a group with the cloud; off for never")),
+		count("group-history", &t.HistoryLimit, "events after which a group continues as new; 0 leaves it to the server"),
 		span("settle", &c.Settle, "how long an unanswered create is left alone before looks count"),
 		span("absence-window", &c.AbsenceWindow, "least time between the looks that prove absence"),
 		span("create-timeout", &c.CreateTimeout, "bound of one create call"),
@@ -110,6 +116,34 @@ func span(name string, v *time.Duration, usage string) setting {
 			return fmt.Errorf("%q is not a positive duration such as 30s", s)
 		}
 		*v = d
+		return nil
+	}}
+}
+
+// orOff lets a duration be switched off.
+func orOff(v *time.Duration, s setting) setting {
+	set := s.set
+	s.set = func(text string) error {
+		if text == "0" || text == "off" {
+			*v = 0
+			return nil
+		}
+		if err := set(text); err != nil {
+			return fmt.Errorf("%w, nor off", err)
+		}
+		return nil
+	}
+	return s
+}
+
+// count is a whole number from 0.
+func count(name string, v *int, usage string) setting {
+	return setting{name: name, usage: usage, show: strconv.Itoa(*v), set: func(s string) error {
+		i, err := strconv.Atoi(s)
+		if err != nil || i < 0 {
+			return fmt.Errorf("%q is not a whole number from 0", s)
+		}
+		*v = i
 		return nil
 	}}
 }
@@ -170,6 +204,14 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 	return c, errors.Join(append(problems, c.validate()...)...)
 }
 
+const (
+	// maxReplacements: who needs more has another problem than bad luck.
+	maxReplacements = 10
+	// leastHistory leaves a group room to do something between two runs: its
+	// first task alone has a dozen events.
+	leastHistory = 50
+)
+
 func (c *config) validate() []error {
 	var problems []error
 	if c.LogFormat != "text" && c.LogFormat != "json" {
@@ -185,6 +227,15 @@ func (c *config) validate() []error {
 		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
 			problems = append(problems, fmt.Errorf("metrics-listen: %q is not host:port", c.MetricsListen))
 		}
+	}
+	if c.Timing.Replacements > maxReplacements {
+		problems = append(problems, fmt.Errorf("replacements: %d are too many, the most is %d", c.Timing.Replacements, maxReplacements))
+	} else if share := c.Timing.Provision / time.Duration(1+c.Timing.Replacements); share <= c.Timing.Poll {
+		problems = append(problems, fmt.Errorf("provision-deadline %s, shared by %d machines, must be longer than poll %s each",
+			c.Timing.Provision, 1+c.Timing.Replacements, c.Timing.Poll))
+	}
+	if h := c.Timing.HistoryLimit; h != 0 && h < leastHistory {
+		problems = append(problems, fmt.Errorf("group-history: %d events are too few, the least is %d", h, leastHistory))
 	}
 	if c.PostWindow >= c.CreateTimeout {
 		problems = append(problems, fmt.Errorf("post-window %s must be shorter than create-timeout %s", c.PostWindow, c.CreateTimeout))

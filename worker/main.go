@@ -75,7 +75,7 @@ func run(ctx context.Context, args []string) (err error) {
 		_, err := temporal.CheckHealth(ctx, &client.CheckHealthRequest{})
 		return err
 	})
-	if err := ensureSearchAttributes(ctx, temporal); err != nil {
+	if err := whileUnavailable(ctx, firstRetry, seen.Logger(), func(ctx context.Context) error { return ensureSearchAttributes(ctx, temporal) }); err != nil {
 		return err
 	}
 	w := worker.New(temporal, c.TaskQueue, worker.Options{

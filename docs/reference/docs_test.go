@@ -253,7 +253,7 @@ func TestReferenceNamesEverything(t *testing.T) {
 		least int
 		want  []string
 	}{
-		{"worker.md", "setting", 25, flags(arguments(worker, 0, "text", "span", "number", "whole"))},
+		{"worker.md", "setting", 31, flags(arguments(worker, 0, "text", "span", "number", "whole", "count"))},
 		{"cli.md", "setting", 8, flags(fields(starter, "name"))},
 		{"cli.md", "flag", 6, flags(slices.DeleteFunc(append(arguments(starter, 0, flagMethods...), arguments(starter, 1, varMethods...)...), func(s string) bool { return strings.Contains(s, " ") }))},
 		{"cli.md", "command", 11, commands},

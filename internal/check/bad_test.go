@@ -68,6 +68,31 @@ func TestGoodSpecHasNoProblem(t *testing.T) {
 	}
 }
 
+func TestScalingOptionsAreAccepted(t *testing.T) {
+	doc := edit(t, []string{"max: 4", `max: 4
+    alternatives: [{flavor: flex-16-8}, {zone: lpg1, flavor: flex-32-8}]
+    autoscaling: {scaleDownUtilizationThreshold: 0.5, scaleDownGPUUtilizationThreshold: 1, scaleDownUnneededTime: 10m, scaleDownUnreadyTime: 20m, maxNodeProvisionTime: 15m, ignoreDaemonSetsUtilization: true}`})
+	c := decode(t, doc)
+	if p := check.Spec(c, check.Options{}); len(p) > 0 {
+		t.Fatal(p)
+	}
+	if err := compile(t).Validate(asJSON(t, []byte(doc))); err != nil {
+		t.Errorf("the schema refuses it: %v", err)
+	}
+	if c.Digest() == decode(t, good).Digest() {
+		t.Error("scaling options do not count for the digest")
+	}
+}
+
+// TestDigestOfOldSpecs: a record holds the digest of the spec that it was made
+// from, so a newer Ichor must compute the same.
+func TestDigestOfOldSpecs(t *testing.T) {
+	const before = "cd43c4a033c54330fff581df9a9d4007e443bae0fe0ae2260435d0f5ab2263f6"
+	if got := decode(t, good).Digest(); got != before {
+		t.Errorf("the digest of a spec changed from %s to %s", before, got)
+	}
+}
+
 func problem(field, reason string) cluster.Problem {
 	return cluster.Problem{Field: field, Reason: reason}
 }
@@ -106,6 +131,24 @@ func TestBadSpecs(t *testing.T) {
 		{name: "no zone", edit: []string{"zone: lpg1", "zone:"}, want: cluster.Problems{problem("spec.cloud.zone", "is required, for example lpg1")}},
 		{name: "unknown zone", edit: []string{"zone: lpg1", "zone: lpg9"}, want: cluster.Problems{problem("spec.cloud.zone", "cloudscale has no such zone; it has lpg1, rma1")}},
 		{name: "group in another zone", edit: []string{"max: 4", "max: 4\n    zone: rma1"}, want: cluster.Problems{problem("spec.nodeGroups[1].zone", "must be the zone of the cluster: private networks of cloudscale do not span zones")}},
+		{name: "alternative in another zone", edit: []string{"max: 4", "max: 4\n    alternatives: [{flavor: flex-16-8}, {zone: rma1}]"}, want: cluster.Problems{problem("spec.nodeGroups[1].alternatives[1].zone", "must be the zone of the cluster: the group uses the cluster's private network, and private networks of cloudscale do not span zones; give another flavor instead")}},
+		{name: "alternative in no zone", edit: []string{"max: 4", "max: 4\n    alternatives: [{zone: lpg9, flavor: flex-16-8}]"}, want: cluster.Problems{problem("spec.nodeGroups[1].alternatives[0].zone", "cloudscale has no such zone; it has lpg1, rma1")}},
+		{name: "alternative that is none", edit: []string{"max: 4", "max: 4\n    alternatives: [{zone: lpg1}, {}, {flavor: flex-16-4}]"}, want: cluster.Problems{
+			problem("spec.nodeGroups[1].alternatives[1]", "needs a zone, a flavor or both"),
+			problem("spec.nodeGroups[1].alternatives[2]", "is what the group asks for anyway"),
+			problem("spec.nodeGroups[1].alternatives[0]", "is what the group asks for anyway"),
+		}},
+		{name: "alternative twice", edit: []string{"max: 4", "max: 4\n    alternatives: [{flavor: flex-16-8}, {flavor: flex-16-8}]"}, want: cluster.Problems{problem("spec.nodeGroups[1].alternatives[1]", "is listed twice, first as spec.nodeGroups[1].alternatives[0]")}},
+		{name: "autoscaling in parts", edit: []string{"max: 4", "max: 4\n    autoscaling: {scaleDownUtilizationThreshold: 0.5, scaleDownGPUUtilizationThreshold: 1, scaleDownUnneededTime: 10m}"}, want: cluster.Problems{
+			problem("spec.nodeGroups[1].autoscaling.scaleDownUnreadyTime", "must be a time span, for example 20m; all options are needed, since the autoscaler takes what is missing as zero"),
+			problem("spec.nodeGroups[1].autoscaling.maxNodeProvisionTime", "must be a time span, for example 15m; all options are needed, since the autoscaler takes what is missing as zero"),
+		}},
+		{name: "autoscaling out of bounds", edit: []string{"max: 4", "max: 4\n    autoscaling: {scaleDownUtilizationThreshold: 0, scaleDownGPUUtilizationThreshold: 1.01, scaleDownUnneededTime: -10m, scaleDownUnreadyTime: 20m, maxNodeProvisionTime: 1m}"}, want: cluster.Problems{
+			problem("spec.nodeGroups[1].autoscaling.scaleDownUtilizationThreshold", "must be more than 0 and at most 1, for example 0.5; all options are needed, since the autoscaler takes what is missing as zero"),
+			problem("spec.nodeGroups[1].autoscaling.scaleDownGPUUtilizationThreshold", "must be more than 0 and at most 1, for example 0.5; all options are needed, since the autoscaler takes what is missing as zero"),
+			problem("spec.nodeGroups[1].autoscaling.scaleDownUnneededTime", "must be a time span, for example 10m; all options are needed, since the autoscaler takes what is missing as zero"),
+			problem("spec.nodeGroups[1].autoscaling.maxNodeProvisionTime", "must be longer than 1m0s: no machine becomes a node faster than that"),
+		}},
 		{name: "no credentials", edit: []string{"credentials: env:CLOUDSCALE_API_TOKEN", "credentials:"}, want: cluster.Problems{problem("spec.cloud.credentials", "is required: a reference such as env:CLOUDSCALE_API_TOKEN, never the credential itself")}},
 		{name: "a credential itself", edit: []string{"env:CLOUDSCALE_API_TOKEN", canary}, want: cluster.Problems{problem("spec.cloud.credentials", "is not a reference (its value is not repeated here); use env:NAME, file:/path, kube:namespace/name#key or store:key")}},
 		{name: "credential of a cluster", edit: []string{"env:CLOUDSCALE_API_TOKEN", "store:clusters/other/x/bundle"}, want: cluster.Problems{problem("spec.cloud.credentials", "names an object that belongs to a cluster; put your own secrets elsewhere in the store")}},

@@ -100,6 +100,26 @@ func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
 	check("spec.controlPlane.zone", s.ControlPlane.Zone)
 	for i, g := range s.NodeGroups {
 		check(at("spec.nodeGroups", i)+".zone", g.Zone)
+		for j, a := range g.Alternatives {
+			field := at(at("spec.nodeGroups", i)+".alternatives", j)
+			k.alternative(field+".zone", a.Zone, s.Cloud.Zone, p)
+			// The group's own zone is known to the spec's own validation.
+			if (a.Flavor == "" || a.Flavor == g.Flavor) && g.Zone == "" && a.Zone != "" && a.Zone == s.Cloud.Zone {
+				p.Add(field, "is what the group asks for anyway")
+			}
+		}
+	}
+}
+
+// alternative checks where a group's machines may be made otherwise. All
+// machines of a group are in the cluster's private network.
+func (k Cloud) alternative(field, zone, home string, p *cluster.Problems) {
+	switch {
+	case zone == "":
+	case len(k.Zones) > 0 && !slices.Contains(k.Zones, zone):
+		p.Add(field, "%s has no such zone; it has %s", k.Name, strings.Join(k.Zones, ", "))
+	case k.ZonalNetworks && home != "" && zone != home:
+		p.Add(field, "must be the zone of the cluster: the group uses the cluster's private network, and private networks of %s do not span zones; give another flavor instead", k.Name)
 	}
 }
 

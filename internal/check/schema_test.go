@@ -51,6 +51,10 @@ func generate(t *testing.T) []byte {
 	for _, name := range []string{"Source", "Manifest"} {
 		s.Definitions[name].OneOf = oneOf
 	}
+	s.Definitions["Alternative"].AnyOf = []*generator.Schema{{Required: []string{"zone"}}, {Required: []string{"flavor"}}}
+	s.Definitions["Autoscaling"].Required = []string{
+		"scaleDownUtilizationThreshold", "scaleDownGPUUtilizationThreshold", "scaleDownUnneededTime", "scaleDownUnreadyTime", "maxNodeProvisionTime",
+	}
 	s.Definitions["Network"].OneOf = []*generator.Schema{{Required: []string{"cidr"}}, {Required: []string{"existing"}}}
 	out, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {

@@ -4,11 +4,17 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // MaxAlternatives bounds how often a machine is tried elsewhere before its
 // group backs off.
 const MaxAlternatives = 8
+
+// MinNodeProvisionTime is the least that maxNodeProvisionTime must exceed: a
+// machine boots for about a minute, and an autoscaler that gives up before it
+// has booted deletes each one.
+const MinNodeProvisionTime = time.Minute
 
 func (g NodeGroup) validateAlternatives(field string, p *Problems) {
 	if len(g.Alternatives) > MaxAlternatives {
@@ -59,6 +65,9 @@ func (a Autoscaling) validate(field string, p *Problems) {
 		if f.value <= 0 {
 			p.Add(field+"."+f.name, "must be a time span, for example %s; all options are needed, since the autoscaler takes what is missing as zero", f.example)
 		}
+	}
+	if t := time.Duration(a.MaxNodeProvisionTime); t > 0 && t <= MinNodeProvisionTime {
+		p.Add(field+".maxNodeProvisionTime", "must be longer than %s: no machine becomes a node faster than that", MinNodeProvisionTime)
 	}
 }
 
