@@ -139,7 +139,9 @@ func (v groupView) print(out io.Writer, now time.Time) error {
 	if v.Stale != "" {
 		row("Not current", "%s; what it was asked since it wrote this down is not shown", v.Stale)
 	}
-	for _, text := range ailments(v.GroupStatus, now) {
+	counted := v.GroupStatus
+	counted.Unknown = nil // named below
+	for _, text := range ailments(counted, now) {
 		row("Attention", "%s", text)
 	}
 	for _, u := range v.Unknown {
