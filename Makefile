@@ -126,6 +126,15 @@ $(TOOLBIN)/cluster-autoscaler:
 $(TOOLBIN)/cluster-autoscaler-newwire:
 	$(call build-tool,cluster-autoscaler,-tags civo ./newwire)
 
+$(TOOLBIN)/helm: tools/helm/go.mod
+	$(call build-tool,helm,helm.sh/helm/v4/cmd/helm)
+
+# Ours, but with dependencies that the product does without.
+$(TOOLBIN)/ichor-image: $(wildcard deploy/image/*.go deploy/image/go.*)
+	@mkdir -p $(TOOLBIN)
+	@printf '%s\n' '  tool    $(@F)'
+	@$(GO) build -C deploy/image -o $(CURDIR)/$@ .
+
 # What a demo starts, what tests start beyond it, and what only looks at source.
 DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controller-manager kube-scheduler kwok)
 TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
@@ -240,6 +249,27 @@ demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 
 screenshots: $(SYSTEM) $(DEMO_TOOLS) ## Pictures of a demo run for the README (needs Chromium)
 	$(GO) run ./testsuite/screenshots -out docs/images
+
+## ---------------------------------------------------------------- deployment
+
+IMAGES     := ichor-worker ichor-grpcprovider ichor
+IMAGE_ARCH ?= amd64 arm64
+image_package     = ./$(patsubst ichor-%,%,$(patsubst ichor,starter,$(1)))
+image_description = $(if $(filter ichor,$(1)),Command line of Ichor,Ichor: $(patsubst ichor-%,%,$(1)))
+
+# The time of the commit, not of the build, so that two builds make one image.
+.PHONY: image $(IMAGES:%=image-%)
+image: $(IMAGES:%=image-%) ## OCI archives for amd64 and arm64 in bin/image, without a container engine
+
+$(IMAGES:%=image-%): image-%: $(TOOLBIN)/ichor-image
+	@for arch in $(IMAGE_ARCH); do \
+		printf '  build   %s\n' "linux-$$arch/$*"; \
+		GOOS=linux GOARCH=$$arch $(GO) build -ldflags '-s -w -X main.version=$(VERSION)' \
+			-o $(BIN)/image/linux-$$arch/$* $(call image_package,$*); \
+	done
+	@$(TOOLBIN)/ichor-image build --name $* --description '$(call image_description,$*)' \
+		--version $(VERSION) --revision "$$(git rev-parse HEAD)" --created "$$(git log -1 --format=%ct)" \
+		$(foreach a,$(IMAGE_ARCH),--program linux/$(a)=$(BIN)/image/linux-$(a)/$*) --out $(BIN)/image/$*.tar
 
 ## ---------------------------------------------------------------- housekeeping
 
