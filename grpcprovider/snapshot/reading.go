@@ -1,0 +1,190 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+// reading is one group at one moment, as Temporal told it. It is not changed
+// after it was accepted.
+type reading struct {
+	id string
+	// clock is when it began, in the Source's own order.
+	clock  uint64
+	runID  string
+	length int64
+	closed bool
+	view   *view
+	// asked says that the entity answered; otherwise parts are what the view was
+	// made of.
+	asked bool
+	parts parts
+	// past is what is known of the run's history; it may be nil.
+	past *past
+	// requests are ids that the entity has applied or will.
+	requests map[string]bool
+	// full and oldest describe the entity's ring of results.
+	full   bool
+	oldest time.Time
+}
+
+// ringSize is the number of results that make the entity's ring look full.
+const ringSize = 200
+
+// slack covers different clocks of this machine and of the server.
+const slack = 5 * time.Second
+
+// contains reports whether a request is part of the reading.
+func (r *reading) contains(p *request) bool {
+	if r.requests[p.req.RequestID] {
+		return true
+	}
+	// The ring has moved on since: what was durable before the oldest result in
+	// it has been applied and forgotten.
+	return r.asked && p.acked && r.full && r.oldest.After(p.ackedAt.Add(slack))
+}
+
+// glance is what a reader has to know of an entry before it reads.
+type glance struct {
+	clock          uint64
+	base           *reading
+	silent, asking bool
+	due            bool
+	// waiting are durable requests that no reading contains yet.
+	waiting   map[string]bool
+	cancelled map[string]bool
+}
+
+func (s *Source) glance(id string) glance {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	g := glance{clock: s.tick(), waiting: map[string]bool{}}
+	e := s.entries[id]
+	if e == nil {
+		return g
+	}
+	g.base, g.silent, g.asking = e.base, e.silent, e.asking
+	g.due = s.cfg.now().Sub(e.asked) >= s.cfg.Requery
+	g.cancelled = maps.Clone(e.cancelled)
+	for _, p := range e.pending {
+		if p.acked {
+			g.waiting[p.req.RequestID] = true
+		}
+	}
+	return g
+}
+
+// read reads one group; nil without an error says that nothing has changed.
+func (s *Source) read(ctx context.Context, id string) (*reading, error) {
+	if strings.HasSuffix(id, "/group/"+cluster.ControlPlaneGroup) {
+		return nil, nil
+	}
+	g := s.glance(id)
+	d, err := s.describe(ctx, id)
+	if fault.Is(err, fault.NotFound) || err == nil && d.closed {
+		return &reading{id: id, clock: g.clock, closed: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if g.base != nil && g.base.runID == d.runID && g.base.length == d.length {
+		s.count.unchanged.Add(1)
+		if !g.base.asked && g.due {
+			s.askLater(id)
+		}
+		return nil, nil
+	}
+	r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
+	if g.silent {
+		s.askLater(id)
+	} else if s.ask(ctx, r, s.cfg.QueryBudget) {
+		if g.base != nil {
+			r.past = g.base.past
+		}
+		return r, nil
+	}
+	return r, s.recall(ctx, r, d, g)
+}
+
+// describe looks again when it meets an entity between two runs.
+func (s *Source) describe(ctx context.Context, id string) (d description, err error) {
+	for range 3 {
+		d, err = s.back.describe(ctx, id)
+		if err == nil || fault.Is(err, fault.NotFound) || ctx.Err() != nil {
+			return d, err
+		}
+	}
+	return d, err
+}
+
+// ask asks the entity itself and notes whether it answered.
+func (s *Source) ask(ctx context.Context, r *reading, budget time.Duration) bool {
+	ctx, stop := context.WithTimeout(ctx, budget)
+	defer stop()
+	s.count.queries.Add(1)
+	status, err := s.back.query(ctx, r.id)
+	if err == nil && (status.Cluster.Name == "" || status.Group == "") {
+		err = errors.New("the answer names no group")
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(r.id)
+	e.asked, e.silent = s.cfg.now(), err != nil
+	if err != nil {
+		s.count.unanswered.Add(1)
+		s.cfg.Log.Debug("a group does not answer", "group", r.id, "error", err)
+		return false
+	}
+	r.answer(status)
+	return true
+}
+
+func (r *reading) answer(status workflows.GroupStatus) {
+	r.view, r.asked, r.requests = fromStatus(status), true, map[string]bool{}
+	for _, q := range status.Requests {
+		r.requests[q.RequestID] = true
+	}
+	if r.full = len(status.Requests) >= ringSize; r.full {
+		r.oldest = status.Requests[0].At
+	}
+}
+
+// patience is how long an entity that was silent may take to answer in the
+// background: longer than a worker's replacement needs to notice.
+const patience = 7 * time.Second
+
+// askLater asks in the background and takes the answer over when it comes.
+func (s *Source) askLater(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entry(id)
+	if e.asking {
+		return
+	}
+	e.asking = true
+	s.background(func(ctx context.Context) {
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			e.asking = false
+		}()
+		ctx, stop := context.WithTimeout(ctx, patience)
+		defer stop()
+		g := s.glance(id)
+		d, err := s.describe(ctx, id)
+		if err != nil || d.closed {
+			return // the next Refresh will say so
+		}
+		r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
+		if s.ask(ctx, r, patience) {
+			s.accept([]*reading{r}, time.Time{})
+		}
+	})
+}
