@@ -35,7 +35,7 @@ func (in *Injector) Register(mux *http.ServeMux) {
 		rw.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /_devcloud/events", in.pollEvents)
-	mux.HandleFunc("GET /_devcloud/holds", func(rw http.ResponseWriter, _ *http.Request) { in.reply(rw, http.StatusOK, in.hub.held()) })
+	mux.HandleFunc("GET /_devcloud/holds", func(rw http.ResponseWriter, _ *http.Request) { in.reply(rw, http.StatusOK, in.hub.list()) })
 	mux.HandleFunc("POST /_devcloud/holds/{id}/release", func(rw http.ResponseWriter, r *http.Request) {
 		in.found(rw, in.hub.decide(r.PathValue("id"), release))
 	})

@@ -31,13 +31,14 @@ const (
 	BadDelete        = "400-on-delete"      // not done, the resource is said to be changing
 	TagPatch500      = "tag-patch-500"      // not done, 500; matches only changes of tags
 	Kill             = "kill"               // SIGKILL to PID before or (When: "after") after the effect
+	Hang             = "hang"               // not done and never answered, until the client leaves or the fault is removed
 	HoldBefore       = "hold-before"        // waits before the effect until released or dropped
 	HoldAfter        = "hold-after"         // waits between the effect and the answer
 )
 
 var effects = []string{
 	CommitThenDrop, DropBeforeCommit, DelayThenCommit, Status, HTML429, JSON429, Window503, Quota, OutOfStock,
-	StuckChanging, ErrorState, WrongZone, StaleList, Image404, BadDelete, TagPatch500, Kill, HoldBefore, HoldAfter,
+	StuckChanging, ErrorState, WrongZone, StaleList, Image404, BadDelete, TagPatch500, Kill, Hang, HoldBefore, HoldAfter,
 }
 
 // Fault says which requests are bent and how. The zero Nth means 1, the zero
@@ -68,7 +69,8 @@ type Fault struct {
 	Seen  int `json:"seen"`
 	Fired int `json:"fired"`
 
-	until time.Time // end of a 503 window
+	until time.Time     // end of a 503 window
+	gone  chan struct{} // closed when the fault is removed
 }
 
 // Duration marshals as text, like "90s".

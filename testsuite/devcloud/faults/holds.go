@@ -31,12 +31,18 @@ type Event struct {
 type hub struct {
 	mu     sync.Mutex
 	events []Event
-	holds  map[string]chan verdict
+	holds  map[string]held
 	next   int
 	wake   chan struct{} // closed and replaced at every event
 }
 
-func newHub() *hub { return &hub{holds: map[string]chan verdict{}, wake: make(chan struct{})} }
+// held is a request that waits, and the fault that makes it.
+type held struct {
+	c     chan verdict
+	fault string
+}
+
+func newHub() *hub { return &hub{holds: map[string]held{}, wake: make(chan struct{})} }
 
 // hold announces the request and waits for the verdict.
 func (h *hub) hold(f *Fault, r *http.Request) verdict {
@@ -44,7 +50,7 @@ func (h *hub) hold(f *Fault, r *http.Request) verdict {
 	h.next++
 	id := strconv.Itoa(h.next)
 	c := make(chan verdict, 1)
-	h.holds[id] = c
+	h.holds[id] = held{c, f.ID}
 	h.events = append(h.events, Event{
 		Seq: h.next, Time: time.Now().UTC(), Type: "hold", Hold: id,
 		Fault: f.ID, Effect: f.Effect, Method: r.Method, Path: r.URL.Path,
@@ -59,24 +65,31 @@ func (h *hub) hold(f *Fault, r *http.Request) verdict {
 func (h *hub) decide(id string, v verdict) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c, ok := h.holds[id]
+	x, ok := h.holds[id]
 	if ok {
 		delete(h.holds, id)
-		c <- v
+		x.c <- v
 	}
 	return ok
 }
 
-func (h *hub) releaseAll() {
+func (h *hub) releaseAll() { h.releaseIf(func(held) bool { return true }) }
+
+// releaseFault releases what one fault holds.
+func (h *hub) releaseFault(id string) { h.releaseIf(func(x held) bool { return x.fault == id }) }
+
+func (h *hub) releaseIf(which func(held) bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for id, c := range h.holds {
-		delete(h.holds, id)
-		c <- release
+	for id, x := range h.holds {
+		if which(x) {
+			delete(h.holds, id)
+			x.c <- release
+		}
 	}
 }
 
-func (h *hub) held() []string {
+func (h *hub) list() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	out := []string{}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -69,7 +70,7 @@ func (in *Injector) Add(f Fault) (Fault, error) {
 	if f.ID == "" {
 		f.ID = uuid.NewString()
 	}
-	f.Seen, f.Fired = 0, 0
+	f.Seen, f.Fired, f.gone = 0, 0, make(chan struct{})
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	in.faults = append(in.faults, &f)
@@ -91,23 +92,30 @@ func (in *Injector) Faults() []Fault {
 // released).
 func (in *Injector) Clear() {
 	in.mu.Lock()
+	for _, f := range in.faults {
+		close(f.gone)
+	}
 	in.faults, in.chaos = nil, nil
 	clear(in.random)
 	in.mu.Unlock()
 	in.hub.releaseAll()
 }
 
-// Remove removes one fault and reports whether it existed.
+// Remove removes one fault, with its hangs and holds (which are released), and
+// reports whether it existed.
 func (in *Injector) Remove(id string) bool {
 	in.mu.Lock()
-	defer in.mu.Unlock()
-	for i, f := range in.faults {
-		if f.ID == id {
-			in.faults = append(in.faults[:i], in.faults[i+1:]...)
-			return true
-		}
+	i := slices.IndexFunc(in.faults, func(f *Fault) bool { return f.ID == id })
+	if i >= 0 {
+		close(in.faults[i].gone)
+		in.faults = slices.Delete(in.faults, i, i+1)
 	}
-	return false
+	in.mu.Unlock()
+	if i < 0 {
+		return false
+	}
+	in.hub.releaseFault(id)
+	return true
 }
 
 // Requests returns the log from a sequence number on.
@@ -165,6 +173,7 @@ func (in *Injector) Wrap(next http.Handler) http.Handler {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		f := in.pick(r, string(body))
+		left := r.Context().Done()
 		// Once a request has arrived, a client that goes away changes nothing.
 		r = r.WithContext(context.WithoutCancel(r.Context()))
 		a := newAnswer()
@@ -178,7 +187,7 @@ func (in *Injector) Wrap(next http.Handler) http.Handler {
 			entry.Fault = f.Effect
 		}
 		seq := in.begin(entry)
-		send := in.serve(next, a, r, f)
+		send := in.serve(next, a, r, f, left)
 		status := 0
 		if send {
 			status = a.status
@@ -213,8 +222,9 @@ func (in *Injector) end(seq, status int, took time.Duration) {
 	}
 }
 
-// serve produces the answer and says whether to send it.
-func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Fault) bool {
+// serve produces the answer and says whether to send it. left is closed when the
+// client has gone.
+func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Fault, left <-chan struct{}) bool {
 	if err := in.clock.Sleep(r.Context(), in.latency); err != nil {
 		return false
 	}
@@ -225,6 +235,12 @@ func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Faul
 	in.log.Info("fault", "effect", f.Effect, "method", r.Method, "path", r.URL.Path)
 	switch f.Effect {
 	case DropBeforeCommit:
+		return false
+	case Hang:
+		select {
+		case <-f.gone:
+		case <-left:
+		}
 		return false
 	case CommitThenDrop:
 		next.ServeHTTP(a, r)
