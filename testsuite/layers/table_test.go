@@ -87,6 +87,11 @@ var table = []layer{
 		never: append([]string{"github.com/cloudscale-ch/"}, join(kubernetes, talos)...),
 	},
 	{
+		path:  "grpcprovider/snapshot",
+		may:   []string{"grpcprovider/provider", "workflows", "internal/cloud", "internal/cluster", "internal/fault", "internal/plan"},
+		never: join(kubernetes, talos, clouds, stores),
+	},
+	{
 		path: "grpcprovider",
 		may: []string{
 			"grpcprovider/...", "workflows", "internal/cloud/...", "internal/cluster", "internal/codec", "internal/externalgrpc/...",
