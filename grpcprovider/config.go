@@ -20,7 +20,7 @@ import (
 // CLI.
 type config struct {
 	Listen      string
-	Clusters    []string
+	Cluster     string
 	File        string
 	TLSCert     string
 	TLSKey      string
@@ -68,7 +68,7 @@ type setting struct {
 func (c *config) settings() []setting {
 	return []setting{
 		text("listen", &c.Listen, "address that the autoscaler dials"),
-		many("cluster", &c.Clusters, "clusters whose groups are served, comma-separated; empty for all"),
+		text("cluster", &c.Cluster, "cluster whose groups are served; empty for all"),
 		text("config", &c.File, "file of node groups of a cluster that was built by other means"),
 		text("tls-cert", &c.TLSCert, "certificate of the server, PEM; read again when it changes"),
 		text("tls-key", &c.TLSKey, "key of the certificate, PEM"),

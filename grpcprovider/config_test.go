@@ -62,15 +62,15 @@ func TestPlaintextOnLoopbackOnly(t *testing.T) {
 
 func TestFlagsWinOverEnvironment(t *testing.T) {
 	env := map[string]string{
-		"ICHOR_INSECURE": "true", "ICHOR_LISTEN": "127.0.0.1:1", "ICHOR_CLUSTER": "a, b", "ICHOR_SECRET_ENV": "X,Y",
+		"ICHOR_INSECURE": "true", "ICHOR_LISTEN": "127.0.0.1:1", "ICHOR_CLUSTER": "a", "ICHOR_SECRET_ENV": "X,Y",
 		"ICHOR_REFRESH_EVERY": "5s", "CLOUDSCALE_API_URL": "http://127.0.0.1:2",
 	}
-	got, err := parse(t, env, "--listen", "127.0.0.1:3", "--cluster", "c", "--cluster", "d,c")
+	got, err := parse(t, env, "--listen", "127.0.0.1:3", "--secret-env", "c", "--secret-env", "d,c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.Listen, want.Insecure, want.Clusters, want.SecretEnv = "127.0.0.1:3", true, []string{"c", "d"}, []string{"X", "Y"}
+	want.Listen, want.Insecure, want.Cluster, want.SecretEnv = "127.0.0.1:3", true, "a", []string{"c", "d"}
 	want.Refresh, want.CloudscaleURL = 5*time.Second, "http://127.0.0.1:2/"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)

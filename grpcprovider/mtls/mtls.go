@@ -35,7 +35,7 @@ type Options struct {
 	// certificate must carry one of them as DNS name, URI or common name.
 	ClientNames []string
 	Logger      *slog.Logger
-	// Refused is called for every refused handshake; may be nil.
+	// Refused is called for every refused handshake, after it was logged; may be nil.
 	Refused func(reason Reason)
 }
 
@@ -62,7 +62,6 @@ type state struct {
 	raw    [3][]byte
 	config *tls.Config
 	leaf   *x509.Certificate
-	until  time.Time // the first CA or certificate to end
 }
 
 // Files are the current certificate and authorities. They are safe for
@@ -101,7 +100,6 @@ func (f *Files) read() (*state, error) {
 	if !pool.AppendCertsFromPEM(s.raw[2]) {
 		return nil, fmt.Errorf("%s holds no certificate", f.o.ClientCA)
 	}
-	s.until = cert.Leaf.NotAfter
 	s.config = &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{cert},
@@ -117,7 +115,7 @@ func (f *Files) read() (*state, error) {
 }
 
 // NotAfter is when the current server certificate ends.
-func (f *Files) NotAfter() time.Time { return f.now.Load().until }
+func (f *Files) NotAfter() time.Time { return f.now.Load().leaf.NotAfter }
 
 // Reload reads the files anew and tells whether something changed. What cannot
 // be used, for example because only one of two files was replaced yet, is an
@@ -231,9 +229,6 @@ func (c *creds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, e
 // refused says who was refused, and why.
 func (f *Files) refused(raw net.Conn, s *state, asked string, err error) {
 	reason, detail := explain(s, asked, raw.LocalAddr(), err)
-	if f.o.Refused != nil {
-		f.o.Refused(reason)
-	}
 	attrs := []any{"reason", string(reason), "detail", detail, "from", raw.RemoteAddr().String(), "error", err}
 	var verify *tls.CertificateVerificationError
 	if errors.As(err, &verify) && len(verify.UnverifiedCertificates) > 0 {
@@ -241,4 +236,7 @@ func (f *Files) refused(raw net.Conn, s *state, asked string, err error) {
 		attrs = append(attrs, "subject", leaf.Subject.String(), "issuer", leaf.Issuer.String(), "notAfter", leaf.NotAfter)
 	}
 	f.o.Logger.Warn("a TLS connection was refused", attrs...)
+	if f.o.Refused != nil {
+		f.o.Refused(reason)
+	}
 }
