@@ -91,6 +91,13 @@ func TestLoadOurSpelling(t *testing.T) {
 	}
 }
 
+func TestLoadTheExample(t *testing.T) {
+	s := load(t, "../../examples/standalone/groups.yaml")
+	if len(s.Groups) != 2 || len(s.Notes) != 0 || s.Groups[0].Min != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestLoadKeepsUserDataEncryptedAndOutOfTheInput(t *testing.T) {
 	st := openStore(t)
 	first, err := Load(t.Context(), "testdata/groups.yaml", st)
