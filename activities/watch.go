@@ -38,6 +38,9 @@ type MemberFact struct {
 	Public     string             `json:"public,omitempty"`
 	Private    string             `json:"private,omitempty"`
 	ProviderID string             `json:"providerID,omitempty"`
+	// Fresh machines may be missing from reads that lag behind their creation,
+	// so that one of them is not found proves nothing.
+	Fresh bool `json:"fresh,omitempty"`
 	// Joined says that the Node object exists.
 	Joined bool `json:"joined,omitempty"`
 	// NodeReady says that the node is Ready, has the machine's provider ID and
@@ -153,7 +156,7 @@ func lookAtMachines(ctx context.Context, p cloud.Provider, owner cloud.Owner, fa
 			if err != nil {
 				return nil, err
 			}
-			if gone {
+			if gone && !f.Fresh {
 				missing = append(missing, f.ID)
 			}
 			continue

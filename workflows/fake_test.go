@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"go.temporal.io/sdk/testsuite"
+
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -30,7 +32,13 @@ type fakeWorld struct {
 	creates   map[string]int
 	// inject is asked before and after each create and before other calls.
 	inject func(op string, n int) (before, after error)
-	steps  []cloud.Step
+	// mocks replaces activities.
+	mocks func(*testsuite.TestWorkflowEnvironment)
+	// silent machines run, but their nodes never join.
+	silent func(cloud.Machine) bool
+	// cordoned, drained and forgotten are names of nodes, in order.
+	cordoned, drained, forgotten []string
+	steps                        []cloud.Step
 }
 
 func newFakeWorld() *fakeWorld {
@@ -77,7 +85,7 @@ func (p fakeProvider) Flavors(context.Context) ([]cloud.Flavor, error) {
 	p.w.mu.Lock()
 	defer p.w.mu.Unlock()
 	before, _ := p.w.enter("flavors")
-	return []cloud.Flavor{{Name: "flex-4-2"}}, before
+	return []cloud.Flavor{{Name: "flex-4-2", VCPUs: 2, MemoryMiB: 4096, Arch: "amd64"}}, before
 }
 
 func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
@@ -107,8 +115,15 @@ func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRe
 	return cloud.MachineLook{Machine: &m, Created: true}, after
 }
 
-func (p fakeProvider) GetMachine(context.Context, cloud.MachineRef) (cloud.Machine, error) {
-	return cloud.Machine{}, fault.New(fault.NotFound, "get", "unused")
+func (p fakeProvider) GetMachine(_ context.Context, ref cloud.MachineRef) (cloud.Machine, error) {
+	p.w.mu.Lock()
+	defer p.w.mu.Unlock()
+	for _, m := range p.w.machines {
+		if m.Ref.Cloud == ref.Cloud {
+			return m, nil
+		}
+	}
+	return cloud.Machine{}, fault.New(fault.NotFound, "get", "no such machine")
 }
 
 func (p fakeProvider) ListMachines(_ context.Context, o cloud.Owner) ([]cloud.Machine, error) {
@@ -341,9 +356,15 @@ func (k fakeKube) OpenKubeconfig(context.Context, secrets.Value) (activities.Kub
 	return k, nil
 }
 
-func (k fakeKube) CordonNode(context.Context, string) error { return nil }
+func (k fakeKube) CordonNode(_ context.Context, name string) error {
+	k.w.change(func() { k.w.cordoned = append(k.w.cordoned, name) })
+	return nil
+}
 
-func (k fakeKube) EvictPods(context.Context, string) ([]activities.PodLeft, error) { return nil, nil }
+func (k fakeKube) EvictPods(_ context.Context, name string) ([]activities.PodLeft, error) {
+	k.w.change(func() { k.w.drained = append(k.w.drained, name) })
+	return nil, nil
+}
 
 func (k fakeKube) Ready(context.Context) error {
 	k.w.mu.Lock()
@@ -369,12 +390,17 @@ func (k fakeKube) Nodes(context.Context) ([]activities.KubeNode, error) {
 	}
 	var out []activities.KubeNode
 	for _, m := range k.w.machines {
-		out = append(out, activities.KubeNode{Name: m.Name, Ready: true, ProviderID: m.ProviderID})
+		if k.w.silent == nil || !k.w.silent(m) {
+			out = append(out, activities.KubeNode{Name: m.Name, Ready: true, ProviderID: m.ProviderID})
+		}
 	}
 	return out, nil
 }
 
-func (k fakeKube) DeleteNode(context.Context, string) error { return nil }
+func (k fakeKube) DeleteNode(_ context.Context, name string) error {
+	k.w.change(func() { k.w.forgotten = append(k.w.forgotten, name) })
+	return nil
+}
 
 func (w *fakeWorld) Resolve(_ context.Context, ref secrets.Ref) (secrets.Value, error) {
 	if strings.Contains(string(ref), "missing") {

@@ -14,93 +14,11 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/plan"
 )
 
-// GroupInput is a node group with everything resolved, so that the entity never
-// depends on what changes around it.
-type GroupInput struct {
-	Cluster cluster.Ref   `json:"cluster"`
-	Group   string        `json:"group"`
-	Role    cluster.Role  `json:"role"`
-	Cloud   cluster.Cloud `json:"cloud"`
-	Zone    string        `json:"zone"`
-	Flavor  string        `json:"flavor"`
-	DiskGiB int           `json:"diskGiB"`
-	ImageID string        `json:"imageID"`
-	// Subnets and Networks are the cloud's ids.
-	Subnets  []string      `json:"subnets,omitempty"`
-	Networks []string      `json:"networks,omitempty"`
-	Tags     []cluster.Tag `json:"tags,omitempty"`
-	// Spread keeps members on different hosts, in shards of the cloud's limit.
-	Spread bool `json:"spread"`
-	Target int  `json:"target"`
-	// Min and Max bound the target; Max 0 is a group that does not scale.
-	Min int `json:"min,omitempty"`
-	Max int `json:"max,omitempty"`
-	// Alternatives are tried for machines that there is no capacity for.
-	Alternatives []cluster.Alternative `json:"alternatives,omitempty"`
-	Autoscaling  *cluster.Autoscaling  `json:"autoscaling,omitempty"`
-	// Standalone is set for groups of clusters that were built by other means.
-	Standalone *Standalone `json:"standalone,omitempty"`
-	// Site may be empty in a standalone group, which then asks for it itself.
-	Site Site `json:"site"`
-	// Resumed says that an earlier incarnation may have left creates under way.
-	Resumed bool `json:"resumed,omitempty"`
-	// State is carried through continue-as-new only.
-	State *GroupState `json:"state,omitempty"`
-}
-
-// Standalone is what a group needs instead of a cluster's record.
-type Standalone struct {
-	// Kube says how nodes are seen; with Kube.None a machine that runs counts as
-	// ready, nothing is replaced and no Node object is deleted.
-	Kube activities.KubeTarget `json:"kube"`
-	// UserData is what machines boot with.
-	UserData *activities.UserData `json:"userData,omitempty"`
-	// AdoptTag is the tag of machines that exist already and become members when
-	// the group starts for the first time.
-	AdoptTag *cluster.Tag `json:"adoptTag,omitempty"`
-	// AdoptAlso are further tags that such machines carry: two clusters of one
-	// account may use the same tag for groups of the same name.
-	AdoptAlso []cluster.Tag `json:"adoptAlso,omitempty"`
-
-	Labels []cluster.Tag   `json:"labels,omitempty"`
-	Taints []cluster.Taint `json:"taints,omitempty"`
-}
-
-// GroupState is all that a group remembers.
-type GroupState struct {
-	Target  int       `json:"target"`
-	Members []*Member `json:"members,omitempty"` // sorted by slot
-	// Made counts machine ids chosen so far; ids are never chosen twice.
-	Made int `json:"made"`
-	// Seed makes this group's machine ids differ from any other incarnation's.
-	Seed    string   `json:"seed"`
-	Shards  []*Shard `json:"shards,omitempty"` // sorted by index
-	Failure *Failure `json:"failure,omitempty"`
-	// Ending is set for good by an end request.
-	Ending bool   `json:"ending,omitempty"`
-	Reason string `json:"reason,omitempty"`
-}
-
-// Shard is one placement group.
-type Shard struct {
-	Index    int           `json:"index"`
-	ID       string        `json:"id,omitempty"` // the cloud's id once it exists
-	Evidence plan.Evidence `json:"evidence"`
-}
-
-// Member is one machine that the group owns.
-type Member struct {
-	MemberStatus
-	Slot     int           `json:"slot"`
-	Evidence plan.Evidence `json:"evidence"`
-	// Helped says that a late node was looked at through its machine API.
-	Helped bool `json:"helped,omitempty"`
-	// ConfigSHA256 is the digest of the user data it was created with.
-	ConfigSHA256 string `json:"configSHA256,omitempty"`
-}
+// changeScaling is the version gate of scaling: runs from before it only create
+// and end their members, and hand requests to the run that continues them.
+const changeScaling = "scaling"
 
 // ScaleNodeGroup owns every member of one group, from the wish to the proof that
 // it is gone. It outlives the workflow that started it and ends only when told.
@@ -112,16 +30,22 @@ func ScaleNodeGroup(ctx workflow.Context, in GroupInput) error {
 	// their owner, so a request to cancel is not followed.
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	g := newGroup(ctx, in)
+	g.scales = workflow.GetVersion(ctx, changeScaling, workflow.DefaultVersion, 1) >= 1
 	if err := g.handlers(ctx); err != nil {
 		return err
 	}
 	g.announce(ctx)
+	g.open(ctx)
 	if in.State == nil {
 		g.adopt(ctx)
 	}
+	g.unpack(ctx)
 	for !g.state.Ending {
+		// From the last receive to what publish writes nothing yields, so the
+		// memo tells exactly which signals are part of it.
 		g.plan(ctx)
 		g.work(ctx)
+		g.publish(ctx)
 		g.report(ctx)
 		if g.full(ctx) && g.quiet() {
 			return g.continueAsNew(ctx)
@@ -138,6 +62,8 @@ type group struct {
 	desk
 	in    GroupInput
 	state GroupState
+	// scales is false in runs that began before scaling existed.
+	scales bool
 	// dirty says that something changed since the loop last looked.
 	dirty bool
 	// reported is what the lifecycle workflow knows, by member.
@@ -154,8 +80,27 @@ type group struct {
 	workCtx  workflow.Context
 	stopWork workflow.CancelFunc
 	shards   map[int]workflow.Mutex
-	// free bounds the create calls under way.
-	free workflow.Semaphore
+	// free bounds the create calls under way, deletes those that delete.
+	free, deletes workflow.Semaphore
+	// busy are members that a coroutine works on.
+	busy map[string]bool
+	// restCtx is cancelled when the run is to end: what waits under it is taken
+	// up by the next run.
+	restCtx workflow.Context
+	rest    workflow.CancelFunc
+
+	alarmAt   time.Time
+	stopAlarm workflow.CancelFunc
+	// published is the memo as it was last written.
+	published   GroupMemo
+	facts       GroupFacts
+	publishedAt time.Time
+	// heard says that a request was applied since then.
+	heard, publishSoon bool
+	inspecting         bool
+	learning           bool
+	// fresh says that the group begins, as opposed to goes on.
+	fresh bool
 }
 
 // createsAtOnce and deletesAtOnce bound the calls of one group; the account's
@@ -169,7 +114,8 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 	g := &group{
 		desk: desk{site: in.Site, parks: true}, in: in, dirty: true, sendFull: true,
 		reported: map[string]MemberStatus{}, shards: map[int]workflow.Mutex{},
-		free: workflow.NewSemaphore(ctx, createsAtOnce),
+		free: workflow.NewSemaphore(ctx, createsAtOnce), deletes: workflow.NewSemaphore(ctx, deletesAtOnce),
+		busy: map[string]bool{}, fresh: in.State == nil,
 	}
 	g.listen = g.receive
 	g.show = func(ctx workflow.Context) {
@@ -184,38 +130,46 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 	}
 	g.in.State = nil
 	g.workCtx, g.stopWork = workflow.WithCancel(ctx)
+	g.restCtx, g.rest = workflow.WithCancel(g.workCtx)
 	return g
 }
 
 // handlers registers everything by which the group is told and asked. All
 // signals are applied by one root loop that never yields between the last
 // receive and the decision to continue as new: a receiver of its own would lose
-// some.
+// some. Updates are applied at once and never yield either.
 func (g *group) handlers(ctx workflow.Context) error {
-	return workflow.SetQueryHandler(ctx, QueryGroup, func() (GroupStatus, error) {
-		s := GroupStatus{
-			GroupFacts: GroupFacts{Cluster: g.in.Cluster, Group: g.in.Group}, Target: g.state.Target,
-			Failure: g.state.Failure, Parked: g.parked, Ending: g.state.Ending,
+	if err := workflow.SetQueryHandler(ctx, QueryGroup, func() (GroupStatus, error) { return g.status(), nil }); err != nil {
+		return err
+	}
+	for _, op := range scaleOps {
+		err := workflow.SetUpdateHandlerWithOptions(ctx, op,
+			func(ctx workflow.Context, req ScaleRequest) (ScaleResult, error) {
+				out := g.apply(ctx, op, req)
+				g.dirty = true
+				return out, refusal(out)
+			},
+			workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, req ScaleRequest) error { return g.validate(op, req) }},
+		)
+		if err != nil {
+			return err
 		}
-		for _, m := range g.state.Members {
-			s.Members = append(s.Members, GroupMember{MemberStatus: m.MemberStatus})
-		}
-		return s, nil
-	})
+	}
+	return nil
 }
 
-// receive applies every signal that has arrived.
+// receive applies every signal that has arrived, requests in the order of
+// scaleOps: a cancellation may overtake what it cancels, and a deletion may name
+// what an increase of the same moment asks for.
 func (g *group) receive(ctx workflow.Context) {
-	end := workflow.GetSignalChannel(ctx, SignalEnd)
-	for {
-		var req EndGroup
-		if !end.ReceiveAsync(&req) {
-			break
+	for _, op := range scaleOps {
+		for ch := workflow.GetSignalChannel(ctx, op); ; {
+			var req ScaleRequest
+			if !ch.ReceiveAsync(&req) {
+				break
+			}
+			g.take(ctx, op, req)
 		}
-		if g.foreign(req.Cluster) {
-			continue
-		}
-		g.state.Ending, g.state.Reason, g.dirty = true, req.Reason, true
 	}
 	for _, name := range []string{SignalAsk, SignalAttach} {
 		for ch := workflow.GetSignalChannel(ctx, name); ; {
@@ -223,19 +177,55 @@ func (g *group) receive(ctx workflow.Context) {
 			if !ch.ReceiveAsync(&m) {
 				break
 			}
+			g.heard = true
 			if g.foreign(m.Cluster) {
 				continue
 			}
 			if name == SignalAttach {
 				g.tryAgain(ctx)
 			}
+			g.state.Detached = false
 			g.sendFull, g.dirty = true, true
 		}
 	}
-	resume := workflow.GetSignalChannel(ctx, SignalResume)
-	for resume.ReceiveAsync(nil) {
-		g.resumed++
+	end := workflow.GetSignalChannel(ctx, SignalEnd)
+	for {
+		var req EndGroup
+		if !end.ReceiveAsync(&req) {
+			break
+		}
+		g.heard = true
+		if g.foreign(req.Cluster) {
+			continue
+		}
+		g.state.Ending, g.state.Reason, g.dirty = true, req.Reason, true
 	}
+}
+
+// take applies one request that came as a signal.
+func (g *group) take(ctx workflow.Context, op string, req ScaleRequest) {
+	g.heard, g.dirty = true, true
+	switch {
+	case g.scales:
+		g.apply(ctx, op, req)
+	case op == SignalResume:
+		g.resumed++
+	default:
+		g.state.Inbox = append(g.state.Inbox, QueuedRequest{Op: op, Request: req})
+	}
+}
+
+// unpack applies what an earlier run could not.
+func (g *group) unpack(ctx workflow.Context) {
+	if !g.scales {
+		return
+	}
+	inbox := g.state.Inbox
+	g.state.Inbox = nil
+	for _, q := range inbox {
+		g.apply(ctx, q.Op, q.Request)
+	}
+	g.receive(ctx)
 }
 
 // foreign reports whether a message is meant for another cluster of the same
@@ -249,7 +239,12 @@ func (g *group) foreign(ref cluster.Ref) bool {
 }
 
 func (g *group) pending(ctx workflow.Context) bool {
-	for _, name := range []string{SignalEnd, SignalAsk, SignalAttach, SignalResume} {
+	for _, name := range scaleOps {
+		if workflow.GetSignalChannel(ctx, name).Len() > 0 {
+			return true
+		}
+	}
+	for _, name := range []string{SignalEnd, SignalAsk, SignalAttach} {
 		if workflow.GetSignalChannel(ctx, name).Len() > 0 {
 			return true
 		}
@@ -259,6 +254,7 @@ func (g *group) pending(ctx workflow.Context) bool {
 
 // wait sleeps until there is something to do and applies what arrived.
 func (g *group) wait(ctx workflow.Context) error {
+	g.alarm(ctx)
 	if err := workflow.Await(ctx, func() bool { return g.dirty || g.pending(ctx) }); err != nil {
 		return err
 	}
@@ -267,20 +263,34 @@ func (g *group) wait(ctx workflow.Context) error {
 	return nil
 }
 
-// plan gives every missing slot a new member. Slots are reused from the lowest,
-// so that shards stay full; ids are not reused.
+// plan makes the members what they should be: it adds those that are missing and
+// fails those whose time is over.
 func (g *group) plan(ctx workflow.Context) {
-	for slot := range g.state.Target {
-		if slices.ContainsFunc(g.state.Members, func(m *Member) bool { return m.Slot == slot }) {
-			continue
+	if g.scales {
+		g.first(ctx)
+		g.expire(ctx)
+		g.limit()
+		g.repair(ctx)
+		g.state.Target = g.size()
+	} else {
+		for slot := range g.state.Target {
+			if !slices.ContainsFunc(g.state.Members, func(m *Member) bool { return m.Slot == slot }) {
+				g.add(ctx, &Member{Slot: slot})
+			}
 		}
-		id := g.nextID()
-		g.state.Members = append(g.state.Members, &Member{Slot: slot, MemberStatus: MemberStatus{
-			ID: id, Name: cluster.MachineName(g.in.Cluster.Name, g.in.Group, id), Group: g.in.Group,
-			Role: g.in.Role, Phase: MemberWanted, Since: workflow.Now(ctx),
-		}})
 	}
 	slices.SortStableFunc(g.state.Members, func(a, b *Member) int { return a.Slot - b.Slot })
+}
+
+// add appends a wanted member; ids are not reused.
+func (g *group) add(ctx workflow.Context, m *Member) *Member {
+	id := g.nextID()
+	m.MemberStatus = MemberStatus{
+		ID: id, Name: cluster.MachineName(g.in.Cluster.Name, g.in.Group, id), Group: g.in.Group,
+		Role: g.in.Role, Phase: MemberWanted, Since: workflow.Now(ctx),
+	}
+	g.state.Members = append(g.state.Members, m)
+	return m
 }
 
 // nextID chooses a machine id: five characters that follow from the cluster, the
@@ -312,21 +322,68 @@ func (g *group) set(ctx workflow.Context, id string, phase MemberPhase, note str
 	}
 	if m.Phase != phase {
 		m.Phase, m.Since = phase, workflow.Now(ctx)
+		g.state.Generation++
 	}
 	m.Note = note
 	g.dirty = true
 }
 
-// fails records why a member cannot go on; the group's first failure is told to
-// whoever waits for the group.
+// fails records why a member cannot go on. Before the group has settled its
+// first failure is told to whoever waits for the group; afterwards the place is
+// replaced or waits for whoever wanted it.
 func (g *group) fails(ctx workflow.Context, id string, err error) {
-	if temporal.IsCanceledError(err) {
+	m := g.member(id)
+	if temporal.IsCanceledError(err) || m == nil {
+		return
+	}
+	if g.managed(m) {
+		if m.counted() {
+			g.lose(ctx, m, &Failure{Kind: kindOf(err), Message: messageOf(err)})
+		}
 		return
 	}
 	g.set(ctx, id, MemberFailed, messageOf(err))
 	if g.state.Failure == nil {
-		g.state.Failure = &Failure{Kind: kindOf(err), Message: g.member(id).Name + ": " + messageOf(err)}
+		g.state.Failure = &Failure{Kind: kindOf(err), Message: m.Name + ": " + messageOf(err)}
 	}
+}
+
+// open completes what a group was started with: where it works, and bounds that
+// a run of older code did not know.
+func (g *group) open(ctx workflow.Context) {
+	if !g.scales {
+		return
+	}
+	for g.site.Account == "" {
+		site, err := call(ctx, &g.desk, g.short("open the cloud account"), aCloud.OpenAccount, activities.OpenAccountInput{Cloud: g.in.Cloud})
+		if err == nil {
+			g.site = Site{Account: site.Account, Capabilities: site.Capabilities, Timing: site.Timing}
+			g.in.Site, g.state.Failure = g.site, nil
+			break
+		}
+		g.pauseFor(ctx, err)
+	}
+	for g.in.Role == cluster.RoleWorker && g.in.Max == 0 && g.in.Standalone == nil && !g.state.Ending {
+		rec, err := call(ctx, &g.desk, g.short("read the record"), aRecords.GetRecord, activities.GetRecordInput{Name: g.in.Cluster.Name})
+		if err == nil {
+			i := slices.IndexFunc(rec.Spec.NodeGroups, func(ng cluster.NodeGroup) bool { return ng.Name == g.in.Group })
+			if i < 0 || rec.Ref != g.in.Cluster {
+				break
+			}
+			ng := rec.Spec.NodeGroups[i]
+			g.in.Min, g.in.Max, g.in.Alternatives, g.in.Autoscaling = ng.Min, ng.Max, ng.Alternatives, ng.Autoscaling
+			break
+		}
+		g.pauseFor(ctx, err)
+	}
+}
+
+// pauseFor shows an error that keeps the group from beginning and waits a little.
+func (g *group) pauseFor(ctx workflow.Context, err error) {
+	g.state.Failure = failureOf(err)
+	g.report(ctx)
+	_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending(ctx) }) // either way: again
+	g.receive(ctx)
 }
 
 // adopt takes in the machines that carry the group's tags already: an earlier
@@ -339,18 +396,25 @@ func (g *group) adopt(ctx workflow.Context) {
 		_, _ = workflow.AwaitWithTimeout(ctx, c.Settle+c.AbsenceWindow, func() bool { return g.state.Ending || g.pending(ctx) && g.endComes(ctx) })
 	}
 	for !g.state.Ending {
-		list, err := call(ctx, &g.desk, g.short("look for machines of "+g.in.Group), aCloud.ListMachines,
-			activities.ListMachinesInput{Cloud: g.in.Cloud, Owner: g.owner()})
+		list, err := g.existing(ctx)
 		if err == nil {
 			g.state.Failure = nil
 			g.takeIn(ctx, list)
 			return
 		}
-		g.state.Failure = failureOf(err)
-		g.report(ctx)
-		_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending(ctx) }) // either way: look again
-		g.receive(ctx)
+		g.pauseFor(ctx, err)
 	}
+}
+
+// existing lists the group's machines; a stand-alone group first marks those
+// that were made by other means as its own.
+func (g *group) existing(ctx workflow.Context) ([]cloud.Machine, error) {
+	if s := g.in.Standalone; s != nil && s.AdoptTag != nil {
+		return call(ctx, &g.desk, g.short("adopt machines tagged "+s.AdoptTag.Key+"="+s.AdoptTag.Value), aCloud.AdoptMachines,
+			activities.AdoptMachinesInput{Cloud: g.in.Cloud, Owner: g.owner(), Role: g.in.Role, Tag: *s.AdoptTag, Also: s.AdoptAlso})
+	}
+	return call(ctx, &g.desk, g.short("look for machines of "+g.in.Group), aCloud.ListMachines,
+		activities.ListMachinesInput{Cloud: g.in.Cloud, Owner: g.owner()})
 }
 
 func (g *group) endComes(ctx workflow.Context) bool {
@@ -366,10 +430,14 @@ func (g *group) takeIn(ctx workflow.Context, list []cloud.Machine) {
 		if g.member(m.Ref.ID) != nil {
 			continue
 		}
-		g.state.Members = append(g.state.Members, &Member{Slot: len(g.state.Members), MemberStatus: MemberStatus{
-			ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: workflow.Now(ctx),
-			CloudID: m.Ref.Cloud, CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,
-		}})
+		now := workflow.Now(ctx)
+		g.state.Members = append(g.state.Members, &Member{
+			Slot: g.freeSlot(), Instance: PlaceholderInstance(g.in.Cluster.Name, g.in.Group, m.Ref.ID, 0), Accepted: now, Begun: now,
+			MemberStatus: MemberStatus{
+				ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: now,
+				CloudID: m.Ref.Cloud, CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,
+			},
+		})
 	}
 }
 
@@ -378,26 +446,46 @@ func (g *group) takeIn(ctx workflow.Context, list []cloud.Machine) {
 func (g *group) tryAgain(ctx workflow.Context) {
 	g.state.Failure = nil
 	for _, m := range g.state.Members {
-		switch {
-		case m.Phase != MemberFailed:
-		case m.CloudID == "":
+		if m.Phase != MemberFailed || m.Beyond {
+			continue
+		}
+		m.Failure, m.Replaces, m.Accepted, m.Begun, m.Choice = nil, 0, workflow.Now(ctx), time.Time{}, 0
+		if m.CloudID == "" {
 			g.set(ctx, m.ID, MemberWanted, "")
-		default:
+		} else {
 			g.set(ctx, m.ID, MemberBooting, "")
 		}
 	}
 }
 
-// full reports whether history is long enough for a new run.
+// runAge bounds the age of a run, so that no run keeps code of long ago alive.
+const runAge = 24 * time.Hour
+
+// full reports whether a new run is due: history is long, or the run is old, or
+// it received what only a newer one can obey.
 func (g *group) full(ctx workflow.Context) bool {
-	return workflow.GetInfo(ctx).GetContinueAsNewSuggested()
+	info := workflow.GetInfo(ctx)
+	if info.GetContinueAsNewSuggested() || len(g.state.Inbox) > 0 {
+		return true
+	}
+	if !g.scales {
+		return false
+	}
+	limit := g.timing().HistoryLimit
+	return limit > 0 && info.GetCurrentHistoryLength() >= limit || workflow.Now(ctx).Sub(info.WorkflowStartTime) > runAge
 }
 
 // quiet reports whether nothing is under way that a new run could not take up.
-func (g *group) quiet() bool { return g.running == 0 && !g.watching }
+func (g *group) quiet() bool {
+	return g.running == 0 && !g.watching && !g.inspecting && !g.learning
+}
 
+// continueAsNew ends the run. Nothing yields from here on, so no signal is lost.
 func (g *group) continueAsNew(ctx workflow.Context) error {
 	g.receive(ctx)
+	if g.scales {
+		g.write(ctx)
+	}
 	in := g.in
 	in.State = &g.state
 	return workflow.NewContinueAsNewError(ctx, ScaleNodeGroup, in)

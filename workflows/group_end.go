@@ -5,7 +5,6 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
-	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
 )
@@ -14,9 +13,13 @@ import (
 // nobody runs there, nobody is told; who starts later asks by attach. Changes
 // that come together travel together, unless somebody waits for them.
 func (g *group) report(ctx workflow.Context) {
+	if g.scales && g.state.Detached && g.state.Settled {
+		g.details(ctx)
+		return
+	}
 	r := GroupReport{Cluster: g.in.Cluster, Group: g.in.Group, Target: g.state.Target, Full: g.sendFull, Failure: g.state.Failure, Parked: g.parked}
 	for _, m := range g.state.Members {
-		if g.sendFull || g.reported[m.ID] != m.MemberStatus {
+		if (g.sendFull || g.reported[m.ID] != m.MemberStatus) && (m.counted() || !g.scales) {
 			r.Members = append(r.Members, m.MemberStatus)
 		}
 	}
@@ -38,8 +41,17 @@ func (g *group) report(ctx workflow.Context) {
 		g.reported[m.ID] = m
 	}
 	g.sendFull, g.reportedAt = false, workflow.Now(ctx)
-	workflow.SetCurrentDetails(ctx, membersTable(g.title(), g.status()))
+	g.details(ctx)
 	g.send(ctx, r)
+}
+
+// details shows the members on the page of the run.
+func (g *group) details(ctx workflow.Context) {
+	var all []MemberStatus
+	for _, m := range g.state.Members {
+		all = append(all, m.MemberStatus)
+	}
+	workflow.SetCurrentDetails(ctx, membersTable(g.title(), all))
 }
 
 // uniform reports whether all members are equally far or something failed: the
@@ -50,22 +62,19 @@ func (g *group) uniform() bool {
 	})
 }
 
-// send signals the cluster's lifecycle workflow; that none runs is no error.
+// send signals the cluster's lifecycle workflow; that none runs is no error, and
+// remembered.
 func (g *group) send(ctx workflow.Context, r GroupReport) {
+	if g.in.Standalone != nil {
+		return
+	}
 	calm, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
-	_ = workflow.SignalExternalWorkflow(calm, cluster.LifecycleID(g.in.Cluster.Name), "", SignalReport, r).Get(calm, nil)
+	err := workflow.SignalExternalWorkflow(calm, cluster.LifecycleID(g.in.Cluster.Name), "", SignalReport, r).Get(calm, nil)
+	g.state.Detached = isNotRunning(err)
 }
 
 func (g *group) title() string { return "Group " + g.in.Group + " of cluster " + g.in.Cluster.Name }
-
-func (g *group) status() []MemberStatus {
-	out := make([]MemberStatus, 0, len(g.state.Members))
-	for _, m := range g.state.Members {
-		out = append(out, m.MemberStatus)
-	}
-	return out
-}
 
 // end deletes every machine and placement group of the group. Creates under way
 // are waited for, and a create without an answer is settled first: what might
@@ -142,22 +151,8 @@ func (g *group) removeAll(ctx workflow.Context) {
 func (g *group) remove(ctx workflow.Context, id string) error {
 	m := g.member(id)
 	g.set(ctx, id, MemberDeleting, "")
-	if m.CloudID == "" && m.Evidence.Pending {
-		machine, err := find(ctx, &g.desk, &m.Evidence, g.try(id, ""))
-		if err != nil {
-			return err
-		}
-		if machine != nil {
-			m.CloudID = machine.Ref.Cloud
-		}
-	}
-	if m.CloudID != "" {
-		err := do(ctx, &g.desk, g.waiting("delete "+m.Name, g.timing().Delete), aCloud.DeleteMachine, activities.DeleteMachineInput{
-			Cloud: g.in.Cloud, Ref: cloud.MachineRef{Owner: g.owner(), ID: id, Cloud: m.CloudID},
-		})
-		if err != nil {
-			return err
-		}
+	if err := g.deleteMachine(ctx, m); err != nil {
+		return err
 	}
 	g.set(ctx, id, MemberGone, "")
 	return nil

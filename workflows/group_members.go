@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -18,30 +19,45 @@ import (
 func (g *group) work(ctx workflow.Context) {
 	if g.full(ctx) {
 		g.restartWatch() // let everything come to rest for the new run
+		g.rest()
 		return
 	}
+	held := g.state.Paused != nil
 	for _, m := range g.state.Members {
-		if m.Phase == MemberWanted {
+		switch {
+		case held || g.busy[m.ID]:
+		case m.Phase == MemberWanted:
+			m.Begun = workflow.Now(ctx)
 			g.set(ctx, m.ID, MemberCreating, "")
-			g.start(m.ID, g.create)
+			g.start(g.workCtx, m.ID, g.create)
+		case g.scales && m.Phase == MemberCreating:
+			g.start(g.workCtx, m.ID, g.create)
+		case g.scales && (m.Phase == MemberDraining || m.Phase == MemberDeleting):
+			g.start(g.restCtx, m.ID, g.takeOut)
 		}
 	}
-	if !g.watching && len(g.watchable()) > 0 && !g.creating() {
+	if !g.watching && len(g.watchable(ctx)) > 0 && !g.creating() {
 		g.watching = true
 		watchCtx, stop := workflow.WithCancel(g.workCtx)
 		g.stopWatch = stop
 		workflow.GoNamed(watchCtx, "watch", g.watch)
 	}
+	if g.scales {
+		g.learn()
+		g.inspect(ctx)
+	}
 }
 
 // start runs f for one member in a coroutine of its own.
-func (g *group) start(id string, f func(workflow.Context, string) error) {
+func (g *group) start(ctx workflow.Context, id string, f func(workflow.Context, string) error) {
 	g.running++
-	workflow.GoNamed(g.workCtx, "member "+id, func(ctx workflow.Context) {
+	g.busy[id] = true
+	workflow.GoNamed(ctx, "member "+id, func(ctx workflow.Context) {
 		if err := f(ctx, id); err != nil {
 			g.fails(ctx, id, err)
 		}
 		g.running--
+		delete(g.busy, id)
 		g.dirty = true
 	})
 }
@@ -50,43 +66,78 @@ func (g *group) start(id string, f func(workflow.Context, string) error) {
 // no answer takes minutes to settle and holds nobody else up.
 func (g *group) creating() bool {
 	return slices.ContainsFunc(g.state.Members, func(m *Member) bool {
-		return m.Phase == MemberWanted || m.Phase == MemberCreating && m.Note == ""
+		return m.Phase == MemberWanted && g.state.Paused == nil || m.Phase == MemberCreating && m.Note == ""
 	})
 }
 
 // create brings one machine into the cloud: placement group of its shard, then
-// the machine, one at a time per shard because the cloud's placement races.
+// the machine, one at a time per shard because the cloud's placement races. Where
+// there is no capacity the group's alternatives are tried in their order.
 func (g *group) create(ctx workflow.Context, id string) error {
+	for {
+		machine, err := g.place(ctx, id)
+		m := g.member(id)
+		switch {
+		case err == nil:
+			g.created(ctx, id, *machine)
+			return nil
+		case kindOf(err) == fault.Capacity && m.Choice < len(g.in.Alternatives) && m.Phase == MemberCreating:
+			m.Choice++
+			flavor, zone := g.choice(m)
+			g.set(ctx, id, m.Phase, fmt.Sprintf("%s; trying %s in %s", messageOf(err), flavor, zone))
+		default:
+			return err
+		}
+	}
+}
+
+// choice is the flavor and the zone that a member uses.
+func (g *group) choice(m *Member) (flavor, zone string) {
+	flavor, zone = g.in.Flavor, g.in.Zone
+	if m.Choice > 0 && m.Choice <= len(g.in.Alternatives) {
+		alt := g.in.Alternatives[m.Choice-1]
+		if alt.Flavor != "" {
+			flavor = alt.Flavor
+		}
+		if alt.Zone != "" {
+			zone = alt.Zone
+		}
+	}
+	return flavor, zone
+}
+
+func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 	placement := ""
-	if limit := g.site.Capabilities.SpreadLimit; g.in.Spread && limit > 0 {
-		shard := plan.Shard(g.member(id).Slot, limit)
+	m := g.member(id)
+	// Placement groups belong to the group's own zone.
+	_, zone := g.choice(m)
+	if limit := g.site.Capabilities.SpreadLimit; g.in.Spread && limit > 0 && zone == g.in.Zone {
+		shard := plan.Shard(m.Slot, limit)
 		lock := g.lock(ctx, shard)
 		if err := lock.Lock(ctx); err != nil {
-			return err
+			return nil, err
 		}
 		defer lock.Unlock()
 		var err error
 		if placement, err = g.placement(ctx, shard); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := g.free.Acquire(ctx, 1); err != nil {
-		return err
+		return nil, err
 	}
 	defer g.free.Release(1)
-	m := g.member(id)
-	machine, err := ensure(ctx, &g.desk, &m.Evidence, g.try(id, placement))
-	if err != nil {
-		return err
-	}
-	g.created(ctx, id, *machine)
-	return nil
+	return ensure(ctx, &g.desk, &m.Evidence, g.try(id, placement))
 }
 
 func (g *group) created(ctx workflow.Context, id string, machine cloud.Machine) {
 	m := g.member(id)
 	m.CloudID, m.CloudState = machine.Ref.Cloud, machine.State
 	m.Address, m.Private, m.ProviderID = machine.Public, machine.Private, machine.ProviderID
+	g.dirty = true
+	if !m.counted() {
+		return // given up meanwhile: it is deleted as soon as this coroutine has ended
+	}
 	g.set(ctx, id, MemberBooting, "")
 	g.restartWatch()
 }
@@ -102,11 +153,18 @@ func (g *group) lock(ctx workflow.Context, shard int) workflow.Mutex {
 func (g *group) try(id, placement string) try[cloud.Machine] {
 	return func(ctx workflow.Context, create bool) (*cloud.Machine, error) {
 		m := g.member(id)
+		if create && !m.counted() {
+			return nil, fail(fault.Conflict, "%s is not wanted any more", m.Name)
+		}
+		flavor, zone := g.choice(m)
 		in := activities.EnsureMachineInput{Cloud: g.in.Cloud, Create: create, Machine: cloud.MachineSpec{
-			ID: id, Name: m.Name, Owner: g.owner(), Role: g.in.Role, Zone: g.in.Zone, Flavor: g.in.Flavor,
+			ID: id, Name: m.Name, Owner: g.owner(), Role: g.in.Role, Zone: zone, Flavor: flavor,
 			ImageID: g.in.ImageID, DiskGiB: g.in.DiskGiB, Subnets: g.in.Subnets, Networks: g.in.Networks,
 			PlacementGroup: placement, Tags: g.in.Tags,
 		}}
+		if g.in.Standalone != nil {
+			in.UserData = g.in.Standalone.UserData
+		}
 		opts := g.short("look for " + m.Name)
 		if create {
 			opts = g.once("create " + m.Name)
@@ -151,37 +209,38 @@ func (g *group) placementStep(ctx workflow.Context, shard int) (cloud.Step, erro
 }
 
 // watchable are the members whose next change comes by itself.
-func (g *group) watchable() []activities.MemberFact {
+func (g *group) watchable(ctx workflow.Context) []activities.MemberFact {
+	return g.factsOf(ctx, func(m *Member) bool { return m.Phase == MemberBooting || m.Phase == MemberJoined })
+}
+
+// factsOf tells activities what is known of some members, sorted by id.
+func (g *group) factsOf(ctx workflow.Context, which func(*Member) bool) []activities.MemberFact {
 	var out []activities.MemberFact
 	for _, m := range g.state.Members {
-		if m.Phase == MemberBooting || m.Phase == MemberJoined {
+		if which(m) {
 			out = append(out, activities.MemberFact{
-				ID: m.ID, CloudID: m.CloudID, Name: m.Name, State: m.CloudState, Public: m.Address,
-				Private: m.Private, ProviderID: m.ProviderID, Joined: m.Phase == MemberJoined,
+				ID: m.ID, CloudID: m.CloudID, Name: m.Name, State: m.CloudState, Public: m.Address, Private: m.Private,
+				ProviderID: m.ProviderID, Fresh: !g.scales || g.young(ctx, m), Joined: m.Phase != MemberBooting, NodeReady: m.Phase == MemberReady,
 			})
 		}
 	}
-	slices.SortFunc(out, func(a, b activities.MemberFact) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b activities.MemberFact) int { return strings.Compare(a.ID, b.ID) })
 	return out
 }
 
 // watch sees members through from booting to ready, one activity for all.
 func (g *group) watch(ctx workflow.Context) {
 	defer func() { g.watching, g.dirty = false, true }()
-	known := g.watchable()
-	opts := g.waiting(fmt.Sprintf("watch %d machines of %s", len(known), g.in.Group), watchWindow(g.timing()))
+	known := g.watchable(ctx)
+	opts := g.waiting(fmt.Sprintf("watch %d machines of %s", len(known), g.in.Group), g.window(ctx))
 	opts.ScheduleToCloseTimeout = 3 * opts.StartToCloseTimeout
-	out, err := call(ctx, &g.desk, opts, aWatch.WatchGroup, activities.WatchGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Known: known})
+	out, err := call(ctx, &g.desk, opts, aWatch.WatchGroup, activities.WatchGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Known: known, Kube: g.kube()})
 	if err != nil {
 		if ctx.Err() == nil {
 			for _, f := range known {
 				if m := g.member(f.ID); m != nil {
 					g.set(ctx, f.ID, m.Phase, "cannot be watched: "+messageOf(err))
+					m.Seen = workflow.Now(ctx)
 				}
 			}
 			_ = workflow.Sleep(ctx, g.timing().Backoff)
@@ -193,27 +252,61 @@ func (g *group) watch(ctx workflow.Context) {
 		if m == nil || m.Phase != MemberBooting && m.Phase != MemberJoined {
 			continue
 		}
-		m.CloudState, m.Address, m.Private = f.State, f.Public, f.Private
+		m.CloudState, m.Address, m.Private, m.Seen = f.State, f.Public, f.Private, workflow.Now(ctx)
+		if f.ProviderID != "" {
+			m.ProviderID = f.ProviderID
+		}
 		switch {
 		case f.NodeReady:
-			g.set(ctx, f.ID, MemberReady, "")
+			g.arrived(ctx, m)
 		case f.State == cloud.MachineFailed:
 			g.fails(ctx, f.ID, fail(fault.Internal, "the cloud says that the machine failed"))
 		case f.Joined:
+			m.Node = true
 			g.set(ctx, f.ID, MemberJoined, f.Detail)
 		default:
 			g.set(ctx, f.ID, MemberBooting, f.Detail)
 		}
 	}
-	// Only what was seen after its deadline fails: the time may have passed while
-	// nobody looked.
-	g.expire(ctx)
+	if g.scales {
+		g.learnFrom(out.Observed)
+		g.missing(ctx, out.Missing)
+	} else {
+		// Only what was seen after its deadline fails: the time may have passed
+		// while nobody looked.
+		g.overdue(ctx)
+	}
+}
+
+// arrived notes that a node is ready.
+func (g *group) arrived(ctx workflow.Context, m *Member) {
+	g.set(ctx, m.ID, MemberReady, "")
+	m.Failure, m.Node = nil, true
+	if b := g.state.Backoff; b != nil && m.Begun.After(b.Since) {
+		g.state.Backoff = nil // what was begun since then works again
+	}
 }
 
 // watchWindow is how long one watch lasts without a change: long enough to cost
 // little, short enough to notice a deadline.
 func watchWindow(t activities.Timing) time.Duration {
 	return max(20*t.Poll, t.Heartbeat)
+}
+
+// window is watchWindow, cut so that a look ends soon after the next deadline.
+// The activity keeps a tenth of its time for its answer.
+func (g *group) window(ctx workflow.Context) time.Duration {
+	window := watchWindow(g.timing())
+	if !g.scales {
+		return window
+	}
+	for _, m := range g.state.Members {
+		if due := g.due(m); !due.IsZero() && m.CloudID != "" {
+			left := due.Sub(workflow.Now(ctx))*10/9 + g.timing().Poll
+			window = min(window, max(left, 3*g.timing().Poll))
+		}
+	}
+	return window
 }
 
 func (g *group) restartWatch() {
@@ -241,21 +334,32 @@ func (g *group) help(ctx workflow.Context, id string) error {
 	return nil
 }
 
-// expire fails members that take longer than any machine should.
-func (g *group) expire(ctx workflow.Context) {
+// overdue fails members of a group that has not settled which take longer than
+// any machine should.
+func (g *group) overdue(ctx workflow.Context) {
 	t := g.timing()
 	now := workflow.Now(ctx)
 	for _, m := range g.state.Members {
+		if g.managed(m) {
+			continue
+		}
 		age := now.Sub(m.Since)
-		if m.Phase == MemberBooting && m.CloudState == cloud.MachineRunning && age > t.Joined/lateAfter && !m.Helped && m.Address != "" {
+		if m.Phase == MemberBooting && m.CloudState == cloud.MachineRunning && age > t.Joined/lateAfter && !m.Helped && m.Address != "" && g.in.Standalone == nil {
 			m.Helped = true
-			g.start(m.ID, g.help)
+			g.start(g.workCtx, m.ID, g.help)
+		}
+		limit := t.Joined
+		if m.Phase == MemberBooting {
+			limit += t.Running
+		}
+		if g.scales && m.Seen.Before(m.Since.Add(limit)) {
+			continue // not looked at since then
 		}
 		switch {
-		case m.Phase == MemberBooting && age > t.Running+t.Joined:
-			g.fails(ctx, m.ID, fail(fault.NotYet, "no node after %s: %s", t.Running+t.Joined, m.Note))
-		case m.Phase == MemberJoined && age > t.Joined:
-			g.fails(ctx, m.ID, fail(fault.NotYet, "the node was not ready after %s: %s", t.Joined, m.Note))
+		case m.Phase == MemberBooting && age > limit:
+			g.fails(ctx, m.ID, fail(fault.NotYet, "no node after %s: %s", limit, m.Note))
+		case m.Phase == MemberJoined && age > limit:
+			g.fails(ctx, m.ID, fail(fault.NotYet, "the node was not ready after %s: %s", limit, m.Note))
 		}
 	}
 }

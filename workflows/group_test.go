@@ -32,6 +32,9 @@ func runGroup(t *testing.T, w *fakeWorld, in GroupInput, at map[time.Duration]fu
 		Bundle: "bundle", BaseConfig: []cluster.BaseConfig{{Role: cluster.RoleWorker, Ref: "base"}},
 	}}
 	env := newEnv(t, w, cluster.GroupID("demo", "worker"))
+	if w.mocks != nil {
+		w.mocks(env)
+	}
 	for when, f := range at {
 		env.RegisterDelayedCallback(func() { f(env) }, when)
 	}

@@ -136,6 +136,7 @@ type PauseStatus struct {
 // BackoffStatus says until when the group creates nothing by itself after
 // machines failed, and how often in a row they did.
 type BackoffStatus struct {
+	Since    time.Time `json:"since"`
 	Until    time.Time `json:"until"`
 	Failures int       `json:"failures"`
 }

@@ -48,6 +48,7 @@ func (p *provision) nodeGroups(ctx workflow.Context) error {
 			Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
 			ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
 			Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
+			Min: ng.Min, Max: ng.Max, Alternatives: ng.Alternatives, Autoscaling: ng.Autoscaling,
 		})
 		if err != nil {
 			return err

@@ -1,0 +1,217 @@
+package workflows
+
+import (
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// takeOut sees a member that has left the target through to its end: cordon,
+// drain if a person asked, machine, Node object. It goes on until it succeeds, or
+// leaves off where the next run begins.
+func (g *group) takeOut(ctx workflow.Context, id string) error {
+	m := g.member(id)
+	for {
+		err := g.deleting(ctx, m)
+		if err == nil {
+			g.gone(m)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return nil // taken up again by phase
+		}
+		g.set(ctx, id, m.Phase, messageOf(err))
+		if workflow.Sleep(ctx, 5*g.timing().Backoff) != nil || g.state.Paused != nil {
+			return nil
+		}
+	}
+}
+
+// leaving bounds what is done for a node of which nothing depends: the
+// autoscaler has drained it.
+const leaving = 30 * time.Second
+
+func (g *group) deleting(ctx workflow.Context, m *Member) error {
+	if err := g.deletes.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer g.deletes.Release(1)
+	if m.Node && !g.kube().None {
+		opts := g.short("cordon " + m.Name)
+		if !m.Drain {
+			opts.ScheduleToCloseTimeout = leaving
+		}
+		err := do(ctx, &g.desk, opts, aKube.CordonNode, activities.CordonNodeInput{Kube: g.kube(), Name: m.Name})
+		if err != nil && (m.Drain || ctx.Err() != nil) {
+			return err
+		}
+		if err := g.drained(ctx, m); err != nil {
+			return err
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	g.set(ctx, m.ID, MemberDeleting, "")
+	if err := g.deleteMachine(ctx, m); err != nil {
+		return err
+	}
+	if m.CloudID == "" || g.kube().None {
+		return nil
+	}
+	opts := g.short("delete the Node object " + m.Name)
+	if !m.Node {
+		// It was never seen, but may have come since.
+		opts.ScheduleToCloseTimeout = leaving
+		opts.RetryPolicy = &temporal.RetryPolicy{MaximumAttempts: 2}
+	}
+	err := do(ctx, &g.desk, opts, aKube.DeleteNode, activities.DeleteNodeInput{Ref: g.in.Cluster, Kube: g.kube(), Name: m.Name})
+	if err != nil && !m.Node && ctx.Err() == nil {
+		return nil
+	}
+	return err
+}
+
+// drained evicts the pods of a node, for as long as disruption budgets take. A
+// request to force ends it.
+func (g *group) drained(ctx workflow.Context, m *Member) error {
+	for m.Drain {
+		total := orDefault(g.timing().Drain, activities.DefaultTiming().Drain)
+		drainCtx, stop := workflow.WithCancel(ctx)
+		var err error
+		done := false
+		workflow.GoNamed(drainCtx, "drain "+m.ID, func(ctx workflow.Context) {
+			err = do(ctx, &g.desk, g.waiting("drain "+m.Name, total), aKube.DrainNode, activities.DrainNodeInput{Kube: g.kube(), Name: m.Name})
+			done = true
+		})
+		werr := workflow.Await(ctx, func() bool { return done || !m.Drain })
+		stop()
+		if werr != nil {
+			return werr
+		}
+		switch {
+		case !done:
+			return nil // forced
+		case err == nil:
+			m.Drain = false
+			return nil
+		case kindOf(err) != fault.NotYet:
+			return err
+		}
+		g.set(ctx, m.ID, m.Phase, messageOf(err))
+		if err := workflow.Sleep(ctx, g.timing().Backoff); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteMachine deletes a member's machine, once it is known whether there is
+// one.
+func (g *group) deleteMachine(ctx workflow.Context, m *Member) error {
+	if m.CloudID == "" && m.Evidence.Pending {
+		machine, err := find(ctx, &g.desk, &m.Evidence, g.try(m.ID, ""))
+		if err != nil {
+			return err
+		}
+		if machine != nil {
+			m.CloudID = machine.Ref.Cloud
+		}
+	}
+	if m.CloudID == "" {
+		return nil
+	}
+	return do(ctx, &g.desk, g.waiting("delete "+m.Name, g.timing().Delete), aCloud.DeleteMachine, activities.DeleteMachineInput{
+		Cloud: g.in.Cloud, Ref: cloud.MachineRef{Owner: g.owner(), ID: m.ID, Cloud: m.CloudID},
+	})
+}
+
+// inspect compares the group with the cloud from time to time.
+func (g *group) inspect(ctx workflow.Context) {
+	every, now := g.timing().Reconcile, workflow.Now(ctx)
+	if every <= 0 || g.inspecting || !g.state.Settled {
+		return
+	}
+	if g.state.Inspected.IsZero() {
+		g.state.Inspected = now // it has just been made
+	}
+	if now.Before(g.state.Inspected.Add(every)) {
+		return
+	}
+	g.state.Inspected, g.inspecting = now, true
+	workflow.GoNamed(g.restCtx, "inspect", func(ctx workflow.Context) {
+		defer func() { g.inspecting, g.dirty = false, true }()
+		known := g.factsOf(ctx, func(m *Member) bool { return m.Phase == MemberReady })
+		out, err := call(ctx, &g.desk, g.short("compare with the cloud"), aWatch.InspectGroup,
+			activities.InspectGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Kube: g.kube(), Known: known})
+		if err == nil {
+			g.inspected(ctx, out)
+		}
+	})
+}
+
+// inspected draws the consequences: a machine that somebody deleted is replaced,
+// a duplicate is deleted, and what only a person can judge is shown.
+func (g *group) inspected(ctx workflow.Context, out activities.InspectGroupResult) {
+	g.missing(ctx, out.Missing)
+	note := func(ids []string, text string) {
+		for _, id := range ids {
+			if m := g.member(id); m != nil && m.Phase == MemberReady {
+				g.set(ctx, id, m.Phase, text)
+			}
+		}
+	}
+	for _, m := range g.state.Members {
+		if m.Phase == MemberReady {
+			m.Note = ""
+		}
+	}
+	note(out.NotReady, "the node is not Ready")
+	note(out.Stopped, "somebody stopped the machine")
+	g.state.Unknown = nil
+	for _, machine := range out.Unknown {
+		if g.member(machine.Ref.ID) == nil && !g.wasHere(machine.Ref.ID) {
+			g.state.Unknown = append(g.state.Unknown, fmt.Sprintf("%s (%s)", machine.Name, machine.Ref.Cloud))
+		}
+	}
+	g.learnFrom(out.Observed)
+	for _, ref := range out.Duplicates {
+		if m := g.member(ref.ID); m == nil || m.CloudID == "" || m.CloudID == ref.Cloud {
+			continue
+		}
+		err := do(ctx, &g.desk, g.waiting("delete a duplicate of "+ref.ID, g.timing().Delete), aCloud.DeleteMachine,
+			activities.DeleteMachineInput{Cloud: g.in.Cloud, Ref: ref})
+		if m := g.member(ref.ID); err != nil && ctx.Err() == nil && m != nil {
+			g.set(ctx, ref.ID, m.Phase, "a duplicate cannot be deleted: "+messageOf(err))
+		}
+	}
+}
+
+// missing replaces members whose machine somebody deleted. The target stays.
+func (g *group) missing(ctx workflow.Context, ids []string) {
+	for _, id := range ids {
+		m := g.member(id)
+		if m == nil || !m.counted() || m.CloudID == "" || g.young(ctx, m) {
+			continue
+		}
+		if !g.managed(m) {
+			g.fails(ctx, id, fail(fault.NotFound, "the machine was deleted by somebody else"))
+			continue
+		}
+		heir := g.inherit(ctx, m)
+		heir.Accepted, heir.Replaces = workflow.Now(ctx), 0
+		heir.Note = "replaces " + m.Name + ", which somebody deleted"
+	}
+}
+
+// young machines may be missing from reads that lag behind their creation.
+func (g *group) young(ctx workflow.Context, m *Member) bool {
+	c := g.site.Capabilities
+	return workflow.Now(ctx).Sub(m.Begun) < c.Settle+c.AbsenceWindow
+}
