@@ -1,0 +1,56 @@
+package autoscaler
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/ichor-project/ichor/testsuite/stack"
+)
+
+// Wire is one generation of the contract, named by the program that speaks it.
+type Wire string
+
+const (
+	oldWire Wire = "cluster-autoscaler"         // 1.30 to 1.34.1
+	newWire Wire = "cluster-autoscaler-newwire" // from 1.35
+)
+
+var root, bin string
+
+func TestMain(m *testing.M) {
+	var err error
+	if root, err = stack.Root(); err == nil {
+		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
+			bin = filepath.Join(root, "bin")
+		}
+		err = stack.Missing(bin)
+		for _, p := range []string{"ichor-grpcprovider", "tools/" + string(oldWire), "tools/" + string(newWire)} {
+			_, missing := os.Stat(filepath.Join(bin, p))
+			err = errors.Join(err, missing)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// prefixes are handed out once each: two systems never share addresses, and
+// another run of this suite on the same machine hardly ever does.
+var prefixes = struct {
+	sync.Mutex
+	next int
+}{next: 10 + rand.IntN(60)}
+
+func loopbackPrefix() string {
+	prefixes.Lock()
+	defer prefixes.Unlock()
+	prefixes.next++
+	return fmt.Sprintf("127.%d", prefixes.next)
+}
