@@ -1,0 +1,452 @@
+package snapshot
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ichor-project/ichor/grpcprovider/provider"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+const (
+	demo   = "demo"
+	worker = "worker"
+	group  = "demo/worker"
+)
+
+var ref = cluster.Ref{Name: demo, UID: "u1"}
+
+// entity is a group as the server and its worker keep it, written from the
+// contract of the messages and without any code of the product.
+type entity struct {
+	facts   workflows.GroupFacts
+	run     int
+	lengths []int64 // of each run
+	signals [][]signal
+	applied []int // signals of each run that the worker has seen
+	memo    *workflows.GroupMemo
+	closed  bool
+	fresh   bool // has not run since it was started
+
+	members []workflows.GroupMember
+	gone    []workflows.GoneInstance
+	ring    []workflows.ScaleResult
+	dead    map[string]bool // cancelled ids
+	paused  *workflows.PauseStatus
+	ending  bool
+	made    int
+	gen     int64
+}
+
+// world is a server with one worker and any number of groups.
+type world struct {
+	mu       sync.Mutex
+	entities map[string]*entity
+	up       bool  // a worker runs
+	down     error // the server does not answer
+	hidden   map[string]bool
+	now      time.Time
+	// fate decides what becomes of a signal; nil for success.
+	fate func(name, requestID string) fate
+	late []func() // signals that will still arrive
+	// between runs after the server has made an answer and before it is read.
+	between func(what string)
+	calls   map[string]int
+}
+
+type fate int
+
+const (
+	arrives  fate = iota
+	refused       // surely not there
+	lost          // unknown to the sender, not there
+	swallows      // unknown to the sender, there
+	delayed       // unknown to the sender, there later
+)
+
+func newWorld() *world {
+	return &world{
+		entities: map[string]*entity{}, up: true, hidden: map[string]bool{}, calls: map[string]int{},
+		now: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC),
+	}
+}
+
+func (w *world) add(name string, minimum, maximum, target int) *entity {
+	e := &entity{
+		facts: workflows.GroupFacts{
+			Cluster: ref, Group: name, Role: cluster.RoleWorker, Min: minimum, Max: maximum, Provision: 14 * time.Minute,
+			Cloud: cluster.Cloud{Provider: "cloudscale", Zone: "lpg1", Credentials: "env:TOKEN"},
+		},
+		lengths: []int64{3}, signals: [][]signal{nil}, applied: []int{0}, dead: map[string]bool{},
+	}
+	e.grow("start", target, w.now)
+	e.write()
+	w.entities[cluster.GroupID(demo, name)] = e
+	return e
+}
+
+func (e *entity) runID() string { return fmt.Sprintf("run-%d", e.run) }
+
+func (e *entity) counted() int {
+	n := 0
+	for _, m := range e.members {
+		if m.Counted() {
+			n++
+		}
+	}
+	return n
+}
+
+func (e *entity) grow(cause string, n int, at time.Time) {
+	for i := range n {
+		id := fmt.Sprintf("m%04d", e.made)
+		e.made++
+		m := workflows.GroupMember{Instance: "ichor://demo/" + e.facts.Group + "/" + cause + "-" + fmt.Sprint(i), Accepted: at}
+		m.ID, m.Name, m.Group, m.Phase = id, "demo-"+e.facts.Group+"-"+id, e.facts.Group, workflows.MemberWanted
+		if e.counted() >= e.facts.Max {
+			m.Phase, m.Failure = workflows.MemberFailed, &workflows.Failure{Kind: fault.Quota, Message: "beyond max of the group"}
+		}
+		e.members = append(e.members, m)
+	}
+}
+
+// leave takes a member out of the target; what never existed is gone at once.
+func (e *entity) leave(i int) {
+	m := &e.members[i]
+	if !m.Counted() {
+		return
+	}
+	if m.Phase = workflows.MemberDeleting; m.ProviderID == "" {
+		m.Phase = workflows.MemberGone
+	}
+}
+
+func (e *entity) sweep() {
+	e.members = slices.DeleteFunc(e.members, func(m workflows.GroupMember) bool {
+		if m.Phase == workflows.MemberGone {
+			e.gone = append(e.gone, workflows.GoneInstance{ID: m.ID, Name: m.Name, Instance: m.Instance, ProviderID: m.ProviderID})
+		}
+		return m.Phase == workflows.MemberGone
+	})
+}
+
+// work is one workflow task: every signal that has arrived.
+func (e *entity) work(now time.Time) {
+	fresh := e.signals[e.run][e.applied[e.run]:]
+	if len(fresh) == 0 || e.closed {
+		return
+	}
+	e.applied[e.run] = len(e.signals[e.run])
+	e.lengths[e.run] += 3
+	for _, name := range []string{
+		workflows.SignalCancelRequest, workflows.SignalIncreaseSize, workflows.SignalSetTarget, workflows.SignalDecreaseTargetSize,
+		workflows.SignalDeleteNodes, workflows.SignalPause, workflows.SignalResume,
+	} {
+		for _, s := range fresh {
+			if s.name == name {
+				e.handle(s, now)
+			}
+		}
+	}
+	e.sweep()
+	e.write()
+}
+
+func (e *entity) handle(s signal, now time.Time) {
+	id := s.req.RequestID
+	if e.dead[id] || slices.ContainsFunc(e.ring, func(r workflows.ScaleResult) bool { return r.RequestID == id }) {
+		return
+	}
+	e.gen++
+	switch s.name {
+	case workflows.SignalCancelRequest:
+		e.dead[s.req.Cancel] = true
+		for i, m := range e.members {
+			if strings.HasPrefix(m.Instance, "ichor://demo/"+e.facts.Group+"/"+s.req.Cancel+"-") {
+				e.leave(i)
+			}
+		}
+	case workflows.SignalIncreaseSize:
+		e.grow(id, s.req.Delta, now)
+	case workflows.SignalDeleteNodes:
+		for _, n := range s.req.Nodes {
+			for i, m := range e.members {
+				if n == m.Instance || n == m.ProviderID || n == m.Name || n == m.ID {
+					e.leave(i)
+				}
+			}
+		}
+	case workflows.SignalDecreaseTargetSize:
+		for n := s.req.Delta; n > 0; n-- {
+			i := slices.IndexFunc(e.members, func(m workflows.GroupMember) bool { return m.Counted() && m.ProviderID == "" })
+			if i < 0 {
+				break
+			}
+			e.members[i].Phase = workflows.MemberGone
+		}
+	case workflows.SignalPause:
+		e.paused = &workflows.PauseStatus{Since: now, Reason: s.req.Reason}
+	case workflows.SignalResume:
+		e.paused = nil
+	}
+	e.ring = append(e.ring, workflows.ScaleResult{RequestID: id, Op: s.name, Accepted: true, At: now})
+	if len(e.ring) > 256 {
+		e.ring = e.ring[1:]
+	}
+}
+
+// advance moves every member one step on in its life.
+func (e *entity) advance() {
+	for i := range e.members {
+		switch m := &e.members[i]; m.Phase {
+		case workflows.MemberWanted:
+			m.Phase, m.CloudID, m.ProviderID = workflows.MemberBooting, "c-"+m.ID, "cloudscale://"+m.ID
+		case workflows.MemberBooting:
+			m.Phase = workflows.MemberReady
+		case workflows.MemberDeleting:
+			m.Phase = workflows.MemberGone
+		}
+	}
+	e.sweep()
+	e.gen++
+	e.lengths[e.run] += 5
+	e.write()
+}
+
+// write puts the state into the memo.
+func (e *entity) write() {
+	e.memo = &workflows.GroupMemo{
+		RunID: e.runID(), EventID: e.lengths[e.run], Target: e.counted(), Generation: e.gen, Paused: e.paused != nil, Ending: e.ending,
+	}
+	for _, m := range e.members {
+		switch cut := strings.LastIndex(m.Instance, "-"); m.Phase {
+		case workflows.MemberReady:
+			e.memo.Ready++
+		case workflows.MemberWanted:
+			var n int
+			if _, err := fmt.Sscan(m.Instance[cut+1:], &n); err != nil {
+				panic(err)
+			}
+			e.memo.Wanted = append(e.memo.Wanted, workflows.InstanceRange{Prefix: m.Instance[:cut], From: n, To: n, Since: m.Accepted})
+		default:
+			o := workflows.MemoInstance{ID: m.ID, Instance: m.Instance, ProviderID: m.ProviderID, Phase: m.Phase, Since: m.Accepted}
+			if m.Failure != nil {
+				o.Kind, o.Message = m.Failure.Kind, m.Failure.Message
+			}
+			e.memo.Others = append(e.memo.Others, o)
+		}
+	}
+}
+
+// renew continues as new, which an entity does only with no signal unseen.
+func (e *entity) renew() {
+	e.lengths[e.run]++
+	e.run++
+	e.lengths, e.signals, e.applied = append(e.lengths, 3), append(e.signals, nil), append(e.applied, 0)
+	e.lengths[e.run] = 3
+}
+
+func (w *world) at(what string) {
+	w.mu.Lock()
+	w.calls[what]++
+	f := w.between
+	w.mu.Unlock()
+	if f != nil {
+		f(what)
+	}
+}
+
+func (w *world) read() error {
+	if w.down != nil {
+		return readFault("server", w.down)
+	}
+	return nil
+}
+
+func (w *world) groups(context.Context, string) ([]string, error) {
+	defer w.at("groups")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(w.entities))
+	return slices.DeleteFunc(ids, func(id string) bool { return w.hidden[id] || w.entities[id].closed }), w.read()
+}
+
+func (w *world) describe(_ context.Context, id string) (description, error) {
+	defer w.at("describe")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return description{}, err
+	}
+	e := w.entities[id]
+	if e == nil {
+		return description{}, fault.New(fault.NotFound, op, "no such workflow")
+	}
+	d := description{runID: e.runID(), length: e.lengths[e.run], closed: e.closed}
+	if !e.fresh {
+		facts, memo := e.facts, *e.memo
+		d.facts, d.memo = &facts, &memo
+	}
+	return d, nil
+}
+
+func (w *world) query(ctx context.Context, id string) (workflows.GroupStatus, error) {
+	defer w.at("query")
+	w.mu.Lock()
+	up := w.up && w.down == nil
+	if !up {
+		w.mu.Unlock()
+		<-ctx.Done()
+		w.mu.Lock()
+	}
+	defer w.mu.Unlock()
+	e := w.entities[id]
+	if !up || e == nil || e.closed {
+		return workflows.GroupStatus{}, readFault(id, cmp.Or(ctx.Err(), context.Canceled))
+	}
+	e.work(w.now)
+	return workflows.GroupStatus{
+		GroupFacts: e.facts, Target: e.counted(), Generation: e.gen, Members: slices.Clone(e.members), Gone: slices.Clone(e.gone),
+		Paused: e.paused, Ending: e.ending, Requests: slices.Clone(e.ring),
+	}, nil
+}
+
+func (w *world) history(_ context.Context, id, runID string, after int64) (history, error) {
+	defer w.at("history")
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.read(); err != nil {
+		return history{}, err
+	}
+	e := w.entities[id]
+	for run := range e.lengths {
+		if fmt.Sprintf("run-%d", run) != runID {
+			continue
+		}
+		h := history{last: e.lengths[run]}
+		for _, s := range e.signals[run] {
+			if s.event > after {
+				h.signals = append(h.signals, s)
+			}
+		}
+		if after == 0 && run > 0 {
+			h.previous = fmt.Sprintf("run-%d", run-1)
+		}
+		if after == 0 && run == 0 {
+			h.input = &workflows.GroupInput{Cluster: ref, Group: e.facts.Group, Role: e.facts.Role, Cloud: e.facts.Cloud, Min: e.facts.Min, Max: e.facts.Max}
+		}
+		return h, nil
+	}
+	return history{}, fault.New(fault.NotFound, op, "no such run")
+}
+
+func (w *world) signal(_ context.Context, id, name, requestID string, arg any) error {
+	w.mu.Lock()
+	f := arrives
+	if w.fate != nil {
+		f = w.fate(name, requestID)
+	}
+	if w.down != nil {
+		f = lost
+	}
+	arrive := func() {
+		e := w.entities[id]
+		e.lengths[e.run]++
+		e.signals[e.run] = append(e.signals[e.run], signal{name: name, event: e.lengths[e.run], at: w.now, req: arg.(workflows.ScaleRequest)})
+	}
+	switch e := w.entities[id]; {
+	case e == nil || e.closed:
+		f = refused
+	case f == arrives || f == swallows:
+		arrive()
+	case f == delayed:
+		w.late = append(w.late, arrive)
+	}
+	w.mu.Unlock()
+	w.at("signal")
+	switch f {
+	case arrives:
+		return nil
+	case refused:
+		return fault.New(fault.NotFound, "signal", "no such workflow")
+	}
+	return fault.New(fault.Ambiguous, "signal", "no answer")
+}
+
+// lock runs f while nothing else touches the world.
+func (w *world) lock(f func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f()
+}
+
+func (w *world) config() Config {
+	n := 0
+	return Config{
+		QueryBudget: 20 * time.Millisecond, SignalBudget: time.Second, Cluster: demo,
+		now: func() time.Time { w.mu.Lock(); defer w.mu.Unlock(); return w.now },
+		// Called with the Source's lock held, so one at a time.
+		newID: func() string { n++; return fmt.Sprintf("r%d", n) },
+	}
+}
+
+// tb is what *testing.T and *rapid.T have in common.
+type tb interface {
+	Helper()
+	Fatalf(format string, args ...any)
+	Errorf(format string, args ...any)
+}
+
+func (w *world) open(t tb, cfg Config) *Source {
+	t.Helper()
+	s, err := open(context.Background(), cfg, w)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	return s
+}
+
+// start opens a source that ends with the test.
+func (w *world) start(t *testing.T) *Source {
+	t.Helper()
+	s := w.open(t, w.config())
+	t.Cleanup(s.Close)
+	return s
+}
+
+// lines are the instances of a group for comparison: id, state and error code.
+func lines(t tb, s *Source, id string) []string {
+	t.Helper()
+	g, ok := s.Group(id)
+	if !ok {
+		t.Fatalf("there is no group %s", id)
+	}
+	counted := 0
+	var out []string
+	for _, i := range g.Instances {
+		if i.State != provider.Deleting {
+			counted++
+		}
+		line := i.ID + " " + string(i.State)
+		if i.Error != nil {
+			line += " " + string(i.Error.Class) + "/" + i.Error.Code
+		}
+		out = append(out, line)
+	}
+	if counted != g.Target {
+		t.Errorf("%s: target is %d, and there are %d instances that are not being deleted: %q", id, g.Target, counted, out)
+	}
+	if !slices.IsSorted(out) {
+		t.Errorf("%s: instances are not sorted: %q", id, out)
+	}
+	return out
+}
