@@ -145,17 +145,25 @@ func (g *group) handlers(ctx workflow.Context) error {
 	for _, op := range scaleOps {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, op,
 			func(ctx workflow.Context, req ScaleRequest) (ScaleResult, error) {
-				out := g.apply(ctx, op, req)
+				out := g.apply(ctx, op, withID(ctx, req))
 				g.dirty = true
 				return out, refusal(out)
 			},
-			workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, req ScaleRequest) error { return g.validate(op, req) }},
+			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(op, withID(ctx, req)) }},
 		)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// withID lets an update without a request id count by its update id.
+func withID(ctx workflow.Context, req ScaleRequest) ScaleRequest {
+	if req.RequestID == "" {
+		req.RequestID = workflow.GetCurrentUpdateInfo(ctx).ID
+	}
+	return req
 }
 
 // receive applies every signal that has arrived, requests in the order of

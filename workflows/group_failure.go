@@ -111,6 +111,8 @@ func (g *group) expire(ctx workflow.Context) {
 		}
 		after := now.Sub(m.Accepted).Round(time.Second)
 		switch {
+		case m.CloudID == "" && g.parked != "":
+			g.lose(ctx, m, failureOf(fail(fault.Unauthorized, "no machine %s after it was asked for: %s", after, g.parked)))
 		case m.CloudID == "" && m.Note != "":
 			g.lose(ctx, m, failureOf(fail(fault.NotYet, "no machine %s after it was asked for: %s", after, m.Note)))
 		case m.CloudID == "":

@@ -38,10 +38,6 @@ func (g *group) takeOut(ctx workflow.Context, id string) error {
 const leaving = 30 * time.Second
 
 func (g *group) deleting(ctx workflow.Context, m *Member) error {
-	if err := g.deletes.Acquire(ctx, 1); err != nil {
-		return err
-	}
-	defer g.deletes.Release(1)
 	if m.Node && !g.kube().None {
 		opts := g.short("cordon " + m.Name)
 		if !m.Drain {
@@ -59,7 +55,13 @@ func (g *group) deleting(ctx workflow.Context, m *Member) error {
 		return ctx.Err()
 	}
 	g.set(ctx, m.ID, MemberDeleting, "")
-	if err := g.deleteMachine(ctx, m); err != nil {
+	// Only now: a node that waits for a disruption budget holds nobody up.
+	if err := g.deletes.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	err := g.deleteMachine(ctx, m)
+	g.deletes.Release(1)
+	if err != nil {
 		return err
 	}
 	if m.CloudID == "" || g.kube().None {
@@ -71,7 +73,7 @@ func (g *group) deleting(ctx workflow.Context, m *Member) error {
 		opts.ScheduleToCloseTimeout = leaving
 		opts.RetryPolicy = &temporal.RetryPolicy{MaximumAttempts: 2}
 	}
-	err := do(ctx, &g.desk, opts, aKube.DeleteNode, activities.DeleteNodeInput{Ref: g.in.Cluster, Kube: g.kube(), Name: m.Name})
+	err = do(ctx, &g.desk, opts, aKube.DeleteNode, activities.DeleteNodeInput{Ref: g.in.Cluster, Kube: g.kube(), Name: m.Name})
 	if err != nil && !m.Node && ctx.Err() == nil {
 		return nil
 	}

@@ -53,11 +53,12 @@ func (g *group) start(ctx workflow.Context, id string, f func(workflow.Context, 
 	g.running++
 	g.busy[id] = true
 	workflow.GoNamed(ctx, "member "+id, func(ctx workflow.Context) {
-		if err := f(ctx, id); err != nil {
-			g.fails(ctx, id, err)
-		}
+		err := f(ctx, id)
 		g.running--
 		delete(g.busy, id)
+		if err != nil {
+			g.fails(ctx, id, err)
+		}
 		g.dirty = true
 	})
 }
