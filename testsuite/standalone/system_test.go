@@ -2,7 +2,6 @@ package standalone
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -50,7 +49,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// system is Temporal, a cloud and a worker.
+// system is Temporal and a cloud, and perhaps a worker.
 type system struct {
 	*stack.Stack
 	t        *testing.T
@@ -82,8 +81,13 @@ func start(t *testing.T) *system {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.temporal.Close)
-	if _, err := s.StartWorker(t.Context()); err != nil {
-		t.Fatal(err)
+	return s
+}
+
+func (s *system) worker() *system {
+	s.t.Helper()
+	if _, err := s.StartWorker(s.t.Context()); err != nil {
+		s.t.Fatal(err)
 	}
 	return s
 }
@@ -207,6 +211,12 @@ func (s *system) launch(file string) (p *proc.Process, address string) {
 func (s *system) serve(file string) *provider {
 	s.t.Helper()
 	p, address := s.launch(file)
+	return s.client(p, address)
+}
+
+// client waits until a provider answers, and stops it in the end.
+func (s *system) client(p *proc.Process, address string) *provider {
+	s.t.Helper()
 	s.t.Cleanup(func() {
 		if err := p.Stop(); err != nil {
 			s.t.Errorf("stop the provider: %v", err)
@@ -270,12 +280,4 @@ func running(uuids ...string) map[string]string {
 		out["cloudscale://"+u] = "Running"
 	}
 	return out
-}
-
-func text(v any) string {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }

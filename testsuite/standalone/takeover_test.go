@@ -49,7 +49,7 @@ nodeGroups:
 // is made for that and none deleted. Then the group scales, and comes back the
 // same after each restart of the provider.
 func TestTakeOverAGroupOfThree(t *testing.T) {
-	s := start(t)
+	s := start(t).worker()
 	config := s.write("groups.yaml", file)
 	s.write("talos", "machine: {type: worker, token: "+joinToken+"}\n")
 	ours := map[string]string{"k8s-autoscaler-group": "worker", "k8s-cluster": "shop", "owner": "somebody"}
@@ -63,7 +63,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 	_, seq := s.writes(0)
 
 	p := s.serve(config)
-	s.sees(p, "three members", group{Target: 3, Instances: running(three...)})
+	s.sees(p, groupID, "three members", group{Target: 3, Instances: running(three...)})
 	groups, err := p.NodeGroups(t.Context(), &pb.NodeGroupsRequest{})
 	if err != nil || len(groups.GetNodeGroups()) != 1 {
 		t.Fatalf("groups: %v %v", groups, err)
@@ -158,7 +158,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.sees(p, "three again", group{Target: 3, Instances: running(left...)})
+		s.sees(p, groupID, "three again", group{Target: 3, Instances: running(left...)})
 		for _, want := range left {
 			if s.tags()[want] == nil {
 				t.Errorf("server %s is gone", want)
@@ -183,7 +183,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 			t.Fatal(err)
 		}
 		p = s.serve(config)
-		s.sees(p, "the same as before", group{Target: 3, Instances: running(left...)})
+		s.sees(p, groupID, "the same as before", group{Target: 3, Instances: running(left...)})
 		if again := s.run(); again != run {
 			t.Errorf("the entity's run is %s, was %s", again, run)
 		}
@@ -210,7 +210,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 			t.Fatal(err)
 		}
 		p = s.serve(changed)
-		s.sees(p, "the same machines", group{Target: 3, Instances: running(left...)})
+		s.sees(p, groupID, "the same machines", group{Target: 3, Instances: running(left...)})
 		if g, err := p.NodeGroups(t.Context(), &pb.NodeGroupsRequest{}); err != nil || g.GetNodeGroups()[0].GetMaxSize() != 7 {
 			t.Errorf("groups: %v %v", g, err)
 		}
@@ -240,10 +240,10 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 }
 
 // sees waits until the provider shows the group like that.
-func (s *system) sees(p *provider, what string, want group) {
+func (s *system) sees(p *provider, id, what string, want group) {
 	s.t.Helper()
 	s.eventually(what, func(ctx context.Context) error {
-		g, err := p.group(ctx, groupID)
+		g, err := p.group(ctx, id)
 		if diff := cmp.Diff(want, g); err != nil || diff != "" {
 			return fmt.Errorf("%w\n%s", err, diff)
 		}
