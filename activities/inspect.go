@@ -7,7 +7,6 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/fault"
 )
 
 // InspectGroup compares what the entity knows of its members with the cloud and
@@ -48,10 +47,8 @@ func (w *Watch) InspectGroup(ctx context.Context, in InspectGroupInput) (Inspect
 		}
 	}
 	out.Duplicates, out.Unknown = strangers(machines, in.Known, out.Missing)
+	// Whatever is wrong with the Kubernetes API, what the cloud says holds.
 	nodes, err := w.Kube.lookFor(ctx, in.Kube, running)
-	if fault.Is(err, fault.Unauthorized, fault.Invalid, fault.NotFound, fault.Conflict) {
-		return InspectGroupResult{}, err
-	}
 	out.NotReady, out.Observed = nodes.notReady, nodes.observed
 	if err != nil {
 		out.Unseen = err.Error()
@@ -89,7 +86,11 @@ func (k *Kube) lookFor(ctx context.Context, target KubeTarget, facts []MemberFac
 	if target.None || len(facts) == 0 {
 		return out, nil
 	}
-	nodes, err := k.nodes(ctx, target)
+	api, err := k.open(ctx, target)
+	if err != nil {
+		return out, err
+	}
+	nodes, err := k.list(ctx, target, api)
 	if err != nil {
 		return out, err
 	}

@@ -156,14 +156,18 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 	if !slices.ContainsFunc(facts, waiting) {
 		return nil, nil
 	}
-	nodes, err := k.nodes(ctx, target)
+	api, err := k.open(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := k.list(ctx, target, api)
 	if err != nil {
 		for i := range facts {
 			if waiting(facts[i]) {
 				facts[i].Detail = "the Kubernetes API does not answer yet"
 			}
 		}
-		if fault.Is(err, fault.Unauthorized, fault.Invalid, fault.NotFound, fault.Conflict) {
+		if fault.Is(err, fault.Unauthorized, fault.Invalid) {
 			return nil, err
 		}
 		return nil, nil
@@ -186,12 +190,8 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 	return seen, nil
 }
 
-// nodes lists the nodes of a target. An API that does not answer is Unavailable.
-func (k *Kube) nodes(ctx context.Context, target KubeTarget) ([]KubeNode, error) {
-	api, err := k.open(ctx, target)
-	if err != nil {
-		return nil, err
-	}
+// list lists the nodes of a target.
+func (k *Kube) list(ctx context.Context, target KubeTarget, api KubeAPI) ([]KubeNode, error) {
 	ctx, cancel := within(ctx, nodeTimeout)
 	defer cancel()
 	nodes, err := api.Nodes(ctx)

@@ -169,7 +169,11 @@ func (c *Client) evict(ctx context.Context, p *corev1.Pod) (why string, err erro
 			return s.Message, nil
 		}
 	}
-	return "", apiError(op, err)
+	refused := apiError(op, err)
+	if fault.Is(refused, fault.Invalid) { // by a webhook, which may think otherwise later
+		return "may not be evicted: " + refused.Error(), nil
+	}
+	return "", refused
 }
 
 func causeOf(s metav1.Status, kind metav1.CauseType) string {

@@ -272,6 +272,8 @@ func TestRealAPI(t *testing.T) {
 		}
 	})
 
+	t.Run("drain", func(t *testing.T) { drains(t, c, judge) })
+
 	t.Run("foreign bundle", func(t *testing.T) {
 		other, err := talos.NewBundle("v1.13", time.Now())
 		if err != nil {
