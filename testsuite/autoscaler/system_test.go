@@ -235,10 +235,16 @@ func (s *system) startProxy() {
 // cloudConfig writes the autoscaler's --cloud-config for an address.
 func (s *system) cloudConfig(address string) string {
 	s.t.Helper()
-	f := s.issue("autoscaler", "autoscaler")
+	return s.cloudConfigIn("autoscaler", address)
+}
+
+// cloudConfigIn does so in a folder of its own.
+func (s *system) cloudConfigIn(folder, address string) string {
+	s.t.Helper()
+	f := s.issue(folder, "autoscaler")
 	body, err := json.Marshal(map[string]string{"address": address, "cert": f.Cert, "key": f.Key, "cacert": f.CA})
 	s.must(err)
-	return s.file("cloud-config.json", body)
+	return s.file(filepath.Join("tls", folder, "cloud-config.json"), body)
 }
 
 // autoscalerArgs are the flags of the autoscaler with shortened times.

@@ -78,7 +78,7 @@ type Proxy struct {
 
 	mu    sync.Mutex
 	calls []Call
-	bend  func(Call) Effect
+	bends []func(Call) Effect
 }
 
 // Start listens on loopback and connects to the backend when the first call
@@ -110,12 +110,12 @@ func (p *Proxy) Close() error {
 	return p.backend.Close()
 }
 
-// Bend decides about every call that follows; Code and Response of the call that
-// it is given are not known yet. Nil passes all.
+// Bend asks f about every call that follows; Code and Response of the call that
+// it is given are not known yet. The first that does not let it pass decides.
 func (p *Proxy) Bend(f func(Call) Effect) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.bend = f
+	p.bends = append(p.bends, f)
 }
 
 // Calls returns what has been answered so far, in order of the answers.
@@ -168,12 +168,14 @@ var lost = status.Error(codes.Unavailable, "the proxy lost it")
 
 func (p *Proxy) decide(c Call) Effect {
 	p.mu.Lock()
-	f := p.bend
+	bends := p.bends
 	p.mu.Unlock()
-	if f == nil {
-		return Pass
+	for _, f := range bends {
+		if e := f(c); e != Pass {
+			return e
+		}
 	}
-	return f(c)
+	return Pass
 }
 
 // decode reads a message of the contract; nil for what the contract has not.

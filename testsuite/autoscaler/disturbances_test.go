@@ -1,0 +1,3 @@
+package autoscaler
+
+var disturbances []scenario
