@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -76,8 +77,8 @@ func TestScalingProblems(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, _, err := Decode([]byte(minimal + scalingGroup + tc.doc))
-			problems, ok := err.(Problems)
-			if !ok {
+			var problems Problems
+			if !errors.As(err, &problems) {
 				problems = c.Validate()
 			}
 			var got []string

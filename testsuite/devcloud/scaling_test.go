@@ -3,6 +3,7 @@ package devcloud_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -129,7 +130,7 @@ func (s *site) try(req *cloudscale.ServerRequest) (int, string) {
 	defer cancel()
 	_, err := s.sdk.Servers.Create(ctx, req)
 	log := s.Faults().Requests(0)
-	if len(log) != before+1 || log[before].Method != "POST" {
+	if len(log) != before+1 || log[before].Method != http.MethodPost {
 		s.t.Fatalf("the log has %d requests, want %d", len(log), before+1)
 	}
 	var refused *cloudscale.ErrorResponse
@@ -157,7 +158,7 @@ func TestWhatHappensToMembersOfAGroup(t *testing.T) {
 	state := func(uuid string) string {
 		v, err := s.sdk.Servers.Get(t.Context(), uuid)
 		var refused *cloudscale.ErrorResponse
-		if errors.As(err, &refused) && refused.StatusCode == 404 {
+		if errors.As(err, &refused) && refused.StatusCode == http.StatusNotFound {
 			return "gone"
 		}
 		if err != nil {
@@ -169,8 +170,10 @@ func TestWhatHappensToMembersOfAGroup(t *testing.T) {
 		eventually(t, "running", func() bool { return state(uuid) == "running" })
 	}
 	for _, c := range []struct{ method, path string }{
-		{"POST", "_devcloud/servers/" + uuids[0] + "/vanish"}, {"DELETE", "v1/servers/" + uuids[1]},
-		{"POST", "_devcloud/servers/" + uuids[2] + "/stop"}, {"POST", "v1/servers/" + uuids[3] + "/stop"},
+		{"POST", "_devcloud/servers/" + uuids[0] + "/vanish"},
+		{"DELETE", "v1/servers/" + uuids[1]},
+		{"POST", "_devcloud/servers/" + uuids[2] + "/stop"},
+		{"POST", "v1/servers/" + uuids[3] + "/stop"},
 	} {
 		if status, body := s.call(c.method, c.path, ""); status != 204 {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
