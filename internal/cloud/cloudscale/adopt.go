@@ -36,10 +36,21 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 	}
 	slices.SortFunc(have, older)
 	for _, s := range have {
-		if !carries(s.Tags, append(slices.Clone(req.Also), req.Tag)) || identified(s.Tags) {
+		if !adoptable(s.Tags, req) {
 			continue
 		}
-		tags := maps.Clone(s.Tags)
+		// A change of tags replaces all of them, and lists lag behind.
+		now, err := get(ctx, p, "server", p.sdk.Servers, s.UUID)
+		if fault.Is(err, fault.NotFound) { // deleted since the list was made
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !adoptable(now.Tags, req) {
+			continue
+		}
+		tags := maps.Clone(now.Tags)
 		maps.Copy(tags, sdk.TagMap{
 			cluster.TagCluster:     req.Owner.Cluster.UID,
 			cluster.TagClusterName: req.Owner.Cluster.Name,
@@ -49,10 +60,10 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		})
 		r := &sdk.ServerUpdateRequest{}
 		r.Tags = &tags
-		err := p.call(ctx, request{op: "tag server " + s.Name, verb: change}, func(ctx context.Context) error {
+		err = p.call(ctx, request{op: "tag server " + s.Name, verb: change}, func(ctx context.Context) error {
 			return p.sdk.Servers.Update(ctx, s.UUID, r)
 		})
-		if fault.Is(err, fault.NotFound) { // deleted since the list was made
+		if fault.Is(err, fault.NotFound) {
 			continue
 		}
 		if err != nil {
@@ -61,6 +72,11 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		p.log.InfoContext(ctx, "adopted a server", "server", s.UUID, "name", s.Name, "cluster", req.Owner.Cluster.Name, "group", req.Owner.Group)
 	}
 	return p.ListMachines(ctx, req.Owner)
+}
+
+// adoptable reports whether a server has the tags and belongs to nobody yet.
+func adoptable(have sdk.TagMap, req cloud.AdoptRequest) bool {
+	return carries(have, append(slices.Clone(req.Also), req.Tag)) && !identified(have)
 }
 
 // carries reports whether a server has all of the tags. The API is only asked

@@ -199,6 +199,19 @@ func (c *testCloud) Books(uid string) map[string]int {
 	return out
 }
 
+func (c *testCloud) Foreign(t testing.TB, tags []cluster.Tag) string {
+	t.Helper()
+	spec := world.ServerSpec{Name: "pet", Zone: "lpg1", Flavor: "flex-4-1", Image: "debian-12", RootGB: 20, Tags: map[string]string{}, UserData: []byte("version: v1alpha1\n")}
+	for _, tag := range tags {
+		spec.Tags[tag.Key] = tag.Value
+	}
+	s, err := c.World().CreateServer(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.UUID
+}
+
 func (c *testCloud) Vanish(t testing.TB, id string) {
 	t.Helper()
 	if err := c.World().Vanish(id); err != nil {

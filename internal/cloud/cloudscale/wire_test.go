@@ -281,3 +281,22 @@ func TestBetterImage(t *testing.T) {
 		t.Errorf("order (-want +got):\n%s", diff)
 	}
 }
+
+func TestNodeLabels(t *testing.T) {
+	p, err := New(Options{Token: secrets.NewValue([]byte("x"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []cluster.Tag{{Key: "csi.cloudscale.ch/zone", Value: "rma1"}, {Key: "topology.kubernetes.io/region", Value: "rma"}}
+	if diff := cmp.Diff(want, p.NodeLabels("rma1")); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+}
+
+// TestAdoptedIDs pins the derivation: another id would make another machine of
+// one that was adopted before.
+func TestAdoptedIDs(t *testing.T) {
+	if got := adoptedID("47cec963-fcd2-482f-bdb6-24461b2d47b1"); got != "652dejvc" {
+		t.Errorf("adoptedID = %q", got)
+	}
+}

@@ -85,6 +85,10 @@ type Cloud interface {
 	// Books counts what the cloud itself knows to carry the cluster's uid, by
 	// kind: "machine", "image", and the provider's own kinds.
 	Books(uid string) map[string]int
+	// Foreign makes a running machine as somebody else would, with these tags
+	// and no request through the API, and returns its id. It is called only
+	// where the provider is a cloud.Adopter.
+	Foreign(t testing.TB, tags []cluster.Tag) (cloudID string)
 	// Vanish removes a machine as if deleted by hand.
 	Vanish(t testing.TB, cloudID string)
 	// Infrastructure returns what the account can create, with a load balancer;
@@ -134,6 +138,9 @@ func Run(t *testing.T, h Harness) {
 		{"DeleteNeverTouchesOthers", testDeleteForeign},
 		{"DeletedByHand", testVanished},
 		{"WrongZone", testWrongZone},
+		{"AdoptForeignMachines", testAdoptForeign},
+		{"AdoptionSurvivesFaults", testAdoptionFaults},
+		{"AdoptionRefuses", testAdoptRefuses},
 		{"UserDataTooLarge", testUserData},
 		{"ReservedTags", testReservedTags},
 		{"NoSecretInErrors", testNoSecret},
