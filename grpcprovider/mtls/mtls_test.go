@@ -183,6 +183,13 @@ func clientConfig(t *testing.T, own *pair, roots []byte, name string) *tls.Confi
 	return c
 }
 
+func hangUp(t *testing.T, conn *grpc.ClientConn) {
+	t.Helper()
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // call makes one call over a connection of its own.
 func (f *fixture) call(t *testing.T, creds credentials.TransportCredentials) error {
 	t.Helper()
@@ -190,7 +197,7 @@ func (f *fixture) call(t *testing.T, creds credentials.TransportCredentials) err
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer hangUp(t, conn)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{})
@@ -326,7 +333,7 @@ func TestRenewedFilesAreUsedWithoutARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer hangUp(t, conn)
 	ping := func() error {
 		_, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{})
 		return err

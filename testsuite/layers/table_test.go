@@ -91,6 +91,13 @@ var table = []layer{
 		may:   []string{"grpcprovider/provider", "workflows", "internal/cloud", "internal/cluster", "internal/fault", "internal/plan"},
 		never: join(kubernetes, talos, clouds, stores),
 	},
+	{path: "grpcprovider/provider", may: []string{"workflows"}, never: join(kubernetes, talos, clouds, stores)},
+	{
+		path:  "grpcprovider/server",
+		may:   []string{"grpcprovider/provider", "workflows", "internal/cluster", "internal/externalgrpc", "internal/fault"},
+		never: join(talos, clouds, stores),
+	},
+	{path: "grpcprovider/mtls", may: []string{"internal/fault"}, never: join(temporal, kubernetes, talos, clouds, stores)},
 	{
 		path: "grpcprovider",
 		may: []string{
