@@ -209,8 +209,8 @@ e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Tempo
 	$(call suite,^Test,./testsuite/e2e/... ./testsuite/standalone/...)
 
 autoscaler: TIMEOUT = 40m
-autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
-	$(call suite,^Test,./testsuite/autoscaler/...)
+autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(BIN)/ichor-demo $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
+	$(call suite,^Test,./testsuite/autoscaler/... ./testsuite/demo/...)
 
 test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
@@ -243,6 +243,10 @@ histories: build $(TEST_TOOLS) ## Record the histories that the replay test keep
 .PHONY: demo demo-down screenshots
 demo: $(SYSTEM) $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
 	$(BIN)/ichor-demo up $(if $(SPEED),--speed $(SPEED))
+
+.PHONY: demo-autoscale
+demo-autoscale: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The real autoscaler grows and shrinks a group; SPEED=n
+	$(BIN)/ichor-demo autoscale $(if $(SPEED),--speed $(SPEED))
 
 demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 	$(BIN)/ichor-demo down

@@ -35,7 +35,7 @@ type demo struct {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: ichor-demo up|down|serve [flags]")
+		return errors.New("usage: ichor-demo up|autoscale|down|serve [flags]")
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -44,13 +44,20 @@ func run(ctx context.Context, args []string) error {
 	d := demo{root: root, dir: filepath.Join(root, ".demo")}
 	fs := flag.NewFlagSet("ichor-demo "+args[0], flag.ContinueOnError)
 	fs.Float64Var(&d.speed, "speed", 20, "how many times faster than real time the cloud runs")
-	fs.StringVar(&d.spec, "spec", filepath.Join("examples", "demo.yaml"), "the cluster to provision")
+	example := "demo.yaml"
+	if args[0] == "autoscale" {
+		example = "autoscale.yaml"
+	}
+	fs.StringVar(&d.spec, "spec", filepath.Join("examples", example), "the cluster to provision")
+	fs.StringVar(&d.dir, "dir", d.dir, "folder for all state")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
 	switch args[0] {
 	case "up":
 		return d.up(ctx)
+	case "autoscale":
+		return d.autoscale(ctx)
 	case "down":
 		return d.down()
 	case "serve":

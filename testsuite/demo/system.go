@@ -60,7 +60,7 @@ func (d demo) start(ctx context.Context) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "serve", "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64))
+	cmd := exec.Command(self, "serve", "-dir", d.dir, "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.root, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
