@@ -228,6 +228,82 @@ func TestAcceptedWithoutWorkerSurvivesARestart(t *testing.T) {
 	}
 }
 
+// A request that was durable before its entity continued as new is in no history
+// that the new run has.
+func TestARequestOfAnEarlierRunIsConfirmed(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 0)
+	s := w.start(t)
+	if err := s.IncreaseSize(t.Context(), group, 3); err != nil {
+		t.Fatal(err)
+	}
+	w.lock(func() { e.work(w.now); e.renew(); e.renew(); w.up = false })
+	mustRefresh(t, s)
+	want(t, s, "ichor://demo/worker/r1-0 creating", "ichor://demo/worker/r1-1 creating", "ichor://demo/worker/r1-2 creating")
+	if n := s.Numbers(); n.Unconfirmed != 0 {
+		t.Errorf("%d requests are unconfirmed", n.Unconfirmed)
+	}
+}
+
+// Cancellations and repetitions hold for whoever reads the history, in any order.
+func TestHistoryIsReadAsTheEntityWillReadIt(t *testing.T) {
+	increase := func(id string) signal {
+		return signal{name: workflows.SignalIncreaseSize, req: workflows.ScaleRequest{RequestID: id, Delta: 1}}
+	}
+	cancel := signal{name: workflows.SignalCancelRequest, req: workflows.ScaleRequest{RequestID: "cancel-x", Cancel: "x"}}
+	pause := signal{name: workflows.SignalPause, req: workflows.ScaleRequest{Reason: "maintenance"}}
+	remove := signal{name: workflows.SignalDeleteNodes, req: workflows.ScaleRequest{RequestID: "d", Nodes: []string{"ichor://demo/worker/y-0", "foreign"}}}
+	three := 3
+	set := signal{name: workflows.SignalSetTarget, req: workflows.ScaleRequest{RequestID: "s", Target: &three}}
+	far := 99
+	beyond := signal{name: workflows.SignalSetTarget, req: workflows.ScaleRequest{RequestID: "t", Target: &far}}
+	foreign := increase("x")
+	foreign.req.Cluster.UID = "another"
+	for _, c := range []struct {
+		name string
+		// before are signals that the entity has seen, after those that it has not.
+		before, after []signal
+		want          []string
+	}{
+		{name: "nothing"},
+		{name: "cancelled", after: []signal{increase("x"), cancel}},
+		{name: "cancelled first", after: []signal{cancel, increase("x")}},
+		{name: "cancelled before, arrives late", before: []signal{cancel}, after: []signal{increase("x")}},
+		{name: "cancelled after it was seen", before: []signal{increase("x")}, after: []signal{cancel}, want: []string{"ichor://demo/worker/x-0 deleting"}},
+		{name: "repeated", after: []signal{increase("y"), increase("y")}, want: []string{"ichor://demo/worker/y-0 creating"}},
+		{name: "repeated after it was seen", before: []signal{increase("y")}, after: []signal{increase("y")}, want: []string{"ichor://demo/worker/y-0 creating"}},
+		{name: "deleted before it is wanted", after: []signal{remove, increase("y")}, want: []string{"ichor://demo/worker/y-0 deleting"}},
+		{name: "for another cluster", after: []signal{foreign}},
+		{name: "set by a person", before: []signal{increase("y")}, after: []signal{set, pause}, want: []string{
+			"ichor://demo/worker/s-0 creating", "ichor://demo/worker/s-1 creating", "ichor://demo/worker/y-0 creating",
+		}},
+		{name: "set out of bounds", after: []signal{beyond}},
+		{name: "beyond max", after: []signal{
+			increase("a"), increase("b"), increase("c"), increase("d"), increase("e"), increase("f"),
+		}, want: []string{
+			"ichor://demo/worker/a-0 creating", "ichor://demo/worker/b-0 creating", "ichor://demo/worker/c-0 creating",
+			"ichor://demo/worker/d-0 creating", "ichor://demo/worker/e-0 creating", "ichor://demo/worker/f-0 creating other/beyond-max",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld()
+			e := w.add(worker, 0, 5, 0)
+			send := func(signals []signal) {
+				for _, s := range signals {
+					if err := w.signal(t.Context(), cluster.GroupID(demo, worker), s.name, "", s.req); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			send(c.before)
+			w.lock(func() { e.work(w.now); w.up = false })
+			send(c.after)
+			s := w.start(t)
+			want(t, s, c.want...)
+		})
+	}
+}
+
 func TestNoWorkerDoesNotSlowRefreshesDown(t *testing.T) {
 	w := newWorld()
 	e := w.add(worker, 0, 5, 0)
