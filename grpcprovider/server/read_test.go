@@ -1,0 +1,505 @@
+package server_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	"github.com/ichor-project/ichor/grpcprovider/server"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+func wantCode(t *testing.T, what string, err error, want codes.Code) {
+	t.Helper()
+	if got := status.Code(err); got != want {
+		t.Errorf("%s: %s (%v), want %s", what, got, err, want)
+	}
+}
+
+func TestNodeGroups(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	out, err := f.call(t, "NodeGroups", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type group struct {
+		ID       string
+		Min, Max int64
+		Debug    string
+	}
+	var got []group
+	for _, g := range decode(t, out)[1] {
+		d := decode(t, g.([]byte))
+		got = append(got, group{d.text(1), d.num(2), d.num(3), d.text(4)})
+	}
+	want := []group{
+		{"demo/tuned", 0, 3, "demo/tuned (0 to 3, wanted 0, flex-4-2 in lpg1) paused: maintenance"},
+		{"demo/worker", 1, 5, "demo/worker (1 to 5, wanted 4, flex-8-4 in lpg1)"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("groups (-want +got):\n%s", diff)
+	}
+}
+
+func TestNodeGroupForNode(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	for name, tc := range map[string]struct {
+		node msg
+		want string
+	}{
+		"by provider ID":       {msg{}.text(1, "cloudscale://1").text(2, "other"), "demo/worker"},
+		"by name":              {msg{}.text(2, "demo-worker-1"), "demo/worker"},
+		"with labels":          {msg{}.text(1, "cloudscale://1").sub(3, msg{}.text(1, "a").text(2, "b")).sub(4, msg{}.text(1, "c").text(2, "d")), "demo/worker"},
+		"foreign":              {msg{}.text(1, "aws:///x/i-1").text(2, "elsewhere"), ""},
+		"neither ID nor name":  {msg{}, ""},
+		"of a group that went": {msg{}.text(1, "stale"), ""},
+	} {
+		out, err := f.call(t, "NodeGroupForNode", msg{}.sub(1, tc.node))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		d := decode(t, out)
+		g := decode(t, d.bytes(t, 1)) // also for unknown nodes there is a group, without id
+		if g.text(1) != tc.want {
+			t.Errorf("%s: group %q, want %q", name, g.text(1), tc.want)
+		}
+		if tc.want != "" && (g.num(2) != 1 || g.num(3) != 5) {
+			t.Errorf("%s: bounds %d to %d", name, g.num(2), g.num(3))
+		}
+	}
+	if out, err := f.call(t, "NodeGroupForNode", nil); err != nil || decode(t, decode(t, out).bytes(t, 1)).text(1) != "" {
+		t.Errorf("without a node: %v", err)
+	}
+}
+
+// A thousand nodes of others must cost a lookup each and nothing that grows with
+// the cluster: no list, no refresh, no error.
+func TestForeignNodesCostOneLookupEach(t *testing.T) {
+	source := newFake()
+	f := serve(t, source, nil)
+	const nodes = 1000
+	for i := range nodes {
+		out, err := f.call(t, "NodeGroupForNode", msg{}.sub(1, msg{}.text(1, fmt.Sprintf("aws:///eu-central-1a/i-%d", i)).text(2, fmt.Sprintf("foreign-%d", i))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := decode(t, decode(t, out).bytes(t, 1)).text(1); id != "" {
+			t.Fatalf("node %d is of %q", i, id)
+		}
+	}
+	if diff := cmp.Diff(map[string]int{"GroupForNode": nodes}, source.calls); diff != "" {
+		t.Errorf("what the source was asked (-want +got):\n%s", diff)
+	}
+	if text := f.log.String(); text != "" {
+		t.Errorf("foreign nodes are logged: %.300s", text)
+	}
+}
+
+func TestTargetSizeAndInstances(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	out, err := f.call(t, "NodeGroupTargetSize", msg{}.text(1, "demo/worker"))
+	if err != nil || decode(t, out).num(1) != 4 {
+		t.Errorf("target size %x, %v", out, err)
+	}
+	if out, err := f.call(t, "NodeGroupTargetSize", msg{}.text(1, "demo/tuned")); err != nil || decode(t, out).num(1) != 0 {
+		t.Errorf("target size %x, %v", out, err)
+	}
+	type inst struct {
+		ID            string
+		State         int64
+		Code, Message string
+		Class         int64
+	}
+	out, err = f.call(t, "NodeGroupNodes", msg{}.text(1, "demo/worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []inst
+	for _, b := range decode(t, out)[1] {
+		d := decode(t, b.([]byte))
+		s := decode(t, d.bytes(t, 2))
+		i := inst{ID: d.text(1), State: s.num(1)}
+		if len(s[2]) > 0 {
+			e := decode(t, s.bytes(t, 2))
+			i.Code, i.Message, i.Class = e.text(1), e.text(2), e.num(3)
+		}
+		got = append(got, i)
+	}
+	want := []inst{
+		{ID: "cloudscale://1", State: 1},
+		{ID: "cloudscale://2", State: 3},
+		{ID: "ichor://demo/worker/r-0", State: 2},
+		{"ichor://demo/worker/r-1", 2, "Quota", "no servers left", 1},
+		{"ichor://demo/worker/r-2", 2, "Invalid", "no such image", 99},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("instances (-want +got):\n%s", diff)
+	}
+}
+
+func TestAnErrorIsNeverDropped(t *testing.T) {
+	source := newFake()
+	g := worker()
+	g.Instances = g.Instances[3:4]
+	g.Instances[0].Error.Code, g.Instances[0].State = "", "" // as a source must not say it
+	source.groups[1] = g
+	f := serve(t, source, nil)
+	out, err := f.call(t, "NodeGroupNodes", msg{}.text(1, "demo/worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := decode(t, decode(t, decode(t, out).bytes(t, 1)).bytes(t, 2))
+	if s.num(1) != 2 || decode(t, s.bytes(t, 2)).text(1) == "" {
+		t.Errorf("the autoscaler would drop this error: %v", s)
+	}
+}
+
+func TestUnknownGroup(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	for method, in := range map[string]msg{
+		"NodeGroupTargetSize":         msg{}.text(1, "demo/x"),
+		"NodeGroupNodes":              msg{}.text(1, "demo/x"),
+		"NodeGroupTemplateNodeInfo":   msg{}.text(1, "demo/x"),
+		"NodeGroupIncreaseSize":       msg{}.num(1, 1).text(2, "demo/x"),
+		"NodeGroupDecreaseTargetSize": msg{}.num(1, -1).text(2, "demo/x"),
+		"NodeGroupDeleteNodes":        msg{}.sub(1, msg{}.text(2, "demo-worker-1")).text(2, "demo/x"),
+	} {
+		_, err := f.call(t, method, in)
+		wantCode(t, method, err, codes.NotFound)
+	}
+	// Any other code would make the autoscaler forget its request.
+	_, err := f.call(t, "NodeGroupGetOptions", msg{}.text(1, "demo/x"))
+	wantCode(t, "NodeGroupGetOptions", err, codes.Unimplemented)
+}
+
+func TestCallsThatAlwaysAnswer(t *testing.T) {
+	source := newFake()
+	f := serve(t, source, nil)
+	out, err := f.call(t, "GPULabel", nil)
+	if err != nil || decode(t, out).text(1) != "ichor.dev/gpu" {
+		t.Errorf("GPULabel: %x, %v", out, err)
+	}
+	out, err = f.call(t, "GetAvailableGPUTypes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := decode(t, decode(t, out).bytes(t, 1))
+	if entry.text(1) != "l40s" || len(entry[2]) != 1 {
+		t.Errorf("GPU types: %v", entry)
+	}
+	source.err = errors.New("Temporal is away")
+	for _, method := range []string{"Cleanup", "GPULabel", "GetAvailableGPUTypes", "NodeGroups"} {
+		if _, err := f.call(t, method, nil); err != nil {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	if len(source.changes) > 0 || source.calls["Refresh"] > 0 {
+		t.Errorf("calls without effect had one: %v", source.changes)
+	}
+}
+
+func TestRefreshIsTheHealthGate(t *testing.T) {
+	source := newFake()
+	f := serve(t, source, nil)
+	if _, err := f.call(t, "Refresh", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range fault.Kinds() {
+		source.err = fault.New(kind, "read", "the reason")
+		_, err := f.call(t, "Refresh", nil)
+		wantCode(t, string(kind), err, codes.Unavailable)
+		if !strings.Contains(status.Convert(err).Message(), "the reason") {
+			t.Errorf("%s: the answer hides the reason: %v", kind, err)
+		}
+	}
+	// Everything else goes on answering.
+	if _, err := f.call(t, "NodeGroupTargetSize", msg{}.text(1, "demo/worker")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTemplate(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	out, err := f.call(t, "NodeGroupTemplateNodeInfo", msg{}.text(1, "demo/worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := decode(t, out)
+	if diff := cmp.Diff([]protowire.Number{1, 2}, d.numbers()); diff != "" {
+		t.Fatalf("fields (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(d.bytes(t, 1), d.bytes(t, 2)); diff != "" {
+		t.Error("the two forms differ")
+	}
+	var node corev1.Node
+	if err := node.Unmarshal(d.bytes(t, 2)); err != nil {
+		t.Fatal(err)
+	}
+	wantLabels := map[string]string{
+		"kubernetes.io/os": "linux", "kubernetes.io/arch": "amd64", "kubernetes.io/hostname": "template-demo-worker",
+		"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
+		"node.kubernetes.io/instance-type": "flex-8-4", "topology.kubernetes.io/zone": "lpg1", "topology.kubernetes.io/region": "lpg",
+		"example.com/pool": "w", "ichor.dev/gpu": "l40s",
+	}
+	if diff := cmp.Diff(wantLabels, node.Labels); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]corev1.Taint{{Key: "example.com/gpu", Value: "yes", Effect: corev1.TaintEffectNoSchedule}}, node.Spec.Taints); diff != "" {
+		t.Errorf("taints (-want +got):\n%s", diff)
+	}
+	for name, tc := range map[string]struct {
+		have corev1.ResourceList
+		want map[string]string
+	}{
+		"capacity":    {node.Status.Capacity, map[string]string{"cpu": "4", "memory": "8Gi", "ephemeral-storage": "50Gi", "pods": "110", "nvidia.com/gpu": "1"}},
+		"allocatable": {node.Status.Allocatable, map[string]string{"cpu": "3950m", "memory": "7Gi", "ephemeral-storage": "44Gi", "pods": "110", "nvidia.com/gpu": "1"}},
+	} {
+		if len(tc.have) != len(tc.want) {
+			t.Errorf("%s: %v", name, tc.have)
+		}
+		for key, want := range tc.want {
+			if got := tc.have[corev1.ResourceName(key)]; got.Cmp(resource.MustParse(want)) != 0 {
+				t.Errorf("%s: %s is %s, want %s", name, key, got.String(), want)
+			}
+		}
+	}
+	ready := false
+	for _, c := range node.Status.Conditions {
+		ready = ready || c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	}
+	if !ready {
+		t.Error("the template is not ready")
+	}
+
+	// A group whose size is unknown must neither crash nor stop the autoscaler.
+	_, err = f.call(t, "NodeGroupTemplateNodeInfo", msg{}.text(1, "demo/tuned"))
+	wantCode(t, "without a template", err, codes.Unimplemented)
+}
+
+func TestTemplateOfARMOnAWS(t *testing.T) {
+	source := newFake()
+	g := worker()
+	g.Facts.Cloud.Provider, g.Facts.Zone = "aws", "eu-central-1b"
+	g.Facts.Template.Labels[2].Key, g.Facts.Template.Labels[2].Value = "kubernetes.io/arch", "arm64"
+	g.Facts.Template.Capacity.GPUs, g.Facts.Template.Allocatable.GPUs = 0, 0
+	source.groups[1] = g
+	f := serve(t, source, nil)
+	out, err := f.call(t, "NodeGroupTemplateNodeInfo", msg{}.text(1, "demo/worker"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var node corev1.Node
+	if err := node.Unmarshal(decode(t, out).bytes(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	l := node.Labels
+	if l["kubernetes.io/arch"] != "arm64" || l["beta.kubernetes.io/arch"] != "arm64" || l["topology.kubernetes.io/region"] != "eu-central-1" || l["topology.kubernetes.io/zone"] != "eu-central-1b" {
+		t.Errorf("labels: %v", l)
+	}
+	if _, ok := node.Status.Capacity["nvidia.com/gpu"]; ok {
+		t.Error("a node without GPUs promises some")
+	}
+}
+
+// seconds is google.protobuf.Duration, nanoseconds Kubernetes' own.
+func seconds(s int64) msg             { return msg{}.num(1, s) }
+func nanoseconds(d time.Duration) msg { return msg{}.num(1, int64(d)) }
+
+func TestOptions(t *testing.T) {
+	f := serve(t, newFake(), nil)
+	_, err := f.call(t, "NodeGroupGetOptions", msg{}.text(1, "demo/worker"))
+	wantCode(t, "a group that overrides nothing", err, codes.Unimplemented)
+
+	legacy := msg{}.double(1, 0.5).double(2, 0.5).sub(3, nanoseconds(time.Hour)).sub(4, nanoseconds(time.Hour)).sub(5, nanoseconds(time.Hour))
+	current := msg{}.double(1, 0.5).double(2, 0.5).sub(8, seconds(3600)).sub(9, seconds(3600)).sub(10, seconds(3600))
+	both := append(append(msg{}, legacy...), current...)
+	newer := append(append(msg{}, current...), msg{}.sub(11, seconds(900)).num(12, 1)...)
+	for name, defaults := range map[string]msg{"nothing": nil, "legacy": legacy, "current": current, "both": both, "newer": newer} {
+		out, err := f.call(t, "NodeGroupGetOptions", msg{}.text(1, "demo/tuned").sub(2, defaults))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		o := decode(t, decode(t, out).bytes(t, 1))
+		want := []protowire.Number{1, 2, 3, 4, 5, 7, 8, 9, 10}
+		if name == "newer" {
+			want = append(want, 11, 12)
+		}
+		if diff := cmp.Diff(want, o.numbers()); diff != "" {
+			t.Errorf("%s: fields (-want +got):\n%s", name, diff)
+			continue
+		}
+		if o.double(1) != 0.25 || o.double(2) != 0.75 || o.num(7) != 1 {
+			t.Errorf("%s: thresholds %v, %v, daemon sets %d", name, o.double(1), o.double(2), o.num(7))
+		}
+		for field, want := range map[protowire.Number]time.Duration{3: time.Minute, 4: 90 * time.Second, 5: 2 * time.Minute} {
+			if got := time.Duration(decode(t, o.bytes(t, field)).num(1)); got != want {
+				t.Errorf("%s: field %d is %s, want %s", name, field, got, want)
+			}
+			if got := time.Duration(decode(t, o.bytes(t, field+5)).num(1)) * time.Second; got != want {
+				t.Errorf("%s: field %d is %s, want %s", name, field+5, got, want)
+			}
+		}
+		if name == "newer" && (decode(t, o.bytes(t, 11)).num(1) != 900 || o.num(12) != 1) {
+			t.Errorf("what a newer autoscaler sent came back changed: %v", o)
+		}
+	}
+	if n := strings.Count(f.log.String(), "has a side effect with this autoscaler"); n != 1 {
+		t.Errorf("the side effect on autoscalers from 1.35 on was told %d times, not once:\n%s", n, f.log)
+	}
+}
+
+// A zero would mean "at once": whatever a group leaves out comes from the
+// request, and from the autoscaler's documented defaults if it is not there.
+func TestOptionsAreNeverZero(t *testing.T) {
+	source := newFake()
+	g := tuned()
+	g.Facts.Autoscaling = &cluster.Autoscaling{}
+	source.groups[0] = g
+	f := serve(t, source, nil)
+	for name, tc := range map[string]struct {
+		defaults  msg
+		threshold float64
+		spans     [3]time.Duration
+	}{
+		"nothing": {nil, 0.5, [3]time.Duration{10 * time.Minute, 20 * time.Minute, 15 * time.Minute}},
+		"legacy": {
+			msg{}.double(1, 0.3).double(2, 0.3).sub(3, nanoseconds(time.Second)).sub(4, nanoseconds(2*time.Second)).sub(5, nanoseconds(3*time.Second)),
+			0.3,
+			[3]time.Duration{time.Second, 2 * time.Second, 3 * time.Second},
+		},
+		"current": {
+			msg{}.double(1, 0.3).double(2, 0.3).sub(8, seconds(1)).sub(9, seconds(2)).sub(10, seconds(3)),
+			0.3,
+			[3]time.Duration{time.Second, 2 * time.Second, 3 * time.Second},
+		},
+		"nonsense": {
+			msg{}.double(1, -4).double(2, 7).sub(8, seconds(-1)).sub(9, seconds(1<<62)).sub(10, seconds(0)).sub(5, nanoseconds(-3)),
+			0.5,
+			[3]time.Duration{10 * time.Minute, 20 * time.Minute, 15 * time.Minute},
+		},
+	} {
+		out, err := f.call(t, "NodeGroupGetOptions", msg{}.text(1, "demo/tuned").sub(2, tc.defaults))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		o := decode(t, decode(t, out).bytes(t, 1))
+		if o.double(1) != tc.threshold || o.double(2) != tc.threshold {
+			t.Errorf("%s: thresholds %v, %v", name, o.double(1), o.double(2))
+		}
+		for i, want := range tc.spans {
+			legacy := time.Duration(decode(t, o.bytes(t, protowire.Number(3+i))).num(1))
+			current := time.Duration(decode(t, o.bytes(t, protowire.Number(8+i))).num(1)) * time.Second
+			if legacy != want || current != want {
+				t.Errorf("%s: span %d is %s and %s, want %s", name, i, legacy, current, want)
+			}
+		}
+	}
+}
+
+func prices() *server.Prices {
+	return &server.Prices{Flavors: map[string]float64{"flex-8-4": 0.4, "flex-4-2": 0.2}}
+}
+
+func TestPrices(t *testing.T) {
+	bare := serve(t, newFake(), nil)
+	for _, method := range []string{"PricingNodePrice", "PricingPodPrice"} {
+		_, err := bare.call(t, method, nil)
+		wantCode(t, method+" without prices", err, codes.Unimplemented)
+	}
+
+	f := serve(t, newFake(), prices())
+	at := func(s int64) msg { return msg{}.num(1, s) } // Timestamp and Time look alike
+	typed := msg{}.text(2, "template-node").sub(3, msg{}.text(1, "node.kubernetes.io/instance-type").text(2, "flex-4-2"))
+	for name, tc := range map[string]struct {
+		in   msg
+		want float64
+		code codes.Code
+	}{
+		"current, by label":   {msg{}.sub(1, typed).sub(4, at(1000)).sub(5, at(4600)), 0.2, codes.OK},
+		"legacy, by label":    {msg{}.sub(1, typed).sub(2, at(1000)).sub(3, at(1000+7200)), 0.4, codes.OK},
+		"both: current first": {msg{}.sub(1, typed).sub(2, at(0)).sub(3, at(1)).sub(4, at(1000)).sub(5, at(4600)), 0.2, codes.OK},
+		"by group":            {msg{}.sub(1, msg{}.text(1, "cloudscale://1")).sub(4, at(0)).sub(5, at(1800)), 0.2, codes.OK},
+		"unknown node":        {msg{}.sub(1, msg{}.text(1, "x")).sub(4, at(0)).sub(5, at(1800)), 0, codes.NotFound},
+		"unknown flavor":      {msg{}.sub(1, msg{}.sub(3, msg{}.text(1, "node.kubernetes.io/instance-type").text(2, "huge"))).sub(4, at(0)).sub(5, at(1)), 0, codes.NotFound},
+		"no period":           {msg{}.sub(1, typed), 0, codes.InvalidArgument},
+		"backwards":           {msg{}.sub(1, typed).sub(4, at(2)).sub(5, at(1)), 0, codes.InvalidArgument},
+		"beyond all time":     {msg{}.sub(1, typed).sub(2, at(0)).sub(3, at(1<<60)), 0, codes.InvalidArgument},
+	} {
+		out, err := f.call(t, "PricingNodePrice", tc.in)
+		if status.Code(err) != tc.code {
+			t.Errorf("%s: %v, want %s", name, err, tc.code)
+		} else if err == nil && !near(decode(t, out).double(1), tc.want) {
+			t.Errorf("%s: %v, want %v", name, decode(t, out).double(1), tc.want)
+		}
+	}
+
+	hour := func(form protowire.Number, m msg) msg { return m.sub(form+1, at(0)).sub(form+2, at(3600)) }
+	for name, tc := range map[string]struct {
+		pod  corev1.PodSpec
+		want float64
+		code codes.Code
+	}{
+		"a quarter of the CPUs":    {corev1.PodSpec{Containers: containers("1", "1Gi")}, 0.1, codes.OK},
+		"half of the memory":       {corev1.PodSpec{Containers: containers("1", "4Gi")}, 0.2, codes.OK},
+		"nothing":                  {corev1.PodSpec{}, 0.4 / 110, codes.OK},
+		"two containers":           {corev1.PodSpec{Containers: append(containers("1", "0"), containers("1", "0")...)}, 0.2, codes.OK},
+		"an init container":        {corev1.PodSpec{Containers: containers("1", "0"), InitContainers: containers("2", "0")}, 0.2, codes.OK},
+		"overhead":                 {corev1.PodSpec{Containers: containers("1", "0"), Overhead: list("1", "0")}, 0.2, codes.OK},
+		"as a whole":               {corev1.PodSpec{Containers: containers("1", "0"), Resources: &corev1.ResourceRequirements{Requests: list("3", "0")}}, 0.3, codes.OK},
+		"a sidecar":                {corev1.PodSpec{Containers: containers("1", "0"), InitContainers: sidecar("1", "0")}, 0.2, codes.OK},
+		"a GPU":                    {corev1.PodSpec{Containers: gpu("nvidia.com/gpu")}, 0.4, codes.OK},
+		"a GPU that nobody has":    {corev1.PodSpec{Containers: gpu("amd.com/gpu")}, 0, codes.NotFound},
+		"more than any node has":   {corev1.PodSpec{Containers: containers("8", "0")}, 0.8, codes.OK},
+		"something we do not know": {corev1.PodSpec{Containers: gpu("example.com/thing")}, 0.4 / 110, codes.OK},
+	} {
+		pod := corev1.Pod{Spec: tc.pod}
+		pod.Name = "p"
+		b, err := pod.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for form, in := range map[string]msg{"legacy": hour(1, msg{}.sub(1, b)), "current": hour(4, msg{}.sub(4, b))} {
+			out, err := f.call(t, "PricingPodPrice", in)
+			if status.Code(err) != tc.code {
+				t.Errorf("%s, %s: %v, want %s", name, form, err, tc.code)
+			} else if err == nil && !near(decode(t, out).double(1), tc.want) {
+				t.Errorf("%s, %s: %v, want %v", name, form, decode(t, out).double(1), tc.want)
+			}
+		}
+	}
+	_, err := f.call(t, "PricingPodPrice", hour(4, msg{}.sub(4, msg{0xff})))
+	wantCode(t, "a pod that is none", err, codes.InvalidArgument)
+}
+
+func near(a, b float64) bool { return a-b < 1e-9 && b-a < 1e-9 }
+
+func list(cpu, memory string) corev1.ResourceList {
+	return corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory)}
+}
+
+func containers(cpu, memory string) []corev1.Container {
+	return []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{Requests: list(cpu, memory), Limits: list("64", "64Gi")}}}
+}
+
+func sidecar(cpu, memory string) []corev1.Container {
+	out, always := containers(cpu, memory), corev1.ContainerRestartPolicyAlways
+	out[0].RestartPolicy = &always
+	return out
+}
+
+func gpu(name string) []corev1.Container {
+	return []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceName(name): resource.MustParse("1")}}}}
+}
