@@ -177,6 +177,17 @@ func TestScaling(t *testing.T) {
 		s.ichor(t, "resume", "demo", "--reason", "x").wants(t, exitUsage, "--reason goes with CLUSTER/GROUP only")
 	})
 
+	t.Run("ended", func(t *testing.T) {
+		s.group(t, workerGroup("old", "worker", 1))
+		s.ichor(t, "group", "old/worker").wants(t, exitOK, "1 of 1 ready")
+		if err := s.client.TerminateWorkflow(t.Context(), cluster.GroupID("old", "worker"), "", "test"); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"group", "old/worker"}, {"watch", "old/worker"}, {"scale", "old/worker", "--to", "2"}, {"pause", "old/worker"}} {
+			s.ichor(t, args...).wants(t, exitNotFound)
+		}
+	})
+
 	t.Run("nobody answers", func(t *testing.T) {
 		s.become(t, "prod/worker", 2)
 		s.ichor(t, "scale", "prod/worker", "--to", "1").wants(t, exitOK)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"golang.org/x/term"
@@ -152,15 +153,21 @@ func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
 	}
 }
 
+// groupOf asks a group that runs. One that has ended would answer, too.
 func groupOf(ctx context.Context, t client.Client, id string) (workflows.GroupStatus, error) {
 	var g workflows.GroupStatus
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	v, err := t.QueryWorkflow(ctx, id, "", workflows.QueryGroup)
-	if err != nil {
+	r, err := t.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
+		WorkflowID: id, QueryType: workflows.QueryGroup, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
+	})
+	switch {
+	case err != nil:
 		return g, err
+	case r.QueryRejected != nil:
+		return g, serviceerror.NewNotFound("the group has ended")
 	}
-	return g, v.Get(&g)
+	return g, r.QueryResult.Get(&g)
 }
 
 // nodes are the members of all groups, or what the last run said of them.
