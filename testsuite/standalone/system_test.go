@@ -27,7 +27,7 @@ import (
 const speed = 40
 
 // patience is how long anything may take; nothing is measured by it.
-const patience = 2 * time.Minute
+const patience = 4 * time.Minute
 
 var bin string
 
