@@ -145,11 +145,13 @@ func (g *group) handlers(ctx workflow.Context) error {
 	for _, op := range scaleOps {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, op,
 			func(ctx workflow.Context, req ScaleRequest) (ScaleResult, error) {
-				out := g.apply(ctx, op, withID(ctx, req))
-				g.dirty = true
+				// The SDK runs updates before the root: what was acknowledged
+				// earlier comes first.
+				g.receive(ctx)
+				out := g.apply(ctx, op, withID(ctx, req), true)
 				return out, refusal(out)
 			},
-			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(op, withID(ctx, req)) }},
+			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(ctx, op, withID(ctx, req)) }},
 		)
 		if err != nil {
 			return err
@@ -215,7 +217,7 @@ func (g *group) take(ctx workflow.Context, op string, req ScaleRequest) {
 	g.heard, g.dirty = true, true
 	switch {
 	case g.scales:
-		g.apply(ctx, op, req)
+		g.apply(ctx, op, req, false)
 	case op == SignalResume:
 		g.resumed++
 	default:
@@ -231,7 +233,7 @@ func (g *group) unpack(ctx workflow.Context) {
 	inbox := g.state.Inbox
 	g.state.Inbox = nil
 	for _, q := range inbox {
-		g.apply(ctx, q.Op, q.Request)
+		g.apply(ctx, q.Op, q.Request, false)
 	}
 	g.receive(ctx)
 }

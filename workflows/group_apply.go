@@ -39,8 +39,9 @@ func refusal(r ScaleResult) error {
 }
 
 // apply obeys one request, whichever way it came, and remembers the answer: a
-// request id counts once. It never yields.
-func (g *group) apply(ctx workflow.Context, op string, req ScaleRequest) ScaleResult {
+// request id counts once. With asked, its sender waits for the answer. It never
+// yields.
+func (g *group) apply(ctx workflow.Context, op string, req ScaleRequest, asked bool) ScaleResult {
 	g.heard = true
 	if req.RequestID == "" {
 		g.state.Signals++
@@ -50,7 +51,7 @@ func (g *group) apply(ctx workflow.Context, op string, req ScaleRequest) ScaleRe
 		return *known
 	}
 	r := ScaleResult{RequestID: req.RequestID, Op: op, At: workflow.Now(ctx)}
-	message, err := g.obey(ctx, op, req)
+	message, err := g.obey(ctx, op, req, asked || op == SignalSetTarget)
 	r.Accepted, r.Message = err == nil, message
 	if err != nil {
 		r.Kind, r.Message = kindOf(err), messageOf(err)
@@ -77,15 +78,16 @@ func (g *group) remember(r ScaleResult) {
 	}
 }
 
-// validate refuses an update before it is recorded. A repeated one is answered.
-func (g *group) validate(op string, req ScaleRequest) error {
+// validate refuses an update before it is recorded. A repeated one is answered;
+// one that older signals may still change is left to the handler.
+func (g *group) validate(ctx workflow.Context, op string, req ScaleRequest) error {
 	if req.RequestID != "" && g.recall(req.RequestID) != nil {
 		return nil
 	}
 	if !g.scales {
 		return fail(fault.Conflict, "this run of the group began before it could answer; send the signal %s instead", op)
 	}
-	return g.refuse(op, req, true)
+	return g.refuse(op, req, !g.pending(ctx))
 }
 
 // refuse says why a request cannot be obeyed. An increase that came as a signal
@@ -160,8 +162,8 @@ func orNone(s string) string {
 }
 
 // obey makes members of wishes; the machines follow.
-func (g *group) obey(ctx workflow.Context, op string, req ScaleRequest) (string, error) {
-	if err := g.refuse(op, req, op == SignalSetTarget); err != nil {
+func (g *group) obey(ctx workflow.Context, op string, req ScaleRequest, asked bool) (string, error) {
+	if err := g.refuse(op, req, asked); err != nil {
 		return "", err
 	}
 	switch op {

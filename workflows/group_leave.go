@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/temporal"
@@ -184,15 +185,27 @@ func (g *group) inspected(ctx workflow.Context, out activities.InspectGroupResul
 	}
 	g.learnFrom(out.Observed)
 	for _, ref := range out.Duplicates {
-		if m := g.member(ref.ID); m == nil || m.CloudID == "" || m.CloudID == ref.Cloud {
-			continue
-		}
-		err := do(ctx, &g.desk, g.waiting("delete a duplicate of "+ref.ID, g.timing().Delete), aCloud.DeleteMachine,
-			activities.DeleteMachineInput{Cloud: g.in.Cloud, Ref: ref})
-		if m := g.member(ref.ID); err != nil && ctx.Err() == nil && m != nil {
-			g.set(ctx, ref.ID, m.Phase, "a duplicate cannot be deleted: "+messageOf(err))
-		}
+		g.undouble(ctx, ref)
 	}
+}
+
+// undouble has the cloud keep one machine of a member's identity. To delete the
+// other by its identity would delete both; a look keeps the older one, as every
+// look does, and that may not be the one that the member had.
+func (g *group) undouble(ctx workflow.Context, ref cloud.MachineRef) {
+	m := g.member(ref.ID)
+	if m == nil || m.CloudID == "" || m.CloudID == ref.Cloud || !m.counted() {
+		return
+	}
+	kept, err := g.try(ref.ID, "")(ctx, false)
+	if m = g.member(ref.ID); err != nil || kept == nil || m == nil || !m.counted() || kept.Ref.Cloud == m.CloudID {
+		return // an error is in the note; a machine that is not there is missing next time
+	}
+	if m.ProviderID != "" {
+		m.Aliases = append(slices.Clone(m.Aliases), m.ProviderID)
+	}
+	m.Begun, m.Node = workflow.Now(ctx), false
+	g.created(ctx, m.ID, *kept)
 }
 
 // missing replaces members whose machine somebody deleted. The target stays.

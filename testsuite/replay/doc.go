@@ -1,9 +1,13 @@
 // Package replay guards running workflows against changes of their code: every
 // history in histories must replay, since a workflow of a cluster lives as long as
-// the cluster. Record them anew with
+// the cluster. Each folder is what one state of the code recorded:
 //
-//	go run ./testsuite/replay/record
+//	provisioning   before node groups could scale
+//	scaling        with it, behind the version gate of that name
 //
-// only when no such run can be alive any more; otherwise the change needs
-// workflow.GetVersion.
+// A change of commands needs workflow.GetVersion and a folder of its own, which
+//
+//	go run ./testsuite/replay/record -out testsuite/replay/histories/NAME
+//
+// fills; the others stay as they are as long as such a run may be alive.
 package replay

@@ -72,7 +72,7 @@ func (h history) copy() *historypb.History { return proto.CloneOf(h.History) }
 
 func histories(t *testing.T) []history {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("histories", "*.json"))
+	files, err := filepath.Glob(filepath.Join("histories", "*", "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no histories (%v); record them with: go run ./testsuite/replay/record", err)
 	}
@@ -86,7 +86,7 @@ func histories(t *testing.T) []history {
 		if err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		out = append(out, history{strings.TrimSuffix(filepath.Base(file), ".json"), body, h})
+		out = append(out, history{strings.TrimSuffix(strings.TrimPrefix(file, "histories/"), ".json"), body, h})
 	}
 	return out
 }
@@ -118,7 +118,7 @@ func TestEveryEndingIsRecorded(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ProvisionCluster Completed", "ProvisionCluster Failed", "ProvisionCluster Canceled",
-		"DeleteCluster Completed", "DeleteCluster Failed", "ScaleNodeGroup Completed", "HoldImage Completed",
+		"DeleteCluster Completed", "DeleteCluster Failed", "ScaleNodeGroup Completed", "ScaleNodeGroup ContinuedAsNew", "HoldImage Completed",
 	} {
 		if !have[want] {
 			t.Errorf("no history of the ending: %s; there are %v", want, have)

@@ -25,8 +25,12 @@ import (
 
 const speed = 40
 
+// historyLimit makes a group that is scaled continue as new, and leaves the
+// others in one run.
+const historyLimit = "400"
+
 func main() {
-	out := flag.String("out", "testsuite/replay/histories", "where the histories go, below the repository's root")
+	out := flag.String("out", "testsuite/replay/histories/scaling", "where the histories go, below the repository's root")
 	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -55,6 +59,7 @@ func run(ctx context.Context, out, prefix string) (err error) {
 	settings := stack.Scaled(speed)
 	maps.Copy(settings, map[string]string{
 		"CLOUDSCALE_API_TOKEN": replay.Doors["the credentials"], "CANARY_ENV": replay.Doors["a secret from the environment"],
+		"ICHOR_GROUP_HISTORY": historyLimit,
 	})
 	s, err := stack.Start(ctx, stack.Options{Bin: bin, Dir: dir, Speed: speed, LoopbackPrefix: prefix, UIPort: -1, Settings: settings})
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -70,7 +75,7 @@ func run(ctx context.Context, out, prefix string) (err error) {
 	}
 	defer c.Close()
 	r := &recorder{Stack: s, temporal: c, root: root}
-	for _, scenario := range []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals} {
+	for _, scenario := range []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale} {
 		if err := scenario(ctx); err != nil {
 			return fmt.Errorf("%w\n%s", err, s.Tail(20))
 		}
