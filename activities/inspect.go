@@ -12,11 +12,12 @@ import (
 // InspectGroup compares what the entity knows of its members with the cloud and
 // with the cluster, once, and returns the differences. It writes nothing. When
 // the Kubernetes API cannot be read, the answer says so and holds what the cloud
-// says; an incomplete answer of the cloud is an error.
+// says; an incomplete answer of the cloud is an error. Unauthorized when machines
+// are missing in an account that may be another one.
 func (w *Watch) InspectGroup(ctx context.Context, in InspectGroupInput) (InspectGroupResult, error) {
 	defer alive(ctx, "comparing the group with the cloud")()
 	var out InspectGroupResult
-	p, _, err := w.Clouds.Open(ctx, in.Cloud)
+	p, account, err := w.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
 		return out, err
 	}
@@ -44,6 +45,11 @@ func (w *Watch) InspectGroup(ctx context.Context, in InspectGroupInput) (Inspect
 			f.ProviderID = machines[at].ProviderID
 			running = append(running, f)
 		case cloud.MachineCreating, cloud.MachineUnknown: // on its way to something else
+		}
+	}
+	if len(out.Missing) > 0 {
+		if err := (accounts{store: w.Kube.Store, known: in.Account}).prove(ctx, in.Owner.Cluster, p, account); err != nil {
+			return InspectGroupResult{}, err
 		}
 	}
 	out.Duplicates, out.Unknown = strangers(machines, in.Known, out.Missing)

@@ -103,16 +103,24 @@ func (c *Cloud) ListMachines(ctx context.Context, in ListMachinesInput) ([]cloud
 type DeleteMachineInput struct {
 	Cloud cluster.Cloud    `json:"cloud"`
 	Ref   cloud.MachineRef `json:"ref"`
+	// Account is where an owner without a record began, if that is known.
+	Account string `json:"account,omitempty"`
 }
 
-// DeleteMachine deletes a machine and returns when it is gone. Absent is gone.
+// DeleteMachine deletes a machine and returns when it is gone. Absent is gone;
+// Unauthorized when it is absent from an account that may be another one.
 func (c *Cloud) DeleteMachine(ctx context.Context, in DeleteMachineInput) error {
-	p, _, err := c.Clouds.Open(ctx, in.Cloud)
+	p, account, err := c.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
 		return err
 	}
+	seen := false
 	return poll(ctx, "delete machine "+in.Ref.ID, p.Capabilities().Poll, func(ctx context.Context) (bool, string, error) {
 		gone, err := p.DeleteMachine(ctx, in.Ref)
+		if err == nil && gone && !seen {
+			err = accounts{store: c.Store, known: in.Account}.prove(ctx, in.Ref.Owner.Cluster, p, account)
+		}
+		seen = seen || err == nil && !gone
 		return gone, "machine is being deleted", err
 	})
 }

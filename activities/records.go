@@ -112,6 +112,7 @@ type RecordChange struct {
 	Entities         []string              `json:"entities,omitempty"` // added
 	ControlPlanes    []cluster.NodeAddress `json:"controlPlanes,omitempty"`
 	Failure          string                `json:"failure,omitempty"`
+	Account          string                `json:"account,omitempty"` // added
 }
 
 // UpdateRecord applies a change and returns the record as it is then. Safe to
@@ -167,6 +168,9 @@ func apply(rec *cluster.Record, in RecordChange) error {
 	}
 	if in.Failure != "" {
 		rec.Failure = in.Failure
+	}
+	if in.Account != "" && !slices.Contains(rec.Accounts, in.Account) {
+		rec.Accounts = append(rec.Accounts, in.Account)
 	}
 	return nil
 }

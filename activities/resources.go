@@ -45,6 +45,9 @@ func (c *Cloud) ResolveCloud(ctx context.Context, in ResolveCloudInput) (Resolve
 			return out, fault.New(fault.KindOf(err), "check secrets", "spec.secrets[%d].from: %v", i, err)
 		}
 	}
+	if err := c.begin(ctx, in.Ref, p, account); err != nil {
+		return out, err
+	}
 	out = ResolveCloudResult{Account: account, Capabilities: p.Capabilities(), Timing: c.Timing}
 	infra, ok := p.(cloud.Infrastructure)
 	if !ok {
@@ -52,6 +55,16 @@ func (c *Cloud) ResolveCloud(ctx context.Context, in ResolveCloudInput) (Resolve
 	}
 	out.Steps, err = infra.PlanInfrastructure(InfrastructureSpec(in.Ref, in.Spec))
 	return out, err
+}
+
+// begin notes the account in which a cluster is made; one that was begun goes on
+// in the same account only.
+func (c *Cloud) begin(ctx context.Context, ref cluster.Ref, p cloud.Provider, account string) error {
+	book := accounts{store: c.Store}
+	if err := book.prove(ctx, ref, p, account); err != nil {
+		return err
+	}
+	return book.seen(ctx, ref, account)
 }
 
 // InfrastructureSpec is the part of a spec that clouds plan from.
@@ -192,25 +205,22 @@ type ListOwnedResult struct {
 func (r ListOwnedResult) Empty() bool { return len(r.Machines)+len(r.Resources)+len(r.Images) == 0 }
 
 // ListOwned lists all that a cluster owns in the account, or fails; never a part.
+// Unauthorized when nothing is found in an account that may be another one.
 func (c *Cloud) ListOwned(ctx context.Context, in ListOwnedInput) (ListOwnedResult, error) {
 	defer alive(ctx, "listing what the cluster owns")()
-	var out ListOwnedResult
-	p, _, err := c.Clouds.Open(ctx, in.Cloud)
+	p, account, err := c.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
-		return out, err
+		return ListOwnedResult{}, err
 	}
-	if out.Machines, err = p.ListMachines(ctx, in.Owner); err != nil {
-		return out, err
+	out, err := owned(ctx, p, in.Owner)
+	if err != nil {
+		return ListOwnedResult{}, err
 	}
-	if infra, ok := p.(cloud.Infrastructure); ok {
-		if out.Resources, err = infra.ListResources(ctx, in.Owner); err != nil {
-			return out, err
-		}
+	book := accounts{store: c.Store}
+	if out.Empty() {
+		return out, book.prove(ctx, in.Owner.Cluster, p, account)
 	}
-	if images, ok := p.(cloud.Images); ok {
-		out.Images, err = images.ListImages(ctx, in.Owner)
-	}
-	return out, err
+	return out, book.seen(ctx, in.Owner.Cluster, account)
 }
 
 // DeleteResourceInput names one resource.

@@ -42,6 +42,8 @@ type InspectGroupInput struct {
 	Owner cloud.Owner   `json:"owner"`
 	Kube  KubeTarget    `json:"kube"`
 	Known []MemberFact  `json:"known"` // sorted by id; those with a machine
+	// Account is where an owner without a record began, if that is known.
+	Account string `json:"account,omitempty"`
 }
 
 // InspectGroupResult tells only what differs from what was known.

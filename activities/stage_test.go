@@ -37,6 +37,10 @@ type stage struct {
 	opened   []string // kubeconfigs
 	values   map[secrets.Ref]string
 
+	account  string
+	accounts []string // of the record
+	unknown  bool     // there is no record
+
 	bodies   map[string]string
 	settings NodeSettings
 	rendered []UserDataRequest
@@ -49,16 +53,16 @@ var (
 )
 
 func (s *stage) Open(context.Context, cluster.Cloud) (cloud.Provider, string, error) {
-	return s, "account", nil
+	return s, s.account, nil
 }
 
-func (s *stage) Capabilities() cloud.Capabilities { return cloud.Capabilities{PostWindow: time.Minute} }
+func (s *stage) Capabilities() cloud.Capabilities { return cloud.Capabilities{PostWindow: time.Minute, Poll: time.Millisecond} }
 
 func (s *stage) Flavors(context.Context) ([]cloud.Flavor, error) { return s.flavors, nil }
 
 func (s *stage) ListMachines(_ context.Context, o cloud.Owner) ([]cloud.Machine, error) {
 	s.lists++
-	if o != testOwner {
+	if o.Cluster != testRef || o.Group != "" && o.Group != testOwner.Group {
 		return nil, fmt.Errorf("list of %+v", o)
 	}
 	return slices.DeleteFunc(slices.Clone(s.machines), func(m cloud.Machine) bool { return slices.Contains(s.hidden, m.Ref.Cloud) }), s.listErr
@@ -71,6 +75,14 @@ func (s *stage) GetMachine(_ context.Context, ref cloud.MachineRef) (cloud.Machi
 		}
 	}
 	return cloud.Machine{}, fault.New(fault.NotFound, "read server", "gone")
+}
+
+func (s *stage) DeleteMachine(_ context.Context, ref cloud.MachineRef) (bool, error) {
+	at := slices.IndexFunc(s.machines, func(m cloud.Machine) bool { return m.Ref.Cloud == ref.Cloud })
+	if at >= 0 {
+		s.machines = slices.Delete(s.machines, at, at+1)
+	}
+	return at < 0, nil
 }
 
 func (s *stage) EnsureMachine(_ context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
@@ -138,9 +150,17 @@ type storeOf struct {
 	*stage
 }
 
+func (s storeOf) PutRecord(_ context.Context, rec cluster.Record, expect int64) (int64, error) {
+	s.accounts = rec.Accounts
+	return expect + 1, nil
+}
+
 func (s storeOf) Record(context.Context, string) (cluster.Record, int64, error) {
+	if s.unknown {
+		return cluster.Record{}, 0, fault.New(fault.NotFound, "read record", "none")
+	}
 	return cluster.Record{
-		Ref: testRef, Endpoint: "https://192.0.2.1:6443",
+		Ref: testRef, Accounts: slices.Clone(s.accounts), Endpoint: "https://192.0.2.1:6443",
 		Frozen: cluster.Frozen{Bundle: "bundle", BaseConfig: []cluster.BaseConfig{{Role: cluster.RoleWorker, Ref: "base"}}},
 	}, 1, nil
 }

@@ -27,6 +27,8 @@ type WatchGroupInput struct {
 	Known []MemberFact  `json:"known"` // sorted by id
 	// Kube is zero for a cluster with a record.
 	Kube KubeTarget `json:"kube,omitzero"`
+	// Account is where an owner without a record began, if that is known.
+	Account string `json:"account,omitempty"`
 }
 
 // MemberFact is what is known of one member.
@@ -71,10 +73,11 @@ type WatchGroupResult struct {
 // API, and returns when a known member has changed; one list serves the whole
 // group. Without a change it returns what it knows after its time is over.
 func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupResult, error) {
-	p, _, err := w.Clouds.Open(ctx, in.Cloud)
+	p, account, err := w.Clouds.Open(ctx, in.Cloud)
 	if err != nil {
 		return WatchGroupResult{}, err
 	}
+	book := accounts{store: w.Kube.Store, known: in.Account}
 	target := in.Kube
 	if target == (KubeTarget{}) {
 		target.Ref = in.Owner.Cluster
@@ -91,7 +94,11 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 		}
 		looks++
 		if len(out.Missing) > 0 {
-			return true, "", nil
+			err := book.prove(ctx, in.Owner.Cluster, p, account)
+			if err != nil {
+				out.Missing = nil
+			}
+			return err == nil, "", err
 		}
 		// A change in the cloud is told before Kubernetes is asked: before the
 		// first node has joined, its API takes long not to answer.

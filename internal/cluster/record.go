@@ -35,6 +35,10 @@ type Record struct {
 	Entities []string `json:"entities,omitempty"`
 	// ControlPlanes are the addresses of the machine API of the control planes.
 	ControlPlanes []NodeAddress `json:"controlPlanes,omitempty"`
+	// Accounts name the cloud accounts, by their credentials, in which things of
+	// the cluster were seen or are made: one, and one more for each renewed
+	// credential.
+	Accounts []string `json:"accounts,omitempty"`
 	// Failure is the message of the failure that ended creation, if any.
 	Failure   string    `json:"failure,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`

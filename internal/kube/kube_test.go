@@ -263,3 +263,31 @@ func TestNodeOf(t *testing.T) {
 		t.Errorf("a ready node: %+v", got)
 	}
 }
+
+// TestKubeconfigReadsNoFiles: who names a kubeconfig must not choose what this
+// process reads.
+func TestKubeconfigReadsNoFiles(t *testing.T) {
+	for _, user := range []string{
+		"{client-certificate: /etc/passwd, client-key: /etc/passwd}", "{tokenFile: /etc/passwd}",
+		"{exec: {apiVersion: client.authentication.k8s.io/v1, command: touch, interactiveMode: Never}}", "{auth-provider: {name: gcp}}",
+	} {
+		config := strings.Replace(configFor("https://192.0.2.1").RevealString(), "{token: x}", user, 1)
+		if _, err := New(secrets.NewValue([]byte(config)), Options{}); fault.KindOf(err) != fault.Invalid {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	config := strings.Replace(configFor("https://192.0.2.1").RevealString(), "{server:", "{certificate-authority: /etc/passwd, server:", 1)
+	if _, err := New(secrets.NewValue([]byte(config)), Options{}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("a CA file: %v", err)
+	}
+	if _, err := New(configFor("https://192.0.2.1"), Options{}); err != nil {
+		t.Errorf("inline credentials: %v", err)
+	}
+}
+
+func TestInClusterNeedsAPod(t *testing.T) {
+	t.Setenv("KUBERNETES_SERVICE_HOST", "")
+	if _, err := NewInCluster(Options{}); fault.KindOf(err) != fault.Invalid {
+		t.Errorf("outside of a pod: %v", err)
+	}
+}
