@@ -92,8 +92,10 @@ func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRe
 	w := p.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, m := range w.machines {
+	for i, m := range w.machines {
 		if m.Ref.ID == req.Spec.ID {
+			// Of several the first is kept.
+			w.machines = append(w.machines[:i+1:i+1], slices.DeleteFunc(slices.Clone(w.machines[i+1:]), func(o cloud.Machine) bool { return o.Ref.ID == m.Ref.ID })...)
 			return cloud.MachineLook{Machine: &m}, nil
 		}
 	}

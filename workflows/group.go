@@ -72,6 +72,9 @@ type group struct {
 	reportedAt time.Time
 	reportSoon bool // a timer for the next report runs
 
+	// channels are those of all signals.
+	channels []workflow.ReceiveChannel
+
 	running  int // member coroutines
 	watching bool
 	// stopWatch ends the running watch so that a new one sees new members.
@@ -142,6 +145,9 @@ func (g *group) handlers(ctx workflow.Context) error {
 	if err := workflow.SetQueryHandler(ctx, QueryGroup, func() (GroupStatus, error) { return g.status(), nil }); err != nil {
 		return err
 	}
+	for _, name := range append([]string{SignalEnd, SignalAsk, SignalAttach}, scaleOps...) {
+		g.channels = append(g.channels, workflow.GetSignalChannel(ctx, name))
+	}
 	for _, op := range scaleOps {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, op,
 			func(ctx workflow.Context, req ScaleRequest) (ScaleResult, error) {
@@ -151,7 +157,7 @@ func (g *group) handlers(ctx workflow.Context) error {
 				out := g.apply(ctx, op, withID(ctx, req), true)
 				return out, refusal(out)
 			},
-			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(ctx, op, withID(ctx, req)) }},
+			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(op, withID(ctx, req)) }},
 		)
 		if err != nil {
 			return err
@@ -248,24 +254,16 @@ func (g *group) foreign(ref cluster.Ref) bool {
 	return true
 }
 
-func (g *group) pending(ctx workflow.Context) bool {
-	for _, name := range scaleOps {
-		if workflow.GetSignalChannel(ctx, name).Len() > 0 {
-			return true
-		}
-	}
-	for _, name := range []string{SignalEnd, SignalAsk, SignalAttach} {
-		if workflow.GetSignalChannel(ctx, name).Len() > 0 {
-			return true
-		}
-	}
-	return false
+// pending reports whether a signal waits to be applied. Validators of updates ask
+// too, where only what was opened before may be used.
+func (g *group) pending() bool {
+	return slices.ContainsFunc(g.channels, func(ch workflow.ReceiveChannel) bool { return ch.Len() > 0 })
 }
 
 // wait sleeps until there is something to do and applies what arrived.
 func (g *group) wait(ctx workflow.Context) error {
 	g.alarm(ctx)
-	if err := workflow.Await(ctx, func() bool { return g.dirty || g.pending(ctx) }); err != nil {
+	if err := workflow.Await(ctx, func() bool { return g.dirty || g.pending() }); err != nil {
 		return err
 	}
 	g.dirty = false
@@ -392,7 +390,7 @@ func (g *group) open(ctx workflow.Context) {
 func (g *group) pauseFor(ctx workflow.Context, err error) {
 	g.state.Failure = failureOf(err)
 	g.report(ctx)
-	_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending(ctx) }) // either way: again
+	_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending() }) // either way: again
 	g.receive(ctx)
 }
 
@@ -403,7 +401,7 @@ func (g *group) adopt(ctx workflow.Context) {
 	if g.in.Resumed {
 		// What was sent last may still appear.
 		c := g.site.Capabilities
-		_, _ = workflow.AwaitWithTimeout(ctx, c.Settle+c.AbsenceWindow, func() bool { return g.state.Ending || g.pending(ctx) && g.endComes(ctx) })
+		_, _ = workflow.AwaitWithTimeout(ctx, c.Settle+c.AbsenceWindow, func() bool { return g.state.Ending || g.pending() && g.endComes(ctx) })
 	}
 	for !g.state.Ending {
 		list, err := g.existing(ctx)

@@ -80,14 +80,14 @@ func (g *group) remember(r ScaleResult) {
 
 // validate refuses an update before it is recorded. A repeated one is answered;
 // one that older signals may still change is left to the handler.
-func (g *group) validate(ctx workflow.Context, op string, req ScaleRequest) error {
+func (g *group) validate(op string, req ScaleRequest) error {
 	if req.RequestID != "" && g.recall(req.RequestID) != nil {
 		return nil
 	}
 	if !g.scales {
 		return fail(fault.Conflict, "this run of the group began before it could answer; send the signal %s instead", op)
 	}
-	return g.refuse(op, req, !g.pending(ctx))
+	return g.refuse(op, req, !g.pending())
 }
 
 // refuse says why a request cannot be obeyed. An increase that came as a signal
