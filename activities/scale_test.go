@@ -371,7 +371,9 @@ func TestGetNodeTemplate(t *testing.T) {
 	want := cluster.NodeTemplate{
 		Capacity: capacity, Allocatable: allocatable, Taints: s.settings.Taints,
 		Labels: []cluster.Tag{
-			{Key: "example.com/tier", Value: "general"}, {Key: "kubernetes.io/arch", Value: "amd64"}, {Key: "kubernetes.io/os", Value: "linux"},
+			{Key: "beta.kubernetes.io/arch", Value: "amd64"}, {Key: "beta.kubernetes.io/instance-type", Value: "flex-4-2"}, {Key: "beta.kubernetes.io/os", Value: "linux"},
+			{Key: "example.com/tier", Value: "general"}, {Key: "failure-domain.beta.kubernetes.io/zone", Value: "lpg1"},
+			{Key: "kubernetes.io/arch", Value: "amd64"}, {Key: "kubernetes.io/os", Value: "linux"},
 			{Key: "node.kubernetes.io/flag", Value: ""}, {Key: "node.kubernetes.io/instance-type", Value: "flex-4-2"}, {Key: "topology.kubernetes.io/zone", Value: "lpg1"},
 		},
 	}

@@ -56,7 +56,9 @@ func (s *stage) Open(context.Context, cluster.Cloud) (cloud.Provider, string, er
 	return s, s.account, nil
 }
 
-func (s *stage) Capabilities() cloud.Capabilities { return cloud.Capabilities{PostWindow: time.Minute, Poll: time.Millisecond} }
+func (s *stage) Capabilities() cloud.Capabilities {
+	return cloud.Capabilities{PostWindow: time.Minute, Poll: time.Millisecond}
+}
 
 func (s *stage) Flavors(context.Context) ([]cloud.Flavor, error) { return s.flavors, nil }
 

@@ -72,6 +72,11 @@ func templateLabels(p cloud.Provider, in GetNodeTemplateInput, f cloud.Flavor, o
 			labels[t.Key] = t.Value
 		}
 	}
+	// Kubelet and cloud controllers set both names. An autoscaler that balances
+	// takes groups as alike only if their nodes have the same labels.
+	for old, now := range oldLabels {
+		labels[old] = labels[now]
+	}
 	for _, t := range own {
 		labels[t.Key] = t.Value
 	}
@@ -83,6 +88,16 @@ func templateLabels(p cloud.Provider, in GetNodeTemplateInput, f cloud.Flavor, o
 	}
 	slices.SortFunc(out, func(a, b cluster.Tag) int { return strings.Compare(a.Key, b.Key) })
 	return out
+}
+
+// oldLabels are the former names of labels that nodes still have (kubelet,
+// initialNode; cloud-provider, node controller).
+var oldLabels = map[string]string{
+	"beta.kubernetes.io/os":                    "kubernetes.io/os",
+	"beta.kubernetes.io/arch":                  "kubernetes.io/arch",
+	"beta.kubernetes.io/instance-type":         "node.kubernetes.io/instance-type",
+	"failure-domain.beta.kubernetes.io/zone":   "topology.kubernetes.io/zone",
+	"failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
 }
 
 // AdoptMachines gives machines that were made by other means, and that carry the

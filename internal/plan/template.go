@@ -123,27 +123,3 @@ const talosPartitions = 2202 * mib
 func ephemeralStorage(root int64) int64 {
 	return max(root-talosPartitions, 0) / 100 * 99
 }
-
-// CorrectTemplate lowers a template to what real nodes of the group have. An
-// amount of 0 was not reported. It never raises anything: the nodes seen may be
-// of a larger flavor than the next one.
-func CorrectTemplate(t cluster.NodeTemplate, capacity, allocatable cluster.NodeResources) cluster.NodeTemplate {
-	t.Capacity, t.Allocatable = lower(t.Capacity, capacity), lower(t.Allocatable, allocatable)
-	t.Observed = true
-	return t
-}
-
-func lower(have, seen cluster.NodeResources) cluster.NodeResources {
-	for _, a := range []struct {
-		have *int64
-		seen int64
-	}{
-		{&have.MilliCPU, seen.MilliCPU}, {&have.MemoryBytes, seen.MemoryBytes},
-		{&have.StorageBytes, seen.StorageBytes}, {&have.Pods, seen.Pods}, {&have.GPUs, seen.GPUs},
-	} {
-		if a.seen > 0 {
-			*a.have = min(*a.have, a.seen)
-		}
-	}
-	return have
-}

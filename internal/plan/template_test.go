@@ -122,24 +122,3 @@ func TestResourcesNeverPromiseTooMuch(t *testing.T) {
 		}
 	})
 }
-
-func TestCorrectTemplate(t *testing.T) {
-	formula := cluster.NodeTemplate{
-		Capacity:    cluster.NodeResources{MilliCPU: 2000, MemoryBytes: 100, StorageBytes: 100, Pods: 110, GPUs: 1, GPUResource: "nvidia.com/gpu"},
-		Allocatable: cluster.NodeResources{MilliCPU: 1950, MemoryBytes: 90, StorageBytes: 90, Pods: 110, GPUs: 1, GPUResource: "nvidia.com/gpu"},
-		Labels:      []cluster.Tag{{Key: "a", Value: "b"}},
-	}
-	// Less memory than computed, more disk, no GPU reported.
-	got := CorrectTemplate(formula,
-		cluster.NodeResources{MilliCPU: 2000, MemoryBytes: 95, StorageBytes: 120, Pods: 110},
-		cluster.NodeResources{MilliCPU: 1950, MemoryBytes: 80, StorageBytes: 95, Pods: 60})
-	want := formula
-	want.Observed = true
-	want.Capacity.MemoryBytes, want.Allocatable.MemoryBytes, want.Allocatable.Pods = 95, 80, 60
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("template (-want +got):\n%s", diff)
-	}
-	if formula.Observed || formula.Capacity.MemoryBytes != 100 {
-		t.Error("the argument was changed")
-	}
-}
