@@ -3,12 +3,15 @@ package standalone
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
+	"github.com/ichor-project/ichor/workflows"
 )
 
 // twoGroups bound the number of machines to something else than there is.
@@ -24,7 +27,7 @@ nodeGroups:
 // Two providers start before anything else of Ichor has ever run, in a namespace
 // without Ichor's search attributes. They wait, and with the first worker there
 // is one entity per group: it makes what is missing to min once, and deletes
-// nothing of what is beyond max.
+// nothing of what is beyond max. In the end one group is given up.
 func TestProvidersBeforeTheWorker(t *testing.T) {
 	s := start(t)
 	config := s.write("groups.yaml", twoGroups)
@@ -47,7 +50,8 @@ func TestProvidersBeforeTheWorker(t *testing.T) {
 		return nil
 	})
 	s.worker()
-	for _, p := range []*provider{s.client(first, firstAddress), s.client(second, secondAddress)} {
+	one, two := s.client(first, firstAddress), s.client(second, secondAddress)
+	for _, p := range []*provider{one, two} {
 		s.sees(p, "shop/many", "two members beyond max", group{Target: 2, Instances: running(many...)})
 		s.eventually("three members", func(ctx context.Context) error {
 			var all []string
@@ -69,8 +73,34 @@ func TestProvidersBeforeTheWorker(t *testing.T) {
 			t.Errorf("server %s is gone", uuid)
 		}
 	}
-	done, _ := s.writes(seq)
+	done, seq := s.writes(seq)
 	if diff := cmp.Diff([]string{"POST server-groups", "POST servers"}, done); diff != "" {
 		t.Errorf("requests:\n%s", diff)
 	}
+
+	// What the guide says about a group that is no longer wanted.
+	r, err := s.Tool(t.Context(), nil, "temporal", "workflow", "signal", "--address", s.TemporalAddress,
+		"--workflow-id", "cluster/shop/group/many", "--name", workflows.SignalEnd, "--input", "{}")
+	if err != nil || r.Code != 0 {
+		t.Fatalf("%v %s", err, r)
+	}
+	if err := s.temporal.GetWorkflow(t.Context(), "cluster/shop/group/many", "").Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"DELETE servers/" + many[0], "DELETE servers/" + many[1]}
+	slices.Sort(want)
+	done, _ = s.writes(seq)
+	if diff := cmp.Diff(want, slices.Compact(done)); diff != "" {
+		t.Errorf("requests of the end:\n%s", diff)
+	}
+	s.eventually("one group", func(ctx context.Context) error {
+		if _, err := two.Refresh(ctx, &pb.RefreshRequest{}); err != nil {
+			return err
+		}
+		groups, err := two.NodeGroups(ctx, &pb.NodeGroupsRequest{})
+		if n := groups.GetNodeGroups(); err != nil || len(n) != 1 || n[0].GetId() != "shop/few" {
+			return fmt.Errorf("%v %w", n, err)
+		}
+		return nil
+	})
 }
