@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,8 +33,8 @@ type Options struct {
 	Dir string
 	// Speed is how many times faster than real time the cloud runs.
 	Speed float64
-	// LoopbackPrefix is the first two octets of the emulated public addresses.
-	// Stacks that run at once need different ones.
+	// LoopbackPrefix is the wished first two octets of the emulated public
+	// addresses; a system that finds them taken uses the next free ones.
 	LoopbackPrefix string
 	// Ports of Temporal, its UI and devcloud; zero means any free one. UI is
 	// served only if UIPort is not negative.
@@ -52,6 +53,8 @@ type Stack struct {
 
 	mu      sync.Mutex // workers are killed and replaced while others look
 	workers []*proc.Process
+	// reserved keeps others from the loopback addresses of this system.
+	reserved net.Listener
 
 	TemporalAddress string
 	UIURL           string
@@ -149,9 +152,9 @@ func (s *Stack) startCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	prefix := s.opts.LoopbackPrefix
-	if prefix == "" {
-		prefix = "127.77"
+	prefix, err := s.reserve(ctx, s.opts.LoopbackPrefix)
+	if err != nil {
+		return err
 	}
 	s.cloud, err = proc.Start(proc.Spec{
 		Name: "devcloud", Path: filepath.Join(s.opts.Bin, "devcloud"), Log: s.log("devcloud"),
@@ -268,6 +271,9 @@ func (s *Stack) Close() error {
 	}
 	if s.temporal != nil {
 		errs = append(errs, s.temporal.Stop())
+	}
+	if s.reserved != nil {
+		errs = append(errs, s.reserved.Close())
 	}
 	return errors.Join(errs...)
 }
