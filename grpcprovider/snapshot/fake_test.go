@@ -316,7 +316,7 @@ func (w *world) query(ctx context.Context, id string) (workflows.GroupStatus, er
 	e.work(w.now)
 	return workflows.GroupStatus{
 		GroupFacts: e.facts, Target: e.counted(), Generation: e.gen, Members: slices.Clone(e.members), Gone: slices.Clone(e.gone),
-		Paused: e.paused, Ending: e.ending, Requests: slices.Clone(e.ring),
+		Paused: e.paused, Ending: e.ending, Requests: slices.Clone(e.ring[max(0, len(e.ring)-20):]),
 	}, nil
 }
 

@@ -31,7 +31,7 @@ func fromMemo(facts workflows.GroupFacts, memo workflows.GroupMemo, prev *view, 
 		}
 	}
 	for _, w := range memo.Wanted {
-		for n := w.From; n <= w.To && n-w.From < maxDelta; n++ {
+		for n := w.From; n <= w.To && n-w.From < atOnceMost; n++ {
 			m := workflows.GroupMember{Instance: fmt.Sprintf("%s-%d", w.Prefix, n), Accepted: w.Since}
 			m.Phase, m.Since = workflows.MemberWanted, w.Since
 			r.add(m)
@@ -61,7 +61,7 @@ func fromMemo(facts workflows.GroupFacts, memo workflows.GroupMemo, prev *view, 
 		r.add(m)
 		missing--
 	}
-	for n := range min(max(missing, 0), maxDelta) {
+	for n := range min(max(missing, 0), atOnceMost) {
 		m := workflows.GroupMember{Instance: workflows.PlaceholderInstance(facts.Cluster.Name, facts.Group, "unnamed", n)}
 		m.Phase = workflows.MemberReady
 		r.add(m)
@@ -156,11 +156,18 @@ func (r *rebuild) candidates(prev *view, machines []cloud.Machine, in *workflows
 	if in != nil && in.State != nil {
 		for _, m := range in.State.Members {
 			if m.Phase == workflows.MemberReady && m.ProviderID != "" {
-				out = append(out, workflows.GroupMember{MemberStatus: m.MemberStatus})
+				out = append(out, fromMember(*m))
 			}
 		}
 	}
 	return out
+}
+
+func fromMember(m workflows.Member) workflows.GroupMember {
+	return workflows.GroupMember{
+		MemberStatus: m.MemberStatus, Instance: m.Instance, Aliases: m.Aliases, Failure: m.Failure,
+		Replaces: m.Replaces, Origin: m.Origin, Accepted: m.Accepted,
+	}
 }
 
 func fromMachine(m cloud.Machine) workflows.GroupMember {
@@ -196,14 +203,19 @@ func fromInput(in workflows.GroupInput) *view {
 	}}
 	target := in.Target
 	if in.State != nil {
-		target, v.ending = in.State.Target, in.State.Ending
+		target, v.ending, v.gone, v.generation = in.State.Target, in.State.Ending, in.State.Gone, in.State.Generation
+		if in.State.Paused != nil {
+			v.paused = pauseReason(in.State.Paused.Reason)
+		}
 		for _, m := range in.State.Members {
-			g := workflows.GroupMember{MemberStatus: m.MemberStatus}
-			g.Instance = workflows.PlaceholderInstance(in.Cluster.Name, in.Group, m.ID, 0)
+			g := fromMember(*m)
+			if g.Instance == "" && g.Counted() {
+				g.Instance = workflows.PlaceholderInstance(in.Cluster.Name, in.Group, m.ID, 0)
+			}
 			v.members = append(v.members, g)
 		}
 	}
-	for n := range min(max(target-v.target(), 0), maxDelta) {
+	for n := range min(max(target-v.target(), 0), atOnceMost) {
 		m := workflows.GroupMember{Instance: workflows.PlaceholderInstance(in.Cluster.Name, in.Group, "start", n)}
 		m.Group, m.Role, m.Phase = in.Group, in.Role, workflows.MemberWanted
 		v.members = append(v.members, m)

@@ -46,9 +46,9 @@ func (v *view) target() int {
 	return n
 }
 
-// maxDelta bounds what one signal of a person can add to memory; groups are
-// bounded at 500.
-const maxDelta = 1000
+// atOnceMost bounds one request as the entity does: it is the most that a spec's
+// max allows.
+const atOnceMost = 500
 
 // rank is the order in which the entity applies the signals of one workflow
 // task.
@@ -88,23 +88,33 @@ func (v *view) applyAll(signals []signal, seen, cancelled map[string]bool) {
 // apply changes the view as the entity will change its state on that signal. It
 // never refuses: what was accepted counts.
 func (v *view) apply(s signal) {
-	if uid := s.req.Cluster.UID; uid != "" && uid != v.facts.Cluster.UID {
+	if uid := s.req.Cluster.UID; uid != "" && uid != v.facts.Cluster.UID || v.ending {
 		return
 	}
 	accepted := s.at
-	if !s.req.At.IsZero() && s.req.At.Before(accepted) {
+	// A clock of elsewhere is believed as far as it makes sense.
+	if age := accepted.Sub(s.req.At); !s.req.At.IsZero() && age > 0 && age < 24*time.Hour {
 		accepted = s.req.At
 	}
 	switch s.name {
 	case workflows.SignalIncreaseSize:
+		if s.req.Delta > atOnceMost {
+			return
+		}
 		v.increase(cause(s), s.req.Delta, s.req.Origin, accepted)
 	case workflows.SignalSetTarget:
 		if s.req.Target != nil && *s.req.Target >= v.facts.Min && *s.req.Target <= v.facts.Max {
 			v.setTarget(s, *s.req.Target, accepted)
 		}
 	case workflows.SignalDecreaseTargetSize:
+		if s.req.Delta > atOnceMost {
+			return
+		}
 		v.giveUp(v.unmade(s.req.Delta))
 	case workflows.SignalDeleteNodes:
+		if len(s.req.Nodes) > atOnceMost {
+			return
+		}
 		for _, id := range s.req.Nodes {
 			if i, ok := v.member(id, id); ok {
 				v.remove(i)
@@ -142,7 +152,7 @@ func pauseReason(reason string) string {
 
 func (v *view) increase(cause string, n int, origin workflows.Origin, at time.Time) {
 	target := v.target()
-	for i := range min(n, maxDelta) {
+	for i := range n {
 		m := workflows.GroupMember{
 			Instance: workflows.PlaceholderInstance(v.facts.Cluster.Name, v.facts.Group, cause, i),
 			Origin:   origin, Accepted: at,
@@ -228,9 +238,15 @@ func (v *view) chosen(choose func([]plan.Candidate, int) []string, n int) []int 
 	return out
 }
 
-// made says that a machine exists or may exist.
+// made says that a machine exists. One that is being created may exist as well,
+// but can be given up: the entity then deletes it.
 func made(m workflows.GroupMember) bool {
-	return m.CloudID != "" || m.ProviderID != "" || m.Phase != workflows.MemberWanted && m.Phase != workflows.MemberFailed
+	switch m.Phase {
+	case workflows.MemberBooting, workflows.MemberJoined, workflows.MemberReady:
+		return true
+	case workflows.MemberWanted, workflows.MemberCreating, workflows.MemberFailed, workflows.MemberDraining, workflows.MemberDeleting, workflows.MemberGone:
+	}
+	return m.CloudID != "" || m.ProviderID != ""
 }
 
 // remove takes a member out of the target. One without a machine is gone at
@@ -275,10 +291,14 @@ func (v *view) member(id, name string) (int, bool) {
 	return i, true
 }
 
+// index makes a member known by its ids. One that counts goes before one that
+// leaves: a replacement answers to the names of its predecessors.
 func (v *view) index(i int) {
 	m := v.members[i]
 	for _, id := range ids(m) {
-		v.byID[id] = i
+		if o, ok := v.byID[id]; !ok || !v.members[o].Counted() {
+			v.byID[id] = i
+		}
 	}
 	if m.Name != "" {
 		v.byName[m.Name] = i

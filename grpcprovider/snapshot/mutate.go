@@ -21,7 +21,7 @@ func (s *Source) IncreaseSize(ctx context.Context, groupID string, delta int) er
 		switch {
 		case delta <= 0:
 			return "", workflows.ScaleRequest{}, fault.New(fault.Invalid, what, "%d is not a positive number of machines", delta)
-		case delta > v.facts.Max-target:
+		case delta > v.facts.Max-target || delta > atOnceMost:
 			return "", workflows.ScaleRequest{}, fault.New(fault.Invalid, what, "%d machines and %d more exceed the group's max of %d", target, delta, v.facts.Max)
 		}
 		return workflows.SignalIncreaseSize, workflows.ScaleRequest{Delta: delta}, nil
@@ -90,6 +90,9 @@ func (v *view) victims(what string, nodes []provider.NodeRef) ([]int, error) {
 			running++
 		}
 		which = append(which, i)
+	}
+	if len(which) > atOnceMost {
+		return nil, fault.New(fault.Invalid, what, "%d nodes are more than the %d of one request", len(which), atOnceMost)
 	}
 	// What failed or never came up is replaced if min requires it, so it may
 	// always go; a node that works may not.
@@ -165,7 +168,7 @@ func (s *Source) conclude(e *entry, r *request, what string, err, left error) er
 	}
 	if left == nil && (err == nil || r.confirmed && fault.Is(err, fault.Ambiguous)) {
 		if !r.confirmed { // else a reading was faster
-			r.acked, r.ackedAt = true, s.cfg.now()
+			r.acked, r.ackedAt = true, s.tick()
 			e.acked.apply(r.signal)
 			s.publish([]*entry{e}, nil)
 		}

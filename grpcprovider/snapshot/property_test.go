@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -181,14 +182,11 @@ func (x *script) consistent() {
 func (x *script) settled() {
 	x.arrive()
 	x.w.lock(func() { x.w.between, x.w.fate, x.w.up = nil, nil, true; x.e.lengths[x.e.run]++ })
-	if err := x.s.Refresh(x.t.Context()); err != nil {
-		x.t.Fatalf("refresh: %v", err)
-	}
+	x.answered(x.s)
 	again := x.w.open(x.t, x.w.config())
 	defer again.Close()
-	if err := x.s.Refresh(x.t.Context()); err != nil {
-		x.t.Fatalf("refresh: %v", err)
-	}
+	x.answered(again)
+	x.answered(x.s)
 	x.w.lock(func() {
 		if n := len(x.s.known()); n != 1 {
 			x.t.Errorf("%d groups", n)
@@ -222,6 +220,24 @@ func (x *script) settled() {
 	}
 	if n := x.s.Numbers(); n.Unconfirmed != 0 || n.Owed != 0 {
 		x.t.Errorf("left over: %+v", n)
+	}
+}
+
+// answered refreshes until the entity has answered, which it may first do in the
+// background.
+func (x *script) answered(s *Source) {
+	for deadline := time.Now().Add(time.Minute); ; {
+		if err := s.Refresh(x.t.Context()); err != nil {
+			x.t.Fatalf("refresh: %v", err)
+		}
+		if s.Numbers().Silent == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			x.t.Fatalf("the entity does not answer")
+		}
+		x.w.lock(func() { x.w.now = x.w.now.Add(11 * time.Second) })
+		time.Sleep(time.Millisecond)
 	}
 }
 

@@ -30,25 +30,19 @@ type reading struct {
 	past *past
 	// requests are ids that the entity has applied or will.
 	requests map[string]bool
-	// full and oldest describe the entity's ring of results.
-	full   bool
-	oldest time.Time
+	// full says that the entity has more results than it shows.
+	full bool
 }
 
-// ringSize is the number of results that make the entity's ring look full.
-const ringSize = 200
+// resultsShown is the number of results that an entity shows, the last ones.
+const resultsShown = 20
 
-// slack covers different clocks of this machine and of the server.
-const slack = 5 * time.Second
-
-// contains reports whether a request is part of the reading.
+// contains reports whether a request is part of the reading. An answer contains
+// all that was durable before it was asked for; whose result it does not show has
+// not been applied, unless so many came after it that its result is not shown any
+// more.
 func (r *reading) contains(p *request) bool {
-	if r.requests[p.req.RequestID] {
-		return true
-	}
-	// The ring has moved on since: what was durable before the oldest result in
-	// it has been applied and forgotten.
-	return r.asked && p.acked && r.full && r.oldest.After(p.ackedAt.Add(slack))
+	return r.requests[p.req.RequestID] || r.full && p.acked && p.ackedAt < r.clock
 }
 
 // glance is what a reader has to know of an entry before it reads.
@@ -151,9 +145,7 @@ func (r *reading) answer(status workflows.GroupStatus) {
 	for _, q := range status.Requests {
 		r.requests[q.RequestID] = true
 	}
-	if r.full = len(status.Requests) >= ringSize; r.full {
-		r.oldest = status.Requests[0].At
-	}
+	r.full = len(status.Requests) >= resultsShown
 }
 
 // patience is how long an entity that was silent may take to answer in the

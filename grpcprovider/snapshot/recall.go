@@ -3,6 +3,8 @@ package snapshot
 import (
 	"context"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -95,12 +97,27 @@ func (p *parts) note(signals []signal, after int64) {
 func (r *reading) compose(machines []cloud.Machine) {
 	p := r.parts
 	if p.memo != nil {
-		r.view = fromMemo(*p.facts, *p.memo, p.prev, machines, p.input)
+		r.view = fromMemo(*p.facts, *p.memo, p.before(), machines, p.input)
 	} else {
 		r.view = fromInput(*p.input)
 		r.view.name(machines)
 	}
 	r.view.applyAll(p.tail, p.seen, p.cancelled)
+}
+
+// before is the previous view without what the tail asks for: the entity does not
+// know of that yet, so its memo cannot mean it.
+func (p parts) before() *view {
+	if p.prev == nil || p.facts == nil {
+		return nil
+	}
+	v := *p.prev
+	v.members = slices.DeleteFunc(slices.Clone(v.members), func(m workflows.GroupMember) bool {
+		return slices.ContainsFunc(p.tail, func(s signal) bool {
+			return strings.HasPrefix(m.Instance, workflows.PlaceholderPrefix(p.facts.Cluster.Name, p.facts.Group, cause(s))+"-")
+		})
+	})
+	return &v
 }
 
 // look reads a run's history, as far as it is not known yet.

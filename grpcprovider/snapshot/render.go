@@ -24,7 +24,9 @@ func (v *view) render(now time.Time) (g *provider.Group, due time.Time) {
 		g.Paused = "the group is being deleted"
 	}
 	for _, m := range v.members {
-		if m.Phase == workflows.MemberGone {
+		// Who leaves without a machine, its place and names taken over, is nothing
+		// that the autoscaler could know.
+		if m.Phase == workflows.MemberGone || !m.Counted() && m.ProviderID == "" && m.Instance == "" {
 			continue
 		}
 		i := provider.Instance{ID: shownID(m), State: stateOf(m.Phase), Name: m.Name, Aliases: aliases(m)}

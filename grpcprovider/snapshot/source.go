@@ -145,7 +145,7 @@ type request struct {
 	// acked says that it is durable since ackedAt, and confirmed that a reading
 	// contained it.
 	acked, confirmed bool
-	ackedAt          time.Time
+	ackedAt          uint64 // by the Source's clock
 }
 
 // snapshot is what readers see. It is never changed.

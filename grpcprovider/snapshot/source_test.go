@@ -515,3 +515,74 @@ func TestTheCloudNamesReadyMembers(t *testing.T) {
 	mustRefresh(t, s)
 	want(t, s, "cloudscale://m0000 deleting", "cloudscale://m0001 running")
 }
+
+// A machine that is replaced leaves its names to its heir: they are one place,
+// counted once, and whoever names the old machine means the new one.
+func TestAReplacementTakesTheNamesOfItsPredecessor(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 1)
+	s := w.start(t)
+	w.lock(func() {
+		e.advance()
+		heir := e.members[0]
+		heir.ID, heir.Name, heir.ProviderID, heir.CloudID, heir.Phase = "m0009", "demo-worker-m0009", "", "", workflows.MemberWanted
+		heir.Aliases = []string{"cloudscale://m0000"}
+		e.members[0].Phase, e.members[0].Instance = workflows.MemberDeleting, ""
+		unseen := e.members[0]
+		unseen.ID, unseen.Name, unseen.ProviderID, unseen.CloudID = "m0008", "demo-worker-m0008", "", ""
+		e.members = append([]workflows.GroupMember{heir, unseen}, e.members...)
+		e.lengths[0]++
+	})
+	mustRefresh(t, s)
+	want(t, s, "cloudscale://m0000 deleting", "ichor://demo/worker/start-0 creating")
+	if err := s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "cloudscale://m0000"}}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, "cloudscale://m0000 deleting", "ichor://demo/worker/start-0 deleting")
+}
+
+// A burst of requests pushes results out of what an entity shows.
+func TestABurstOfRequestsIsConfirmed(t *testing.T) {
+	w := newWorld()
+	w.add(worker, 0, 90, 40)
+	s := w.start(t)
+	for i := range 30 {
+		var err error
+		switch {
+		case i%10 == 0:
+			err = s.IncreaseSize(t.Context(), group, 1)
+		case i == 5:
+			err = s.DecreaseTargetSize(t.Context(), group, 1)
+		default:
+			err = s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: workflows.PlaceholderInstance(demo, worker, "start", i)}})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustRefresh(t, s)
+	if g, _ := s.Group(group); g.Target != 40+3-1-26 {
+		t.Errorf("target is %d", g.Target)
+	}
+	if n := s.Numbers(); n.Unconfirmed != 0 {
+		t.Errorf("%d requests are unconfirmed", n.Unconfirmed)
+	}
+}
+
+// Without worker and cloud, ready members are anonymous; a request of the tail is
+// not one of them, however often it is read.
+func TestRequestsAreNotTakenForUnnamedMembers(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 2)
+	w.lock(func() { e.advance(); e.advance() })
+	w.up = false
+	s := w.start(t)
+	if err := s.IncreaseSize(t.Context(), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		mustRefresh(t, s)
+		want(t, s, "ichor://demo/worker/r1-0 creating", "ichor://demo/worker/unnamed-0 running", "ichor://demo/worker/unnamed-1 running")
+		w.lock(func() { e.lengths[0]++ })
+	}
+}
