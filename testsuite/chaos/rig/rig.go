@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +48,7 @@ type Rig struct {
 	Spec     cluster.Cluster
 
 	dir  string
+	bin  string
 	crew *crew
 }
 
@@ -73,11 +73,11 @@ func Start(t *testing.T, o Options) *Rig {
 	if o.SharedAPIServers {
 		args = append(args, "--shared-apiservers")
 	}
-	r := &Rig{dir: folder(t)}
+	r := &Rig{dir: folder(t), bin: binaries(t)}
 	started.Add(1)
 	s, err := stack.Start(t.Context(), stack.Options{
-		Bin: binaries(t), Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
-		LoopbackPrefix: prefix(t),
+		Bin: r.bin, Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
+		LoopbackPrefix: "127.150",
 	})
 	r.Stack = s
 	t.Cleanup(func() {
@@ -222,30 +222,6 @@ func (r *Rig) Explain(ctx context.Context) string {
 	}
 	b.WriteString(r.Tail(40))
 	return b.String()
-}
-
-// Rigs take their addresses from 127.150.0.0 up; other suites stay below.
-const firstPrefix, lastPrefix, reservation = 150, 249, 19999
-
-// prefix reserves loopback addresses for the test's time: two octets at whose
-// last address nobody listens yet, in this process or in another.
-func prefix(t *testing.T) string {
-	t.Helper()
-	var config net.ListenConfig
-	for second := firstPrefix; second <= lastPrefix; second++ {
-		l, err := config.Listen(t.Context(), "tcp", fmt.Sprintf("127.%d.255.254:%d", second, reservation))
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() {
-			if err := l.Close(); err != nil {
-				t.Errorf("give addresses back: %v", err)
-			}
-		})
-		return fmt.Sprintf("127.%d", second)
-	}
-	t.Fatal("no loopback addresses are free")
-	return ""
 }
 
 // binaries is the folder with the commands; suites never skip for want of them.
