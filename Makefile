@@ -140,7 +140,8 @@ DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controll
 TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
 PROTO_TOOLS := $(addprefix $(TOOLBIN)/,protoc protoc-gen-go protoc-gen-go-grpc)
 LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PROTO_TOOLS)
-TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS) $(AUTOSCALERS))
+DEPLOY_TOOLS := $(addprefix $(TOOLBIN)/,helm ichor-image kine kube-apiserver temporal gotestsum)
+TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS) $(AUTOSCALERS) $(DEPLOY_TOOLS))
 
 .PHONY: tools
 tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
@@ -150,6 +151,7 @@ tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
 .PHONY: lint fmt generate
 lint: $(LINT_TOOLS) ## Layers, determinism, format, vet and the usual mistakes
 	$(TOOLBIN)/golangci-lint run ./...
+	cd deploy/image && $(CURDIR)/$(TOOLBIN)/golangci-lint run --config $(CURDIR)/.golangci.yml ./...
 	$(TOOLBIN)/workflowcheck ./workflows/...
 	$(GO) vet ./...
 	$(call protoc,-check)
@@ -172,7 +174,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := autoscaler chaos demo e2e peers peers-talos standalone
+SUITES := autoscaler chaos demo deploy e2e peers peers-talos standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
@@ -274,6 +276,12 @@ $(IMAGES:%=image-%): image-%: $(TOOLBIN)/ichor-image
 	@$(TOOLBIN)/ichor-image build --name $* --description '$(call image_description,$*)' \
 		--version $(VERSION) --revision "$$(git rev-parse HEAD)" --created "$$(git log -1 --format=%ct)" \
 		$(foreach a,$(IMAGE_ARCH),--program linux/$(a)=$(BIN)/image/linux-$(a)/$*) --out $(BIN)/image/$*.tar
+
+.PHONY: charts
+charts: $(IMAGES:%=$(BIN)/%) $(DEPLOY_TOOLS) ## Check the Helm chart by a real kube-apiserver, and package it into bin/charts
+	$(GO) test -C deploy/image ./...
+	$(call suite,^Test,./testsuite/deploy/...)
+	$(TOOLBIN)/helm package deploy/charts/ichor --app-version $(VERSION) --destination $(BIN)/charts
 
 ## ---------------------------------------------------------------- housekeeping
 

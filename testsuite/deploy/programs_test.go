@@ -75,7 +75,7 @@ func temporalVariables(t *testing.T) lookups {
 // exists in the program that gets it: a variable that nobody reads is silent.
 func TestProgramsKnowWhatTheyAreTold(t *testing.T) {
 	known := map[string]knowledge{}
-	for _, name := range []string{"ichor-worker", "ichor-grpcprovider"} {
+	for _, name := range programs[1:] {
 		known[name] = knowledgeOf(t, name)
 	}
 	temporal := temporalVariables(t)
