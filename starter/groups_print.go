@@ -81,6 +81,16 @@ func ailments(s workflows.GroupStatus, now time.Time) []string {
 	if f := s.Failure; f != nil {
 		out = append(out, fmt.Sprintf("last failure (%s): %s", f.Kind, f.Message))
 	}
+	var noted []string
+	for _, m := range s.Members {
+		if m.Phase == workflows.MemberReady && m.Note != "" {
+			noted = append(noted, m.Name+": "+m.Note)
+		}
+	}
+	if len(noted) > 1 {
+		noted = []string{fmt.Sprintf("%s, and %d more", noted[0], len(noted)-1)}
+	}
+	out = append(out, noted...)
 	if n := len(s.Unknown); n > 0 {
 		out = append(out, fmt.Sprintf("%s with its tags that it did not make", count(n, "machine")))
 	}

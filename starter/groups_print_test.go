@@ -40,6 +40,7 @@ func groupSamples() []groupView {
 	paused := workerGroup("prod", "worker", 1)
 	paused.Members[0].Since = at(0)
 	paused.Paused = &workflows.PauseStatus{Since: at(10), Reason: "ask Ada"}
+	paused.Members[0].Note = "somebody stopped the machine"
 	paused.Parked = "delete server: token refused"
 	stale := workerGroup("prod", "batch", 0)
 	var out []groupView

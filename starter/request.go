@@ -100,10 +100,21 @@ func (e unanswered) Error() string {
 func (a *app) request(ctx context.Context, t client.Client, g groupName, op string, req workflows.ScaleRequest, wait time.Duration) (workflows.ScaleResult, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	sent := false
+	sent, handedOver := false, false
 	for {
 		res, err := attempt(waiting, t, g, op, req)
 		switch {
+		case a.speechless(waiting, t, g, err):
+			if !handedOver {
+				if err := handOver(waiting, t, g, req.RequestID); err != nil {
+					return res, temporalFault("renew the run of group "+g.String(), err)
+				}
+			}
+			handedOver = true
+			if !sleep(waiting, retryAfter) {
+				return res, answered(g, op, err)
+			}
+			continue
 		case err == nil && res.Accepted:
 			return res, nil
 		case err == nil:
@@ -116,9 +127,7 @@ func (a *app) request(ctx context.Context, t client.Client, g groupName, op stri
 		default:
 			return res, answered(g, op, err)
 		}
-		select {
-		case <-waiting.Done():
-		case <-time.After(retryAfter):
+		if sleep(waiting, retryAfter) {
 			continue
 		}
 		lost := unanswered{group: g, requestID: req.RequestID, waited: wait, why: a.silence(context.WithoutCancel(ctx), t, err)}
@@ -127,6 +136,16 @@ func (a *app) request(ctx context.Context, t client.Client, g groupName, op stri
 			return res, interrupted{}
 		}
 		return res, lost
+	}
+}
+
+// sleep reports whether there is still time after d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 
@@ -166,6 +185,24 @@ func again(err error) bool {
 		return app.Type() == closedMeanwhile
 	}
 	return false
+}
+
+// speechless reports whether a group refused because its run began before groups
+// could be scaled: such a run writes no memo.
+func (a *app) speechless(ctx context.Context, t client.Client, g groupName, err error) bool {
+	var app *temporal.ApplicationError
+	if !errors.As(err, &app) || app.Type() != string(fault.Conflict) {
+		return false
+	}
+	d, err := t.DescribeWorkflow(ctx, g.workflowID(), "")
+	return err == nil && d.Memo.GetFields()[workflows.MemoState] == nil
+}
+
+// handOver has such a run continue as one that answers, which it does for the
+// first request that comes as a signal; this one asks for nothing.
+func handOver(ctx context.Context, t client.Client, g groupName, id string) error {
+	return t.SignalWorkflow(ctx, g.workflowID(), "", workflows.SignalCancelRequest,
+		workflows.ScaleRequest{RequestID: id + ".handover", Cancel: id + ".none", Origin: workflows.OriginPerson})
 }
 
 func isRunning(ctx context.Context, t client.Client, g groupName) bool {

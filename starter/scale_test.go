@@ -289,6 +289,34 @@ func TestEveryAttemptHasTheSameID(t *testing.T) {
 	}
 }
 
+func (f *flaky) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
+	f.ids = append(f.ids, name+" "+arg.(workflows.ScaleRequest).RequestID+" "+id)
+	return nil
+}
+
+// TestRunsOfOlderCode asks a run that cannot answer yet to continue as one that
+// can, once.
+func TestRunsOfOlderCode(t *testing.T) {
+	old := temporal.NewApplicationError("this run of the group began before it could answer", string(fault.Conflict))
+	f := &flaky{errs: []error{old}}
+	a := &app{out: io.Discard, err: io.Discard}
+	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Minute); err != nil {
+		t.Error(err)
+	}
+	asked := "r1 pause cluster/demo/group/worker"
+	if diff := cmp.Diff([]string{asked, "cancel-request r1.handover cluster/demo/group/worker", asked}, f.ids); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	f = &flaky{errs: []error{old, old, old}}
+	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Minute); err != nil || len(f.ids) != 5 {
+		t.Errorf("it took a while: %v after %q", err, f.ids)
+	}
+	f = &flaky{errs: []error{old}}
+	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Millisecond); exitCode(err) != exitConflict {
+		t.Errorf("it took too long: %v", err)
+	}
+}
+
 // mute never answers; it interrupts whoever asks.
 type mute struct {
 	client.Client

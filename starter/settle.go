@@ -96,10 +96,8 @@ func settled(g groupName, s workflows.GroupStatus, now time.Time) (bool, error) 
 		return false, nil // it says so, and goes on when told
 	case waiting > 0 && (s.Backoff == nil || !s.Backoff.Until.After(now)):
 		return false, nil
-	case len(failed) > 0:
-		return stop("", "%s", strings.Join(failed, "; "))
-	case waiting > 0:
-		return stop("", "%s", strings.Join(ailments(workflows.GroupStatus{Backoff: s.Backoff, Failure: s.Failure}, now), "; "))
+	case len(failed) > 0 || waiting > 0:
+		return stop("", "%s", strings.Join(append(failed, ailments(workflows.GroupStatus{Backoff: s.Backoff, Failure: s.Failure}, now)...), "; "))
 	}
 	return true, nil
 }

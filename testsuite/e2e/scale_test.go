@@ -111,6 +111,7 @@ func TestScale(t *testing.T) {
 			}
 			return false
 		})
+		s.ichor(codeOK, []string{victim.Name + ": somebody stopped the machine"}, "groups", scaled)
 		if got := s.servers(); len(got) != 2 {
 			t.Errorf("a stopped machine changed the servers: %v", got)
 		}
