@@ -155,7 +155,7 @@ func (g *group) try(id, placement string) try[cloud.Machine] {
 	return func(ctx workflow.Context, create bool) (*cloud.Machine, error) {
 		m := g.member(id)
 		if create && !m.counted() {
-			return nil, fail(fault.Conflict, "%s is not wanted any more", m.Name)
+			return nil, fail(fault.Invalid, "%s is not wanted any more", m.Name) // not to be repeated
 		}
 		flavor, zone := g.choice(m)
 		in := activities.EnsureMachineInput{Cloud: g.in.Cloud, Create: create, Machine: cloud.MachineSpec{
