@@ -29,7 +29,8 @@ const (
 // bounded is gRPC's codec with a limit on what small requests grow into.
 type bounded struct{ encoding.CodecV2 }
 
-func newCodec() encoding.CodecV2 { return bounded{encoding.GetCodecV2("proto")} }
+// NewCodec is the codec of the server.
+func NewCodec() encoding.CodecV2 { return bounded{encoding.GetCodecV2("proto")} }
 
 // Unmarshal implements encoding.CodecV2.
 func (c bounded) Unmarshal(data mem.BufferSlice, v any) error {
