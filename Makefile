@@ -140,7 +140,7 @@ DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controll
 TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
 PROTO_TOOLS := $(addprefix $(TOOLBIN)/,protoc protoc-gen-go protoc-gen-go-grpc)
 LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PROTO_TOOLS)
-DEPLOY_TOOLS := $(addprefix $(TOOLBIN)/,helm ichor-image kine kube-apiserver temporal gotestsum)
+DEPLOY_TOOLS := $(addprefix $(TOOLBIN)/,helm ichor-image kine kube-apiserver temporal cluster-autoscaler gotestsum)
 TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS) $(AUTOSCALERS) $(DEPLOY_TOOLS))
 
 .PHONY: tools
