@@ -254,6 +254,8 @@ func TestReferenceNamesEverything(t *testing.T) {
 		want  []string
 	}{
 		{"worker.md", "setting", 31, flags(arguments(worker, 0, "text", "span", "number", "whole", "count"))},
+		{"provider.md", "setting", 20, flags(arguments(parse(t, "grpcprovider"), 0, "text", "span", "number", "many", "yesNo"))},
+		{"provider.md", "metric", 10, providerMetrics(t)},
 		{"cli.md", "setting", 8, flags(fields(starter, "name"))},
 		{"cli.md", "flag", 6, flags(slices.DeleteFunc(append(arguments(starter, 0, flagMethods...), arguments(starter, 1, varMethods...)...), func(s string) bool { return strings.Contains(s, " ") }))},
 		{"cli.md", "command", 11, commands},

@@ -161,3 +161,16 @@ func kinds(files []*ast.File) []string {
 func metrics(files []*ast.File) []string {
 	return slices.DeleteFunc(arguments(files, 0, "Int64Counter", "Float64Histogram"), func(s string) bool { return !strings.HasPrefix(s, "ichor_") })
 }
+
+// providerMetrics are the names of the provider's own metrics.
+func providerMetrics(t *testing.T) []string {
+	t.Helper()
+	files := append(parse(t, "grpcprovider"), parse(t, "grpcprovider/server")...)
+	var out []string
+	for _, name := range append(fields(files, "Name"), arguments(files, 0, "NewDesc")...) {
+		if strings.HasPrefix(name, "ichor_provider_") {
+			out = append(out, "`"+name+"`")
+		}
+	}
+	return out
+}
