@@ -60,7 +60,7 @@ type system struct {
 func start(t *testing.T) *system {
 	t.Helper()
 	settings := stack.Scaled(speed)
-	maps.Copy(settings, map[string]string{"ICHOR_RECONCILE": "2s"})
+	maps.Copy(settings, map[string]string{"ICHOR_RECONCILE": "2s", "ICHOR_HEARTBEAT": "3s"})
 	s := &system{t: t, dir: t.TempDir()}
 	var err error
 	s.Stack, err = stack.Start(t.Context(), stack.Options{
