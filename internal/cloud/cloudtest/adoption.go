@@ -115,8 +115,12 @@ func testAdoptionFaults(t *testing.T, w Cloud) {
 		return
 	}
 	for _, f := range []Fault{
-		{On: ListMachines, Effect: Maintenance}, {On: ListMachines, Effect: Throttled}, {On: Write, Effect: Dropped},
-		{On: Write, Effect: LostReply}, {On: Write, Nth: 2, Effect: ServerError}, {On: Write, Effect: Unauthorized},
+		{On: ListMachines, Effect: Maintenance},
+		{On: ListMachines, Effect: Throttled},
+		{On: Write, Effect: Dropped},
+		{On: Write, Effect: LostReply},
+		{On: Write, Nth: 2, Effect: ServerError},
+		{On: Write, Effect: Unauthorized},
 	} {
 		w.Inject(t, f)
 	}
