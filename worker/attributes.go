@@ -24,8 +24,8 @@ const (
 	lastRetry  = 15 * time.Second
 )
 
-// whileUnavailable repeats do until Temporal answers: a worker that is started
-// along with its server, or while that restarts, must not end.
+// whileUnavailable repeats do until Temporal answers: a server that accepts
+// connections may not serve yet, and a worker must not end for that.
 func whileUnavailable(ctx context.Context, first time.Duration, log *slog.Logger, do func(context.Context) error) error {
 	for pause := first; ; pause = min(2*pause, lastRetry) {
 		err := do(ctx)
