@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 
@@ -59,14 +60,11 @@ func (a *app) start(ctx context.Context, c client.Client, name, kind, summary, d
 		StaticDetails:                            details,
 	}, kind, in)
 	var started *serviceerror.WorkflowExecutionAlreadyStarted
-	var invalid *serviceerror.InvalidArgument
 	switch {
 	case err == nil:
 		return run, nil
 	case errors.As(err, &started):
 		return nil, locked(ctx, c, name, started.RunId)
-	case errors.As(err, &invalid) && strings.Contains(strings.ToLower(invalid.Message), "search attribute"):
-		return nil, fault.New(fault.Unavailable, "start "+kind, "the namespace does not know Ichor's search attributes; start ichor-worker once, it adds them")
 	}
 	return nil, temporalFault("start "+kind, err)
 }
@@ -81,6 +79,10 @@ func locked(ctx context.Context, c client.Client, name, runID string) error {
 		"%s holds the lock (workflow %s, run %s); see it with: ichor watch %s", who, cluster.LifecycleID(name), runID, name)
 }
 
+// searchAttribute finds the server's complaints about a search attribute that it
+// does not have, when it is set and when it is asked for.
+var searchAttribute = regexp.MustCompile(`(?i)search attribute|column name '?Ichor`)
+
 // temporalFault gives an error of Temporal's API a kind and one line.
 func temporalFault(op string, err error) error {
 	if err == nil {
@@ -91,9 +93,12 @@ func temporalFault(op string, err error) error {
 	var denied *serviceerror.PermissionDenied
 	var namespace *serviceerror.NamespaceNotFound
 	var deadline *serviceerror.DeadlineExceeded
+	var invalid *serviceerror.InvalidArgument
 	switch {
 	case errors.Is(err, context.Canceled):
 		return err
+	case errors.As(err, &invalid) && searchAttribute.MatchString(invalid.Message):
+		return fault.New(fault.Unavailable, op, "the namespace does not know Ichor's search attributes; start ichor-worker once, it adds them")
 	case errors.As(err, &denied):
 		kind = fault.Unauthorized
 	case errors.As(err, &unavailable), errors.As(err, &deadline), errors.Is(err, context.DeadlineExceeded), errors.As(err, &namespace):

@@ -27,6 +27,7 @@ import (
 func TestScaling(t *testing.T) {
 	s := startServer(t)
 	t.Setenv("ICHOR_STORE", "file://"+filepath.Join(t.TempDir(), "store"))
+	s.ichor(t, "groups").wants(t, exitUnavailable, "does not know Ichor's search attributes; start ichor-worker once")
 	s.searchAttributes(t)
 	w := s.groupWorker(t)
 	running := true
