@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -68,10 +69,8 @@ func (s *system) deploy(name string, n int32, cpu string, selector map[string]st
 
 func (s *system) scale(name string, n int32) {
 	s.t.Helper()
-	d, err := s.kube.AppsV1().Deployments("default").GetScale(s.ctx(), name, metav1.GetOptions{})
-	s.must(err)
-	d.Spec.Replicas = n
-	_, err = s.kube.AppsV1().Deployments("default").UpdateScale(s.ctx(), name, d, metav1.UpdateOptions{})
+	patch := fmt.Appendf(nil, `{"spec":{"replicas":%d}}`, n)
+	_, err := s.kube.AppsV1().Deployments("default").Patch(s.ctx(), name, types.MergePatchType, patch, metav1.PatchOptions{})
 	s.must(err)
 }
 

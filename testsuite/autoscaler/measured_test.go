@@ -2,23 +2,41 @@ package autoscaler
 
 import (
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/proxy"
 )
 
-// measured are the cases in which other providers were measured to make more
-// machines than were wanted, or to wait for minutes. Each create takes the cloud
-// two seconds.
+// measured, with TestMany, are the cases in which other providers were measured
+// to make more machines than were wanted, or to wait for minutes.
 var measured = []scenario{
-	{name: "forty from nothing", groups: []cluster.NodeGroup{newGroup("forty", 0, 50)}, run: func(s *system) { exactly(s, "forty", 0, 40) }},
-	{name: "twenty-five more", groups: []cluster.NodeGroup{newGroup("warm", 0, 50)}, run: func(s *system) { exactly(s, "warm", 5, 25) }},
 	{name: "a lost answer and two groups", groups: pair("twin"), both: true, run: func(s *system) { lostAnswer(s, "twin") }},
 }
 
+// TestMany has a system of its own, whose deadlines leave room for dozens of
+// machines on a small host.
+func TestMany(t *testing.T) {
+	s := start(t, []cluster.NodeGroup{newGroup("forty", 0, 50), newGroup("warm", 0, 50)}, map[string]string{
+		"ICHOR_PROVISION_DEADLINE": "4m", "ICHOR_REPLACEMENTS": "0",
+	})
+	s.startAutoscaler(oldWire, "--max-node-provision-time=5m")
+	for _, c := range []struct {
+		name, group string
+		warm, more  int32
+	}{{"forty from nothing", "forty", 0, 40}, {"twenty-five more", "warm", 5, 25}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := s.on(t)
+			defer report(s)
+			exactly(s, c.group, c.warm, c.more)
+		})
+	}
+	s.judge()
+}
+
 // exactly: so many more pods on so many more machines, and not one beyond, at no
-// time; nothing failed, so there is no backoff.
+// time; nothing failed, so there is no backoff. Each create takes the cloud two seconds.
 func exactly(s *system, g string, warm, more int32) {
 	l := s.pods(g, warm)
 	l.running(int(warm))

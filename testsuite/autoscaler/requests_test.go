@@ -104,8 +104,9 @@ func (s *system) wantTarget(g string, n int) {
 // cleaned waits until the autoscaler has removed what nobody needs.
 func (s *system) cleaned(g string) {
 	s.t.Helper()
-	s.until("the group "+g+" is empty", func() bool { return len(s.servers(g)) == 0 && len(s.nodes(g)) == 0 })
-	s.wantTarget(g, 0)
+	s.until("the group "+g+" is empty", func() bool {
+		return s.target(g) == 0 && len(s.servers(g)) == 0 && len(s.nodes(g)) == 0
+	})
 }
 
 // bounds: what is out of bounds is refused and creates nothing; of two requests
@@ -131,31 +132,31 @@ func bounds(s *system, g string) {
 		s.t.Errorf("two requests for 3 of 5: %v, %v", answers[0], answers[1])
 	}
 	s.wantTarget(g, 3)
+	s.until("three machines", func() bool { return s.bill(g).Created == 3 })
 	s.cleaned(g)
 	if b := s.bill(g); b != (bill{3, 3}) {
 		s.t.Errorf("machines: %+v", b)
 	}
 }
 
-// decrease: machines that were asked for are given up while the cloud's answers
-// are awaited. What the cloud made nevertheless is destroyed.
+// decrease: machines that were asked for are given up while the cloud's answer to
+// the first create is awaited. What the cloud made nevertheless is destroyed.
 func decrease(s *system, g string) {
-	release := s.fault(g, "hold-after", map[string]any{"count": 2})
+	release := s.fault(g, "hold-after", map[string]any{"count": 1})
 	c := s.dial()
 	s.must(s.increase(c, g, 2))
 	s.wantTarget(g, 2)
 	if all := s.instances(g); len(all) != 2 || !creating(all[0]) || !creating(all[1]) {
 		s.t.Errorf("before any machine has been answered for: %v", all)
 	}
-	s.until("the cloud has made both", func() bool { return len(s.servers(g)) == 2 })
+	s.until("the cloud has made one", func() bool { return len(s.servers(g)) >= 1 })
 	s.must(s.decreaseBy(c, g, 2))
 	s.wantTarget(g, 0)
 	release()
-	s.until("both are destroyed", func() bool { return len(s.servers(g)) == 0 })
-	if b := s.bill(g); b.Created != 2 {
+	s.until("nothing is left", func() bool { return len(s.servers(g)) == 0 && len(s.instances(g)) == 0 })
+	if b := s.bill(g); b.Created > 2 {
 		s.t.Errorf("machines: %+v", b)
 	}
-	s.until("no instance is left", func() bool { return len(s.instances(g)) == 0 })
 	s.wantTarget(g, 0)
 }
 
@@ -259,11 +260,11 @@ func revert(s *system, g string) {
 	if n := l.count(); n != 1 {
 		s.t.Errorf("%d pods run after the revert", n)
 	}
-	if live := s.instances(g); !slices.ContainsFunc(live, func(i *wire.Instance) bool {
-		return i.GetStatus().GetInstanceState() == wire.InstanceStatus_instanceRunning
-	}) {
-		s.t.Errorf("no instance runs: %v", live)
-	}
+	s.until("the autoscaler is told that it runs", func() bool {
+		return slices.ContainsFunc(s.instances(g), func(i *wire.Instance) bool {
+			return i.GetStatus().GetInstanceState() == wire.InstanceStatus_instanceRunning
+		})
+	})
 	l.running(2) // the second is replaced or asked for again
 	l.scale(0)
 	s.cleaned(g)

@@ -46,7 +46,7 @@ func settings() map[string]string {
 		"ICHOR_REPLACEMENTS":       "1",
 		"ICHOR_GROUP_BACKOFF":      "4s",
 		"ICHOR_DRAIN_DEADLINE":     "20s",
-		"ICHOR_RECONCILE_INTERVAL": "3s",
+		"ICHOR_RECONCILE_INTERVAL": "10s",
 	})
 	return all
 }
@@ -69,6 +69,7 @@ type system struct {
 
 // processes are what tests stop and start.
 type processes struct {
+	workers    []*proc.Process
 	provider   *proc.Process
 	autoscaler *proc.Process
 	proxy      *proxy.Proxy
@@ -109,8 +110,7 @@ func startCluster(t *testing.T, groups []cluster.NodeGroup, override map[string]
 	s.temporal, err = s.Dial(t.Context())
 	s.must(err)
 	t.Cleanup(s.temporal.Close)
-	_, err = s.StartWorker(t.Context())
-	s.must(err)
+	s.startWorker()
 
 	spec, err := stack.Spec(root, s.name)
 	s.must(err)
@@ -170,6 +170,13 @@ func (s *system) issue(folder, name string, hosts ...string) certs.Files {
 	f, err := s.trust.Write(filepath.Join(s.dir, "tls", folder), pair)
 	s.must(err)
 	return f
+}
+
+func (s *system) startWorker() {
+	s.t.Helper()
+	w, err := s.StartWorker(s.ctx())
+	s.must(err)
+	s.workers = append(s.workers, w)
 }
 
 // startProvider runs the provider on its address and returns when it is ready.

@@ -37,13 +37,26 @@ type Call struct {
 	Lost    bool
 }
 
+// String leaves out the labels and annotations of nodes.
 func (c Call) String() string {
 	lost := ""
 	if c.Lost {
 		lost = " (lost)"
 	}
-	return fmt.Sprintf("%s %s{%v} %v%s in %s: {%v} %s", c.Start.Format("15:04:05.000"), c.Method, c.Request, c.Code, lost,
+	return fmt.Sprintf("%s %s{%s} %v%s in %s: {%v} %s", c.Start.Format("15:04:05.000"), c.Method, brief(c.Request), c.Code, lost,
 		c.Took.Round(time.Millisecond/10), c.Response, c.Message)
+}
+
+func brief(m proto.Message) string {
+	r, ok := m.(*wire.NodeGroupDeleteNodesRequest)
+	if !ok {
+		return fmt.Sprint(m)
+	}
+	text := r.GetId()
+	for _, n := range r.GetNodes() {
+		text += fmt.Sprintf(" %s %s %s", n.GetName(), n.GetProviderID(), n.GetAnnotations()["k8s.io/cluster-autoscaler/fake-node-reason"])
+	}
+	return text
 }
 
 // Effect bends a call.
