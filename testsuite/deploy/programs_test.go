@@ -26,15 +26,15 @@ var (
 
 func knowledgeOf(t *testing.T, name string) knowledge {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), program(t, name), "--help").CombinedOutput()
+	out, err := help(t, name)
 	if err != nil {
 		t.Fatalf("%s --help: %v\n%s", name, err, out)
 	}
 	var k knowledge
-	for _, m := range flagLine.FindAllStringSubmatch(string(out), -1) {
+	for _, m := range flagLine.FindAllStringSubmatch(out, -1) {
 		k.flags = append(k.flags, m[1])
 	}
-	for _, m := range variableName.FindAllStringSubmatch(string(out), -1) {
+	for _, m := range variableName.FindAllStringSubmatch(out, -1) {
 		k.variables = append(k.variables, m[1])
 	}
 	if len(k.flags) < 10 || len(k.variables) < 10 {
@@ -106,6 +106,9 @@ func TestProgramsKnowWhatTheyAreTold(t *testing.T) {
 						t.Errorf("%s, %s: %s does not read %s", caseName(file), o.GetName(), programOf(c), e.Name)
 					}
 				}
+				if out, err := help(t, programOf(c), c.Args...); err != nil {
+					t.Errorf("%s, %s: a value is refused: %v\n%s", caseName(file), o.GetName(), err, out)
+				}
 				// Without these lists a spec could read the store's key.
 				for _, list := range []string{"secret-env", "secret-files"} {
 					if !slices.Contains(names, list) {
@@ -119,7 +122,17 @@ func TestProgramsKnowWhatTheyAreTold(t *testing.T) {
 		if !used[name] {
 			t.Errorf("no values file starts %s", name)
 		}
+		if _, err := help(t, name, "--request-rate=soon"); err == nil {
+			t.Errorf("%s takes any value, so taking the chart's proves nothing", name)
+		}
 	}
+}
+
+// help has a program read arguments, and then only say what it knows.
+func help(t *testing.T, name string, args ...string) (string, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program(t, name), append(slices.Clone(args), "--help")...).CombinedOutput()
+	return string(out), err
 }
 
 // TestChartKeepsItsFlags asks that the flags that people cannot set through

@@ -133,15 +133,15 @@ priorityClassName: {{ . }}
 
 {{/* Flags that both programs know: (dict "root" $ "settings" ... "credentials" ...) */}}
 {{- define "ichor.commonArgs" -}}
-- --task-queue={{ .root.Values.temporal.taskQueue }}
+- {{ printf "--task-queue=%s" .root.Values.temporal.taskQueue | quote }}
 - --metrics-listen=:9090
 - --log-format={{ .root.Values.log.format }}
 - --log-level={{ .root.Values.log.level }}
 {{- with .root.Values.tracing.endpoint }}
-- --otlp-endpoint={{ . }}
+- {{ printf "--otlp-endpoint=%s" . | quote }}
 {{- end }}
 {{- with .root.Values.codec.keys }}
-- --codec-keys={{ join "," . }}
+- {{ printf "--codec-keys=%s" (join "," .) | quote }}
 {{- end }}
 {{- $names := list }}
 {{- range .credentials.env }}
@@ -151,14 +151,15 @@ priorityClassName: {{ . }}
 - --secret-env={{ default (list "-") $names | join "," }}
 - --secret-files=/etc/ichor/secrets
 {{- range $name, $value := .settings }}
-- --{{ $name }}={{ $value }}
+{{- /* A large number would become 1e+06. */}}
+- {{ printf "--%s=%s" $name (kindIs "string" $value | ternary $value (toJson $value)) | quote }}
 {{- end }}
 {{- end -}}
 
 {{- define "ichor.storeArgs" -}}
-- --store={{ required "store.url: say where the encrypted store is, such as s3://bucket?region=..." .Values.store.url }}
+- {{ required "store.url: say where the encrypted store is, such as s3://bucket?region=..." .Values.store.url | printf "--store=%s" | quote }}
 {{- if .Values.store.key.url }}
-- --store-key={{ .Values.store.key.url }}
+- {{ printf "--store-key=%s" .Values.store.key.url | quote }}
 {{- end }}
 {{- end -}}
 
