@@ -102,8 +102,9 @@ type group struct {
 	heard, publishSoon bool
 	inspecting         bool
 	learning           bool
-	// fresh says that the group begins, as opposed to goes on.
-	fresh bool
+	// fresh says that the group begins, as opposed to goes on; ready, that it is
+	// known what there is, so that requests can be applied.
+	fresh, ready bool
 }
 
 // createsAtOnce and deletesAtOnce bound the calls of one group; the account's
@@ -153,6 +154,9 @@ func (g *group) handlers(ctx workflow.Context) error {
 			func(ctx workflow.Context, req ScaleRequest) (ScaleResult, error) {
 				// The SDK runs updates before the root: what was acknowledged
 				// earlier comes first.
+				if err := workflow.Await(ctx, func() bool { return g.ready }); err != nil {
+					return ScaleResult{}, err
+				}
 				g.receive(ctx)
 				out := g.apply(ctx, op, withID(ctx, req), true)
 				return out, refusal(out)
@@ -222,7 +226,7 @@ func (g *group) receive(ctx workflow.Context) {
 func (g *group) take(ctx workflow.Context, op string, req ScaleRequest) {
 	g.heard, g.dirty = true, true
 	switch {
-	case g.scales:
+	case g.ready:
 		g.apply(ctx, op, req, false)
 	case op == SignalResume:
 		g.resumed++
@@ -231,11 +235,14 @@ func (g *group) take(ctx workflow.Context, op string, req ScaleRequest) {
 	}
 }
 
-// unpack applies what an earlier run could not.
+// unpack applies what could not be applied before it was known what there is, or
+// by an earlier run.
 func (g *group) unpack(ctx workflow.Context) {
 	if !g.scales {
 		return
 	}
+	g.first(ctx)
+	g.ready = true
 	inbox := g.state.Inbox
 	g.state.Inbox = nil
 	for _, q := range inbox {

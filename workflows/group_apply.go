@@ -87,7 +87,7 @@ func (g *group) validate(op string, req ScaleRequest) error {
 	if !g.scales {
 		return fail(fault.Conflict, "this run of the group began before it could answer; send the signal %s instead", op)
 	}
-	return g.refuse(op, req, !g.pending())
+	return g.refuse(op, req, g.ready && !g.pending())
 }
 
 // refuse says why a request cannot be obeyed. An increase that came as a signal

@@ -131,6 +131,9 @@ func (p *provision) openRecord(ctx workflow.Context) error {
 	if out.Ready {
 		p.result.Unchanged = true
 		p.result.Message = fmt.Sprintf("cluster %q is ready already and its spec is the same; nothing was changed", p.ref().Name)
+		if err := p.revive(ctx, out.Record.Entities); err != nil {
+			return err
+		}
 		p.phase(ctx, cluster.PhaseReady)
 		return nil
 	}

@@ -19,12 +19,7 @@ import (
 // controlPlane starts the control plane's group and waits until all its machines
 // run and have addresses.
 func (p *provision) controlPlane(ctx workflow.Context) error {
-	cp := p.spec.ControlPlane
-	err := p.startGroup(ctx, GroupInput{
-		Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Zone: cp.Zone, Flavor: cp.Flavor, DiskGiB: cp.DiskGiB,
-		Tags: tags(cp.Tags), Spread: cp.AntiAffinity == nil || *cp.AntiAffinity, Target: cp.Replicas,
-	})
-	if err != nil {
+	if err := p.startGroup(ctx, p.controlPlaneGroup()); err != nil {
 		return err
 	}
 	view := p.group(cluster.ControlPlaneGroup)
@@ -40,26 +35,36 @@ func (p *provision) controlPlane(ctx workflow.Context) error {
 // nodeGroups starts all groups at once; each creates its own machines.
 func (p *provision) nodeGroups(ctx workflow.Context) error {
 	for _, ng := range p.spec.NodeGroups {
-		count := ng.Min
-		if ng.Count != nil {
-			count = *ng.Count
-		}
-		err := p.startGroup(ctx, GroupInput{
-			Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
-			ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
-			Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
-			Min: ng.Min, Max: ng.Max, Alternatives: ng.Alternatives, Autoscaling: ng.Autoscaling,
-		})
-		if err != nil {
+		if err := p.startGroup(ctx, p.workerGroup(ng)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// startGroup starts a group's entity, or finds that it runs already. The group
-// outlives this workflow and is not cancelled with it: only SignalEnd ends it.
-func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
+func (p *provision) controlPlaneGroup() GroupInput {
+	cp := p.spec.ControlPlane
+	return p.resolved(GroupInput{
+		Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Zone: cp.Zone, Flavor: cp.Flavor, DiskGiB: cp.DiskGiB,
+		Tags: tags(cp.Tags), Spread: cp.AntiAffinity == nil || *cp.AntiAffinity, Target: cp.Replicas,
+	})
+}
+
+func (p *provision) workerGroup(ng cluster.NodeGroup) GroupInput {
+	count := ng.Min
+	if ng.Count != nil {
+		count = *ng.Count
+	}
+	return p.resolved(GroupInput{
+		Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
+		ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
+		Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
+		Min: ng.Min, Max: ng.Max, Alternatives: ng.Alternatives, Autoscaling: ng.Autoscaling,
+	})
+}
+
+// resolved completes a group's input by what the cluster has resolved.
+func (p *provision) resolved(in GroupInput) GroupInput {
 	in.Cluster, in.Cloud, in.Site = p.ref(), p.spec.Cloud, p.site
 	if in.Zone == "" {
 		in.Zone = p.spec.Cloud.Zone
@@ -68,25 +73,95 @@ func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
 		in.ImageID = p.frozen.ImageID
 	}
 	in.Subnets, in.Resumed = p.subnets(), p.resumed
+	return in
+}
+
+// startGroup starts a group's entity, or finds that it runs already.
+func (p *provision) startGroup(ctx workflow.Context, in GroupInput) error {
 	id := cluster.GroupID(p.ref().Name, in.Group)
 	p.undo = append(p.undo, undo{what: undoGroup, group: in.Group})
 	if err := p.save(ctx, activities.RecordChange{Entities: []string{id}}); err != nil {
 		return err
 	}
+	started, err := p.launch(ctx, in)
+	if err != nil || started {
+		return err
+	}
+	*p.group(in.Group) = groupView{} // what it said before does not count
+	calm, _ := workflow.NewDisconnectedContext(ctx)
+	return workflow.SignalExternalWorkflow(calm, id, "", SignalAttach, GroupMessage{Cluster: p.ref()}).Get(calm, nil)
+}
+
+// launch starts a group's entity and reports whether it did; it may run already.
+// The group outlives this workflow and is not cancelled with it: only SignalEnd
+// ends it.
+func (p *provision) launch(ctx workflow.Context, in GroupInput) (bool, error) {
 	// Cancelling the context of a child cancels the child, so this one is left.
 	calm, _ := workflow.NewDisconnectedContext(ctx)
 	child := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(calm, workflow.ChildWorkflowOptions{
-		WorkflowID:            id,
+		WorkflowID:            cluster.GroupID(p.ref().Name, in.Group),
 		ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_ABANDON,
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		StaticSummary:         fmt.Sprintf("%d machines %s for %s", in.Target, in.Flavor, p.ref().Name),
 	}), ScaleNodeGroup, in)
 	err := child.GetChildWorkflowExecution().Get(calm, nil)
 	if temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-		*p.group(in.Group) = groupView{} // what it said before does not count
-		return workflow.SignalExternalWorkflow(calm, id, "", SignalAttach, GroupMessage{Cluster: p.ref()}).Get(calm, nil)
+		return false, nil
 	}
-	return err
+	return err == nil, err
+}
+
+// changeRevive is the version gate of revive.
+const changeRevive = "revive-groups"
+
+// revive starts the entities of a ready cluster again that do not run: Temporal's
+// database was lost, or somebody terminated them. They adopt the machines that
+// there are and make none but what a min demands.
+func (p *provision) revive(ctx workflow.Context, entities []string) error {
+	if workflow.GetVersion(ctx, changeRevive, workflow.DefaultVersion, 1) < 1 {
+		return nil
+	}
+	var lost []string
+	for _, id := range entities {
+		err := workflow.SignalExternalWorkflow(ctx, id, "", SignalAsk, GroupMessage{Cluster: p.ref()}).Get(ctx, nil)
+		switch {
+		case isNotRunning(err):
+			lost = append(lost, groupOf(id))
+		case err != nil:
+			return err
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	if err := p.freeze(ctx); err != nil {
+		return err
+	}
+	owned, err := call(ctx, &p.desk, p.short("list what the cluster owns"), aCloud.ListOwned,
+		activities.ListOwnedInput{Cloud: p.spec.Cloud, Owner: p.owner()})
+	if err != nil {
+		return err
+	}
+	p.have, p.resumed = owned.Resources, true
+	if brought := p.spec.Network.Existing; brought != nil {
+		p.have = append(p.have, cloud.Resource{Kind: cloud.KindSubnet, ID: brought.Subnet, Foreign: true})
+	}
+	groups := []GroupInput{p.controlPlaneGroup()}
+	for _, ng := range p.spec.NodeGroups {
+		groups = append(groups, p.workerGroup(ng))
+	}
+	for _, in := range groups {
+		if !slices.Contains(lost, in.Group) {
+			continue
+		}
+		in.Target = 0
+		if _, err := p.launch(ctx, in); err != nil {
+			return err
+		}
+	}
+	p.result.Message = fmt.Sprintf("cluster %q is ready already; its groups %s did not run and were started again, with the machines that there are",
+		p.ref().Name, strings.Join(lost, ", "))
+	return do(ctx, &p.desk, p.short("schedule sweeps for orphans"), aSweeps.EnsureSweep, activities.EnsureSweepInput{Ref: p.ref()})
 }
 
 func (p *provision) subnets() []string {

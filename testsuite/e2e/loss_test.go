@@ -7,7 +7,8 @@ import (
 )
 
 // TestLossOfTemporal takes away Temporal's whole memory under a live cluster: the
-// record in the store is enough to show the cluster and to delete it.
+// record in the store is enough to show the cluster, to start its groups again
+// with the machines that there are, to scale them, and to delete it.
 func TestLossOfTemporal(t *testing.T) {
 	s := startWithoutWorker(t, nil)
 	worker, err := s.StartWorker(t.Context())
@@ -39,7 +40,12 @@ func TestLossOfTemporal(t *testing.T) {
 		t.Errorf("status after the loss: phase %q, endpoint %q; before: %q", after.Phase, after.Endpoint, before.Endpoint)
 	}
 	s.wantNodes("amnesia", 2)
-	s.ichor(codeOK, []string{`Cluster "amnesia" is deleted`, "2 machines"}, "delete", "amnesia")
+	file := s.write(s.spec("amnesia"))
+	s.ichor(codeOK, []string{"were started again"}, "provision", "-f", file)
+	s.ichor(codeOK, []string{"nothing was changed"}, "provision", "-f", file)
+	s.ichor(codeOK, nil, "scale", "amnesia/general", "--to", "2", "--wait")
+	s.wantNodes("amnesia", 3)
+	s.ichor(codeOK, []string{`Cluster "amnesia" is deleted`, "3 machines"}, "delete", "amnesia")
 	s.wantEmpty()
 }
 
