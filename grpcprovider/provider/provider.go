@@ -142,7 +142,7 @@ type Source interface {
 	// again.
 	DeleteNodes(ctx context.Context, groupID string, nodes []NodeRef) error
 	// DecreaseTargetSize gives up to delta > 0 machines up that do not exist yet.
-	// It is Invalid when there is none to give up.
+	// Conflict when there is none to give up.
 	DecreaseTargetSize(ctx context.Context, groupID string, delta int) error
 	Stats() Stats
 }
