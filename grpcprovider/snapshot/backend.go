@@ -266,13 +266,13 @@ func signalKind(err error) fault.Kind {
 	switch {
 	case err == nil:
 		return ""
-	case errors.As(err, &missing), errors.As(err, &namespace):
+	case errors.As(err, &missing):
 		return fault.NotFound
 	case errors.As(err, &invalid):
 		return fault.Invalid
 	case errors.As(err, &denied):
 		return fault.Unauthorized
-	case errors.As(err, &busy):
+	case errors.As(err, &busy), errors.As(err, &namespace):
 		return fault.Unavailable
 	}
 	return fault.Ambiguous

@@ -363,9 +363,10 @@ func (w *world) signal(_ context.Context, id, name, requestID string, arg any) e
 		e.lengths[e.run]++
 		e.signals[e.run] = append(e.signals[e.run], signal{name: name, event: e.lengths[e.run], at: w.now, req: arg.(workflows.ScaleRequest)})
 	}
+	kind := fault.Unavailable
 	switch e := w.entities[id]; {
 	case e == nil || e.closed:
-		f = refused
+		f, kind = refused, fault.NotFound
 	case f == arrives || f == swallows:
 		arrive()
 	case f == delayed:
@@ -377,7 +378,7 @@ func (w *world) signal(_ context.Context, id, name, requestID string, arg any) e
 	case arrives:
 		return nil
 	case refused:
-		return fault.New(fault.NotFound, "signal", "no such workflow")
+		return fault.New(kind, "signal", "refused")
 	}
 	return fault.New(fault.Ambiguous, "signal", "no answer")
 }

@@ -144,8 +144,19 @@ func (s *Source) reserve(ctx context.Context, groupID, what string, decide func(
 	req.Reason = "asked by the autoscaler"
 	req.SeenTarget, req.SeenGeneration = e.all.target(), e.all.generation
 	r := &request{signal: signal{name: name, at: now, req: req}}
+	before := e.all.target()
 	e.pending = append(e.pending, r)
-	e.all.apply(r.signal)
+	if e.base.asked {
+		e.all.apply(r.signal)
+	} else {
+		e.rebuild()
+	}
+	if name == workflows.SignalDecreaseTargetSize && e.all.target() == before {
+		// The entity will give up what is deleted by another request anyway.
+		e.pending = e.pending[:len(e.pending)-1]
+		e.rebuild()
+		return nil, nil, fault.New(fault.Conflict, what, "what could be given up of the %d machines is being deleted", before)
+	}
 	return e, r, nil
 }
 
@@ -169,7 +180,11 @@ func (s *Source) conclude(e *entry, r *request, what string, err, left error) er
 	if left == nil && (err == nil || r.confirmed && fault.Is(err, fault.Ambiguous)) {
 		if !r.confirmed { // else a reading was faster
 			r.acked, r.ackedAt = true, s.tick()
-			e.acked.apply(r.signal)
+			if e.base.asked {
+				e.acked.apply(r.signal)
+			} else {
+				e.rebuild()
+			}
 			s.publish([]*entry{e}, nil)
 		}
 		s.cfg.Log.Info("request accepted", "group", groupOf(e), "request", r.req.RequestID, "signal", r.name,
@@ -261,10 +276,12 @@ func (s *Source) sendOwed(ctx context.Context) error {
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(d.e.owed, d.id)
-		d.e.cancelled[d.id] = true
-		d.e.notBefore = s.tick()
-		s.count.cancelled.Add(1)
+		if d.e.owed[d.id] { // else somebody else was faster
+			delete(d.e.owed, d.id)
+			d.e.cancelled[d.id] = true
+			d.e.notBefore = s.tick()
+			s.count.cancelled.Add(1)
+		}
 	})
 	if err := errors.Join(errs...); err != nil {
 		return fault.New(fault.Unavailable, op, "%v", err)

@@ -28,6 +28,8 @@ type parts struct {
 	// that it does, cancelled the ids that must have no effect.
 	tail            []signal
 	seen, cancelled map[string]bool
+	// bare is the view before the tail.
+	bare *view
 }
 
 // recall makes a reading without the entity.
@@ -97,12 +99,28 @@ func (p *parts) note(signals []signal, after int64) {
 func (r *reading) compose(machines []cloud.Machine) {
 	p := r.parts
 	if p.memo != nil {
-		r.view = fromMemo(*p.facts, *p.memo, p.before(), machines, p.input)
+		r.parts.bare = fromMemo(*p.facts, *p.memo, p.before(), machines, p.input)
 	} else {
-		r.view = fromInput(*p.input)
-		r.view.name(machines)
+		r.parts.bare = fromInput(*p.input)
+		r.parts.bare.name(machines)
 	}
-	r.view.applyAll(p.tail, p.seen, p.cancelled)
+	r.view = r.with(nil)
+}
+
+// with is the group as it will be when more requests have been applied. Without
+// an answer of the entity they will be applied together with the tail, and in the
+// entity's order.
+func (r *reading) with(more []signal) *view {
+	if r.asked {
+		v := r.view.clone()
+		for _, s := range more {
+			v.apply(s)
+		}
+		return v
+	}
+	v := r.parts.bare.clone()
+	v.applyAll(slices.Concat(r.parts.tail, more), r.parts.seen, r.parts.cancelled)
+	return v
 }
 
 // before is the previous view without what the tail asks for: the entity does not

@@ -168,11 +168,12 @@ func (e *entry) rebuild() {
 		e.all, e.acked = nil, nil
 		return
 	}
-	e.all, e.acked = e.base.view.clone(), e.base.view.clone()
+	var all, acked []signal
 	for _, p := range e.pending {
-		e.all.apply(p.signal)
+		all = append(all, p.signal)
 		if p.acked {
-			e.acked.apply(p.signal)
+			acked = append(acked, p.signal)
 		}
 	}
+	e.all, e.acked = e.base.with(all), e.base.with(acked)
 }

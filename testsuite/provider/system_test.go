@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"os"
@@ -77,7 +76,7 @@ func start(t *testing.T) *system {
 	s := &system{t: t, dir: t.TempDir()}
 	var err error
 	s.Stack, err = stack.Start(t.Context(), stack.Options{
-		Bin: bin, Dir: s.dir, Speed: speed, LoopbackPrefix: fmt.Sprintf("127.%d", 90+rand.IntN(50)), UIPort: -1, Settings: stack.Scaled(speed),
+		Bin: bin, Dir: s.dir, Speed: speed, UIPort: -1, Settings: stack.Scaled(speed),
 	})
 	t.Cleanup(func() {
 		if t.Failed() {

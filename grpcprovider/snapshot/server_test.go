@@ -1,0 +1,514 @@
+package snapshot_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/grpcprovider/provider"
+	"github.com/ichor-project/ichor/grpcprovider/snapshot"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/codec"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+	"github.com/ichor-project/ichor/workflows"
+)
+
+const group = "demo/worker"
+
+var (
+	ref   = cluster.Ref{Name: "demo", UID: "u1"}
+	quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+)
+
+// carried is what the small entity of these tests begins with and carries on.
+type carried struct {
+	workflows.GroupInput
+	Places []string        `json:"places"`
+	Done   map[string]bool `json:"done"` // request ids, cancelled ones too
+	Runs   int             `json:"runs"`
+	// Results are the last ones, as many as a status shows.
+	Results []workflows.ScaleResult `json:"results"`
+}
+
+// renewAfter is the number of signals after which it continues as new.
+const renewAfter = 5
+
+// entity keeps the contract of a group without any machine: places are asked for
+// and given up, and the memo says what there is.
+func entity(ctx workflow.Context, in carried) error {
+	if in.Done == nil {
+		in.Done = map[string]bool{}
+	}
+	facts := workflows.GroupFacts{Cluster: in.Cluster, Group: in.Group, Role: in.Role, Cloud: in.Cloud, Min: in.Min, Max: in.Max, Provision: time.Hour}
+	err := workflow.SetQueryHandler(ctx, workflows.QueryGroup, func() (workflows.GroupStatus, error) {
+		s := workflows.GroupStatus{GroupFacts: facts, Target: len(in.Places), Requests: in.Results}
+		for _, p := range in.Places {
+			s.Members = append(s.Members, workflows.GroupMember{Instance: p, MemberStatus: workflows.MemberStatus{ID: p, Phase: workflows.MemberWanted}})
+		}
+		return s, nil
+	})
+	if err != nil {
+		return err
+	}
+	publish := func() error {
+		info := workflow.GetInfo(ctx)
+		m := workflows.GroupMemo{RunID: info.WorkflowExecution.RunID, EventID: int64(info.GetCurrentHistoryLength()), Target: len(in.Places)}
+		for _, p := range in.Places {
+			cut := strings.LastIndex(p, "-")
+			var n int
+			if _, err := fmt.Sscan(p[cut+1:], &n); err != nil {
+				return err
+			}
+			m.Wanted = append(m.Wanted, workflows.InstanceRange{Prefix: p[:cut], From: n, To: n})
+		}
+		return workflow.UpsertMemo(ctx, map[string]any{workflows.MemoFacts: facts, workflows.MemoState: m})
+	}
+	if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.AttrCluster.ValueSet("demo"), workflows.AttrKind.ValueSet("group")); err != nil {
+		return err
+	}
+	ops := []string{workflows.SignalCancelRequest, workflows.SignalIncreaseSize, workflows.SignalDeleteNodes}
+	for n := 0; ; {
+		if err := publish(); err != nil {
+			return err
+		}
+		if n >= renewAfter {
+			in.Runs++
+			return workflow.NewContinueAsNewError(ctx, workflows.TypeScaleNodeGroup, in)
+		}
+		if err := workflow.Await(ctx, func() bool {
+			return slices.ContainsFunc(ops, func(op string) bool { return workflow.GetSignalChannel(ctx, op).Len() > 0 })
+		}); err != nil {
+			return err
+		}
+		for _, op := range ops {
+			for {
+				var req workflows.ScaleRequest
+				if !workflow.GetSignalChannel(ctx, op).ReceiveAsync(&req) {
+					break
+				}
+				n++
+				in.apply(op, req)
+				in.Results = append(in.Results, workflows.ScaleResult{RequestID: req.RequestID, Op: op, Accepted: true, At: workflow.Now(ctx)})
+				in.Results = in.Results[max(0, len(in.Results)-20):]
+			}
+		}
+	}
+}
+
+func (in *carried) apply(op string, req workflows.ScaleRequest) {
+	if in.Done[req.RequestID] {
+		return
+	}
+	in.Done[req.RequestID] = true
+	switch op {
+	case workflows.SignalCancelRequest:
+		in.Done[req.Cancel] = true
+		prefix := workflows.PlaceholderPrefix("demo", "worker", req.Cancel) + "-"
+		in.Places = slices.DeleteFunc(in.Places, func(p string) bool { return strings.HasPrefix(p, prefix) })
+	case workflows.SignalIncreaseSize:
+		for n := range req.Delta {
+			in.Places = append(in.Places, workflows.PlaceholderInstance("demo", "worker", req.RequestID, n))
+		}
+	case workflows.SignalDeleteNodes:
+		in.Places = slices.DeleteFunc(in.Places, func(p string) bool { return slices.Contains(req.Nodes, p) })
+	}
+}
+
+// server is a real Temporal server.
+type server struct {
+	t       *testing.T
+	address string
+	options client.Options
+	c       client.Client
+}
+
+func start(t *testing.T, keys ...codec.Key) *server {
+	t.Helper()
+	path, err := filepath.Abs("../../bin/tools/temporal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HOME", t.TempDir()) // the server writes into its user's folders
+	dev, err := testsuite.StartDevServer(t.Context(), testsuite.DevServerOptions{
+		ExistingPath: path, ClientOptions: &client.Options{Logger: quiet}, LogLevel: "error", Stdout: io.Discard, Stderr: io.Discard,
+		SearchAttributes: temporal.NewSearchAttributes(workflows.AttrCluster.ValueSet(""), workflows.AttrKind.ValueSet("")),
+		ExtraArgs: []string{
+			"--dynamic-config-value", "history.transferProcessorMaxPollRPS=1000",
+			"--dynamic-config-value", "matching.numTaskqueueReadPartitions=1", "--dynamic-config-value", "matching.numTaskqueueWritePartitions=1",
+		},
+	})
+	if err != nil {
+		t.Fatalf("%v (make bin/tools/temporal builds the server)", err)
+	}
+	t.Cleanup(func() {
+		dev.Client().Close()
+		if err := dev.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := &server{t: t, address: dev.FrontendHostPort()}
+	s.options = options(t, s.address, keys...)
+	s.c = s.dial(s.options)
+	return s
+}
+
+func options(t *testing.T, address string, keys ...codec.Key) client.Options {
+	t.Helper()
+	o := client.Options{HostPort: address, Logger: quiet}
+	if err := codec.ClientOptions(&o, keys); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func (s *server) dial(o client.Options) client.Client {
+	s.t.Helper()
+	c, err := client.DialContext(s.t.Context(), o)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(c.Close)
+	return c
+}
+
+func (s *server) worker() (stop func()) {
+	s.t.Helper()
+	w := worker.New(s.c, workflows.TaskQueue, worker.Options{StickyScheduleToStartTimeout: time.Second})
+	w.RegisterWorkflowWithOptions(entity, workflow.RegisterOptions{Name: workflows.TypeScaleNodeGroup})
+	if err := w.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	var once sync.Once
+	stop = func() { once.Do(w.Stop) }
+	s.t.Cleanup(stop)
+	return stop
+}
+
+func (s *server) begin(maximum int) {
+	s.t.Helper()
+	in := carried{GroupInput: workflows.GroupInput{Cluster: ref, Group: "worker", Role: cluster.RoleWorker, Max: maximum}}
+	if _, err := s.c.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{ID: cluster.GroupID("demo", "worker"), TaskQueue: workflows.TaskQueue}, workflows.TypeScaleNodeGroup, in); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) open(o client.Options) *snapshot.Source {
+	s.t.Helper()
+	src, err := snapshot.Open(s.t.Context(), snapshot.Config{Temporal: s.dial(o), Converter: o.DataConverter, Identity: "test"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(src.Close)
+	src.Know("demo", "worker")
+	s.until("the group", func() bool {
+		if err := src.Refresh(s.t.Context()); err != nil {
+			s.t.Fatal(err)
+		}
+		_, ok := src.Group(group)
+		return ok
+	})
+	return src
+}
+
+// until waits; nothing is measured by how long it takes.
+func (s *server) until(what string, good func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !good(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("%s: not yet", what)
+		}
+	}
+}
+
+// places asks the entity itself.
+func (s *server) places() []string {
+	s.t.Helper()
+	var status workflows.GroupStatus
+	s.until("the entity's answer", func() bool {
+		ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Second)
+		defer cancel()
+		v, err := s.c.QueryWorkflow(ctx, cluster.GroupID("demo", "worker"), "", workflows.QueryGroup)
+		return err == nil && v.Get(&status) == nil
+	})
+	out := make([]string, 0, len(status.Members))
+	for _, m := range status.Members {
+		out = append(out, m.Instance)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func shown(t *testing.T, s *snapshot.Source) (counted []string) {
+	t.Helper()
+	g, ok := s.Group(group)
+	if !ok {
+		t.Fatal("the group is not shown")
+	}
+	for _, i := range g.Instances {
+		if i.State != provider.Deleting {
+			counted = append(counted, i.ID)
+		}
+	}
+	if g.Target != len(counted) {
+		t.Errorf("target %d, %d instances", g.Target, len(counted))
+	}
+	return counted
+}
+
+// Two providers ask from four sides while the worker comes and goes and the
+// entity continues as new: every request that was accepted counts once, and every
+// provider shows so, also one that begins while no worker runs.
+func TestRequestsCountOnceOnARealServer(t *testing.T) {
+	s := start(t)
+	stop := s.worker()
+	s.begin(500)
+	sources := []*snapshot.Source{s.open(s.options), s.open(s.options)}
+	done := make(chan struct{})
+	var background, sides sync.WaitGroup
+	for _, src := range sources {
+		background.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				case <-time.After(30 * time.Millisecond):
+					if err := src.Refresh(t.Context()); err != nil {
+						t.Errorf("refresh: %v", err)
+					}
+					shown(t, src)
+				}
+			}
+		})
+	}
+	background.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(300 * time.Millisecond):
+				stop()
+				time.Sleep(300 * time.Millisecond) // without a worker
+				stop = s.worker()
+			}
+		}
+	})
+	var mu sync.Mutex
+	var want []string
+	for side := range 4 {
+		src, dice := sources[side%2], rand.New(rand.NewPCG(uint64(side), 1))
+		sides.Go(func() {
+			var mine []string
+			for n := range 40 {
+				id := fmt.Sprintf("s%d-%d", side, n)
+				ctx := provider.WithRequestID(t.Context(), id)
+				if len(mine) == 0 || dice.IntN(3) > 0 {
+					delta := 1 + dice.IntN(3)
+					if err := src.IncreaseSize(ctx, group, delta); err != nil {
+						t.Errorf("increase: %v", err)
+					}
+					for k := range delta {
+						mine = append(mine, workflows.PlaceholderInstance("demo", "worker", id, k))
+					}
+					continue
+				}
+				victim := dice.IntN(len(mine))
+				if err := src.DeleteNodes(ctx, group, []provider.NodeRef{{ProviderID: mine[victim]}}); err != nil {
+					t.Errorf("delete: %v", err)
+				}
+				mine = slices.Delete(mine, victim, victim+1)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			want = append(want, mine...)
+		})
+	}
+	sides.Wait()
+	close(done)
+	background.Wait()
+	slices.Sort(want)
+	if got := s.places(); !slices.Equal(got, want) {
+		t.Errorf("the entity has %d places, %d were accepted", len(got), len(want))
+	}
+	for n, src := range sources {
+		s.until("all is confirmed", func() bool {
+			if err := src.Refresh(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return src.Numbers().Unconfirmed == 0
+		})
+		if got := shown(t, src); !slices.Equal(got, want) {
+			t.Errorf("provider %d shows %d instances, %d were accepted", n, len(got), len(want))
+		}
+	}
+	stop()
+	if err := sources[0].IncreaseSize(provider.WithRequestID(t.Context(), "last"), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, workflows.PlaceholderInstance("demo", "worker", "last", 0))
+	slices.Sort(want)
+	if got := shown(t, s.open(s.options)); !slices.Equal(got, want) {
+		t.Errorf("a provider that begins without a worker shows %d instances, %d were accepted", len(got), len(want))
+	}
+	var in carried
+	history := s.c.GetWorkflowHistory(t.Context(), cluster.GroupID("demo", "worker"), "", false, 0)
+	first, err := history.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.options.DataConverter.FromPayload(first.GetWorkflowExecutionStartedEventAttributes().GetInput().GetPayloads()[0], &in); err != nil || in.Runs < 3 {
+		t.Errorf("the entity continued as new %d times only (%v)", in.Runs, err)
+	}
+}
+
+func key(t *testing.T, fill byte) codec.Key {
+	t.Helper()
+	k, err := codec.ParseKey(secrets.NewValue([]byte(base64.StdEncoding.EncodeToString([]byte(strings.Repeat(string(rune(fill)), 32))))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// What is encrypted is read with the right key, without a worker; with another
+// one a provider does not begin rather than show nothing.
+func TestEncryptedState(t *testing.T) {
+	s := start(t, key(t, 'a'))
+	stop := s.worker()
+	s.begin(5)
+	first := s.open(s.options)
+	if err := first.IncreaseSize(provider.WithRequestID(t.Context(), "one"), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the memo", func() bool { return len(s.places()) == 1 })
+	stop()
+	if err := first.IncreaseSize(provider.WithRequestID(t.Context(), "two"), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ichor://demo/worker/one-0", "ichor://demo/worker/two-0"}
+	if got := shown(t, s.open(s.options)); !slices.Equal(got, want) {
+		t.Errorf("shown: %q", got)
+	}
+	other := options(t, s.address, key(t, 'b'))
+	src, err := snapshot.Open(t.Context(), snapshot.Config{Temporal: s.dial(other), Converter: other.DataConverter})
+	if err == nil {
+		defer src.Close()
+		src.Know("demo", "worker")
+		err = src.Refresh(t.Context())
+	}
+	if !fault.Is(err, fault.Unavailable) {
+		t.Errorf("read with the wrong key: %v", err)
+	}
+}
+
+// gate is a connection to the server that can swallow the server's answers.
+type gate struct {
+	net.Listener
+	shut atomic.Bool
+}
+
+func newGate(t *testing.T, to string) *gate {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &gate{Listener: l}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var dialer net.Dialer
+			out, err := dialer.DialContext(context.Background(), "tcp", to)
+			if err != nil {
+				_ = in.Close() // the client sees that as well
+				return
+			}
+			go func() { _, _ = io.Copy(out, in); _ = out.Close() }() // ends with either side
+			go func() { g.answers(in, out); _ = in.Close() }()
+		}
+	}()
+	return g
+}
+
+// answers forwards what the server says. What it says while the gate is shut is
+// lost, and the connection with it.
+func (g *gate) answers(in io.Writer, out io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := out.Read(buf)
+		if err != nil || g.shut.Load() {
+			return
+		}
+		if _, err := in.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// The server takes the request and its answer is lost, again and again. The
+// caller gets an error, and the request never counts, whoever looks.
+func TestLostAnswersOnARealServer(t *testing.T) {
+	s := start(t)
+	stop := s.worker()
+	s.begin(5)
+	s.places()
+	g := newGate(t, s.address)
+	src := s.open(options(t, g.Addr().String()))
+	if err := src.IncreaseSize(provider.WithRequestID(t.Context(), "counts"), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	g.shut.Store(true)
+	err := src.IncreaseSize(provider.WithRequestID(t.Context(), "lost"), group, 3)
+	if !fault.Is(err, fault.Ambiguous) {
+		t.Errorf("a request whose answer is lost: %v", err)
+	}
+	want := []string{"ichor://demo/worker/counts-0"}
+	if got := shown(t, src); !slices.Equal(got, want) {
+		t.Errorf("shown: %q", got)
+	}
+	if err := src.Refresh(t.Context()); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("refresh without answers: %v", err)
+	}
+	g.shut.Store(false)
+	s.until("a refresh", func() bool { return src.Refresh(t.Context()) == nil })
+	if n := src.Numbers(); n.Owed != 0 || n.Cancelled != 1 {
+		t.Errorf("%+v", n)
+	}
+	for _, p := range []*snapshot.Source{src, s.open(s.options)} {
+		if got := shown(t, p); !slices.Equal(got, want) {
+			t.Errorf("shown: %q", got)
+		}
+	}
+	s.worker()
+	if got := s.places(); !slices.Equal(got, want) {
+		t.Errorf("the entity has %q", got)
+	}
+}
