@@ -120,7 +120,7 @@ func (k kubeOf) CordonNode(_ context.Context, name string) error {
 }
 
 func (k kubeOf) DeleteNode(_ context.Context, name string) error {
-	k.stage.deleted = append(k.stage.deleted, name)
+	k.deleted = append(k.stage.deleted, name)
 	return k.missing()
 }
 
@@ -133,7 +133,7 @@ func (k kubeOf) EvictPods(context.Context, string) ([]PodLeft, error) {
 	}
 	now := k.pods[0]
 	if len(k.pods) > 1 {
-		k.stage.pods = k.pods[1:]
+		k.pods = k.pods[1:]
 	}
 	return now, k.evictErr
 }

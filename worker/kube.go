@@ -62,11 +62,11 @@ func (k kubeAPI) Nodes(ctx context.Context) ([]activities.KubeNode, error) {
 }
 
 func (k kubeAPI) CordonNode(ctx context.Context, name string) error {
-	return k.Client.Retire(ctx, name)
+	return k.Retire(ctx, name)
 }
 
 func (k kubeAPI) EvictPods(ctx context.Context, node string) ([]activities.PodLeft, error) {
-	left, err := k.Client.Evict(ctx, node)
+	left, err := k.Evict(ctx, node)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package talos
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -75,8 +76,8 @@ func plainConfig(data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close() //nolint:errcheck // it holds nothing
-	return io.ReadAll(io.LimitReader(r, maxConfig))
+	raw, err := io.ReadAll(io.LimitReader(r, maxConfig))
+	return raw, errors.Join(err, r.Close())
 }
 
 // maxConfig bounds what a compressed config may unfold to, in bytes.
@@ -155,7 +156,7 @@ func (n *NodeSettings) flags(args map[string][]string, labels map[string]string)
 func (n *NodeSettings) maxPods(text string) error {
 	v, err := strconv.ParseFloat(text, 64)
 	if err != nil || v < 0 || v > 1e6 {
-		return fmt.Errorf("the kubelet's maxPods is no number")
+		return errors.New("the kubelet's maxPods is no number")
 	}
 	if v > 0 { // 0 is the default
 		n.Kubelet.MaxPods = int64(v)
