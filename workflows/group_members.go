@@ -23,15 +23,21 @@ func (g *group) work(ctx workflow.Context) {
 		return
 	}
 	held := g.state.Paused != nil
+	// A create that is refused again and again goes on in the next run: its calls
+	// are not cut short, only the pauses between them.
+	creates := g.workCtx
+	if g.scales {
+		creates = g.restCtx
+	}
 	for _, m := range g.state.Members {
 		switch {
 		case held || g.busy[m.ID]:
 		case m.Phase == MemberWanted:
 			m.Begun = workflow.Now(ctx)
 			g.set(ctx, m.ID, MemberCreating, "")
-			g.start(g.workCtx, m.ID, g.create)
+			g.start(creates, m.ID, g.create)
 		case g.scales && m.Phase == MemberCreating:
-			g.start(g.workCtx, m.ID, g.create)
+			g.start(creates, m.ID, g.create)
 		case g.scales && (m.Phase == MemberDraining || m.Phase == MemberDeleting):
 			g.start(g.restCtx, m.ID, g.takeOut)
 		}
