@@ -55,6 +55,8 @@ type system struct {
 	t        *testing.T
 	dir      string
 	temporal client.Client
+	// last is the worker that was started last.
+	last *proc.Process
 }
 
 func start(t *testing.T) *system {
@@ -86,9 +88,11 @@ func start(t *testing.T) *system {
 
 func (s *system) worker() *system {
 	s.t.Helper()
-	if _, err := s.StartWorker(s.t.Context()); err != nil {
+	w, err := s.StartWorker(s.t.Context())
+	if err != nil {
 		s.t.Fatal(err)
 	}
+	s.last = w
 	return s
 }
 

@@ -177,9 +177,9 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 	}
 
 	run := s.run()
-	t.Run("a restart of the provider changes nothing", func(t *testing.T) {
+	t.Run("a restart of the provider changes nothing, also while no worker runs", func(t *testing.T) {
 		s := s.on(t)
-		if err := p.process.Kill(); err != nil {
+		if err := errors.Join(p.process.Kill(), s.last.Kill()); err != nil {
 			t.Fatal(err)
 		}
 		p = s.serve(config)
@@ -187,6 +187,8 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 		if again := s.run(); again != run {
 			t.Errorf("the entity's run is %s, was %s", again, run)
 		}
+		s.worker()
+		s.sees(p, groupID, "the same with a worker", group{Target: 3, Instances: running(left...)})
 		if done, seq = s.writes(seq); len(done) > 0 {
 			t.Errorf("requests: %q", done)
 		}
