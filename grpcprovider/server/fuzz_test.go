@@ -146,7 +146,7 @@ func FuzzRequests(f *testing.F) {
 func TestMemoryIsBounded(t *testing.T) {
 	calls := handlers(server.New(server.Options{Source: still{newFake()}, Prices: prices(), Logger: slog.New(slog.DiscardHandler)}))
 	fill := func(part msg) msg {
-		const size = 512 << 10
+		const size = 128 << 10
 		out := make(msg, 0, size)
 		for len(out)+len(part) <= size {
 			out = append(out, part...)
@@ -157,15 +157,15 @@ func TestMemoryIsBounded(t *testing.T) {
 		return msg{}.sub(3, msg{}.text(1, string([]byte{'a' + byte(i%26), 'a' + byte(i/26%26), 'a' + byte(i/676%26), 'a' + byte(i/17576%26)})))
 	}
 	labels := msg{}
-	for i := 0; len(labels) < 512<<10; i++ {
+	for i := 0; len(labels) < 128<<10; i++ {
 		labels = append(labels, label(i)...)
 	}
 	for name, in := range map[string]msg{
 		"empty parts 1":    fill(msg{}.sub(1, nil)),
 		"empty parts 2":    fill(msg{}.sub(2, nil)),
 		"empty parts 4":    fill(msg{}.sub(4, nil)),
-		"empty containers": msg{}.sub(4, msg{}.sub(2, fill(msg{}.sub(2, nil))[:512<<10-32])),
-		"legacy pod":       msg{}.sub(1, msg{}.sub(2, fill(msg{}.sub(2, nil))[:512<<10-32])),
+		"empty containers": msg{}.sub(4, msg{}.sub(2, fill(msg{}.sub(2, nil))[:128<<10-32])),
+		"legacy pod":       msg{}.sub(1, msg{}.sub(2, fill(msg{}.sub(2, nil))[:128<<10-32])),
 		"labels":           msg{}.sub(1, labels),
 		"unknown fields":   fill(msg{}.num(77, 1)),
 		"groups":           fill(msg{0x0b, 0x0c}), // start and end of a group, field 1
