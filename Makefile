@@ -199,7 +199,7 @@ define suite
 $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
-.PHONY: test unit e2e autoscaler test-peers matrix chaos bench
+.PHONY: test unit e2e autoscaler test-peers matrix chaos never-lost bench
 test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
@@ -218,7 +218,7 @@ test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK'
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
 
 # These print what they did: counts of kills, wall time, seeds.
-matrix chaos: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
+matrix chaos never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
 
 matrix: TIMEOUT = 60m
 matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
@@ -232,6 +232,14 @@ chaos: export ICHOR_CHAOS_SEEDS = $(SEEDS)
 chaos: export ICHOR_CHAOS_SEED = $(SEED)
 chaos: $(SYSTEM) $(TEST_TOOLS) ## Random faults and kills: SEEDS=200, or one SEED=number
 	$(call suite,^TestChaos,./testsuite/chaos/...)
+
+# OPERATIONS is how many requests are made; SEED as above.
+OPERATIONS ?= 300
+never-lost: TIMEOUT = 40m
+never-lost: export ICHOR_SCALE_OPERATIONS = $(OPERATIONS)
+never-lost: export ICHOR_SCALE_SEED = $(SEED)
+never-lost: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## Kill provider, worker and Temporal while a group is scaled
+	$(call suite,^TestNeverLost,./testsuite/chaos/...)
 
 bench: $(SYSTEM) $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benchmarks.md
 	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
