@@ -131,7 +131,7 @@ func (g *group) deleteMachine(ctx workflow.Context, m *Member) error {
 		return nil
 	}
 	return do(ctx, &g.desk, g.waiting("delete "+m.Name, g.timing().Delete), aCloud.DeleteMachine, activities.DeleteMachineInput{
-		Cloud: g.in.Cloud, Ref: cloud.MachineRef{Owner: g.owner(), ID: m.ID, Cloud: m.CloudID},
+		Cloud: g.in.Cloud, Ref: cloud.MachineRef{Owner: g.owner(), ID: m.ID, Cloud: m.CloudID}, Account: g.site.Account,
 	})
 }
 
@@ -152,7 +152,7 @@ func (g *group) inspect(ctx workflow.Context) {
 		defer func() { g.inspecting, g.dirty = false, true }()
 		known := g.factsOf(ctx, func(m *Member) bool { return m.Phase == MemberReady })
 		out, err := call(ctx, &g.desk, g.short("compare with the cloud"), aWatch.InspectGroup,
-			activities.InspectGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Kube: g.kube(), Known: known})
+			activities.InspectGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Kube: g.kube(), Known: known, Account: g.site.Account})
 		if err == nil {
 			g.inspected(ctx, out)
 		}

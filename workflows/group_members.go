@@ -241,7 +241,7 @@ func (g *group) watch(ctx workflow.Context) {
 	known := g.watchable(ctx)
 	opts := g.waiting(fmt.Sprintf("watch %d machines of %s", len(known), g.in.Group), g.window(ctx))
 	opts.ScheduleToCloseTimeout = 3 * opts.StartToCloseTimeout
-	out, err := call(ctx, &g.desk, opts, aWatch.WatchGroup, activities.WatchGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Known: known, Kube: g.kube()})
+	out, err := call(ctx, &g.desk, opts, aWatch.WatchGroup, activities.WatchGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Known: known, Kube: g.kube(), Account: g.site.Account})
 	if err != nil {
 		if ctx.Err() == nil {
 			for _, f := range known {
