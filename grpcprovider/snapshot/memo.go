@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -194,12 +195,17 @@ func (v *view) name(machines []cloud.Machine) {
 	}
 }
 
+// defaultProvision is what an entity assumes that was not told: a minute less
+// than the autoscaler's own default.
+const defaultProvision = 14 * time.Minute
+
 // fromInput rebuilds a group that has not run since it was started, or whose
 // entity is older than its memo: from what its run began with.
 func fromInput(in workflows.GroupInput) *view {
 	v := &view{facts: workflows.GroupFacts{
 		Cluster: in.Cluster, Group: in.Group, Role: in.Role, Cloud: in.Cloud, Zone: in.Zone, Flavor: in.Flavor,
 		Min: in.Min, Max: in.Max, Autoscaling: in.Autoscaling, Standalone: in.Standalone != nil,
+		Provision: cmp.Or(in.Site.Timing.Provision, defaultProvision),
 	}}
 	target := in.Target
 	if in.State != nil {

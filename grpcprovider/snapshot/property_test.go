@@ -255,7 +255,7 @@ func TestNoRequestIsLostOrDoubled(t *testing.T) {
 		defer func() { x.s.Close() }()
 		w.lock(func() {
 			w.between = x.meanwhile
-			w.fate = func(name, _ string) fate {
+			w.fate = func(string, string) fate {
 				if x.roll(5) > 0 {
 					return arrives
 				}
@@ -312,7 +312,9 @@ func (x *script) restart() {
 		x.t.Fatalf("the group is lost by a restart")
 	}
 	unseen := len(x.e.signals[x.e.run]) > x.e.applied[x.e.run]
-	if !x.w.up && unseen && before.Generation == after.Generation && before.Target != after.Target {
+	// A decrease chooses among what it finds: with a deletion of the same moment
+	// it may be the same machine, or another one.
+	if !x.w.up && unseen && !x.decrease && before.Generation == after.Generation && before.Target != after.Target {
 		x.t.Errorf("target was %d before a restart and is %d", before.Target, after.Target)
 	}
 }

@@ -76,7 +76,8 @@ func (s *Source) glance(id string) glance {
 }
 
 // read reads one group; nil without an error says that nothing has changed.
-func (s *Source) read(ctx context.Context, id string) (*reading, error) {
+// asking ends when the time for answers of entities is over.
+func (s *Source) read(ctx, asking context.Context, id string) (*reading, error) {
 	if strings.HasSuffix(id, "/group/"+cluster.ControlPlaneGroup) {
 		return nil, nil
 	}
@@ -96,9 +97,9 @@ func (s *Source) read(ctx context.Context, id string) (*reading, error) {
 		return nil, nil
 	}
 	r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
-	if g.silent {
+	if g.silent || asking.Err() != nil {
 		s.askLater(id)
-	} else if s.ask(ctx, r, s.cfg.QueryBudget) {
+	} else if s.ask(asking, r) {
 		if g.base != nil {
 			r.past = g.base.past
 		}
@@ -119,9 +120,7 @@ func (s *Source) describe(ctx context.Context, id string) (d description, err er
 }
 
 // ask asks the entity itself and notes whether it answered.
-func (s *Source) ask(ctx context.Context, r *reading, budget time.Duration) bool {
-	ctx, stop := context.WithTimeout(ctx, budget)
-	defer stop()
+func (s *Source) ask(ctx context.Context, r *reading) bool {
 	s.count.queries.Add(1)
 	status, err := s.back.query(ctx, r.id)
 	if err == nil && (status.Cluster.Name == "" || status.Group == "") {
@@ -167,6 +166,12 @@ func (s *Source) askLater(id string) {
 			defer s.mu.Unlock()
 			e.asking = false
 		}()
+		select {
+		case s.askers <- struct{}{}:
+			defer func() { <-s.askers }()
+		case <-ctx.Done():
+			return
+		}
 		ctx, stop := context.WithTimeout(ctx, patience)
 		defer stop()
 		g := s.glance(id)
@@ -175,7 +180,7 @@ func (s *Source) askLater(id string) {
 			return // the next Refresh will say so
 		}
 		r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
-		if s.ask(ctx, r, patience) {
+		if s.ask(ctx, r) {
 			s.accept([]*reading{r}, time.Time{})
 		}
 	})

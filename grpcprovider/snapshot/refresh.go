@@ -97,8 +97,10 @@ func (s *Source) known() []string {
 
 // readEach reads groups side by side.
 func (s *Source) readEach(ctx context.Context, ids []string) ([]*reading, error) {
+	asking, stop := context.WithTimeout(ctx, s.cfg.QueryBudget)
+	defer stop()
 	out, errs := make([]*reading, len(ids)), make([]error, len(ids))
-	each(len(ids), s.cfg.Concurrency, func(i int) { out[i], errs[i] = s.read(ctx, ids[i]) })
+	each(len(ids), s.cfg.Concurrency, func(i int) { out[i], errs[i] = s.read(ctx, asking, ids[i]) })
 	out = slices.DeleteFunc(out, func(r *reading) bool { return r == nil })
 	return out, errors.Join(errs...)
 }

@@ -39,100 +39,6 @@ var (
 	quiet = log.NewStructuredLogger(slog.New(slog.DiscardHandler))
 )
 
-// carried is what the small entity of these tests begins with and carries on.
-type carried struct {
-	workflows.GroupInput
-	Places []string        `json:"places"`
-	Done   map[string]bool `json:"done"` // request ids, cancelled ones too
-	Runs   int             `json:"runs"`
-	// Results are the last ones, as many as a status shows.
-	Results []workflows.ScaleResult `json:"results"`
-}
-
-// renewAfter is the number of signals after which it continues as new.
-const renewAfter = 5
-
-// entity keeps the contract of a group without any machine: places are asked for
-// and given up, and the memo says what there is.
-func entity(ctx workflow.Context, in carried) error {
-	if in.Done == nil {
-		in.Done = map[string]bool{}
-	}
-	facts := workflows.GroupFacts{Cluster: in.Cluster, Group: in.Group, Role: in.Role, Cloud: in.Cloud, Min: in.Min, Max: in.Max, Provision: time.Hour}
-	err := workflow.SetQueryHandler(ctx, workflows.QueryGroup, func() (workflows.GroupStatus, error) {
-		s := workflows.GroupStatus{GroupFacts: facts, Target: len(in.Places), Requests: in.Results}
-		for _, p := range in.Places {
-			s.Members = append(s.Members, workflows.GroupMember{Instance: p, MemberStatus: workflows.MemberStatus{ID: p, Phase: workflows.MemberWanted}})
-		}
-		return s, nil
-	})
-	if err != nil {
-		return err
-	}
-	publish := func() error {
-		info := workflow.GetInfo(ctx)
-		m := workflows.GroupMemo{RunID: info.WorkflowExecution.RunID, EventID: int64(info.GetCurrentHistoryLength()), Target: len(in.Places)}
-		for _, p := range in.Places {
-			cut := strings.LastIndex(p, "-")
-			var n int
-			if _, err := fmt.Sscan(p[cut+1:], &n); err != nil {
-				return err
-			}
-			m.Wanted = append(m.Wanted, workflows.InstanceRange{Prefix: p[:cut], From: n, To: n})
-		}
-		return workflow.UpsertMemo(ctx, map[string]any{workflows.MemoFacts: facts, workflows.MemoState: m})
-	}
-	if err := workflow.UpsertTypedSearchAttributes(ctx, workflows.AttrCluster.ValueSet("demo"), workflows.AttrKind.ValueSet("group")); err != nil {
-		return err
-	}
-	ops := []string{workflows.SignalCancelRequest, workflows.SignalIncreaseSize, workflows.SignalDeleteNodes}
-	for n := 0; ; {
-		if err := publish(); err != nil {
-			return err
-		}
-		if n >= renewAfter {
-			in.Runs++
-			return workflow.NewContinueAsNewError(ctx, workflows.TypeScaleNodeGroup, in)
-		}
-		if err := workflow.Await(ctx, func() bool {
-			return slices.ContainsFunc(ops, func(op string) bool { return workflow.GetSignalChannel(ctx, op).Len() > 0 })
-		}); err != nil {
-			return err
-		}
-		for _, op := range ops {
-			for {
-				var req workflows.ScaleRequest
-				if !workflow.GetSignalChannel(ctx, op).ReceiveAsync(&req) {
-					break
-				}
-				n++
-				in.apply(op, req)
-				in.Results = append(in.Results, workflows.ScaleResult{RequestID: req.RequestID, Op: op, Accepted: true, At: workflow.Now(ctx)})
-				in.Results = in.Results[max(0, len(in.Results)-20):]
-			}
-		}
-	}
-}
-
-func (in *carried) apply(op string, req workflows.ScaleRequest) {
-	if in.Done[req.RequestID] {
-		return
-	}
-	in.Done[req.RequestID] = true
-	switch op {
-	case workflows.SignalCancelRequest:
-		in.Done[req.Cancel] = true
-		prefix := workflows.PlaceholderPrefix("demo", "worker", req.Cancel) + "-"
-		in.Places = slices.DeleteFunc(in.Places, func(p string) bool { return strings.HasPrefix(p, prefix) })
-	case workflows.SignalIncreaseSize:
-		for n := range req.Delta {
-			in.Places = append(in.Places, workflows.PlaceholderInstance("demo", "worker", req.RequestID, n))
-		}
-	case workflows.SignalDeleteNodes:
-		in.Places = slices.DeleteFunc(in.Places, func(p string) bool { return slices.Contains(req.Nodes, p) })
-	}
-}
-
 // server is a real Temporal server.
 type server struct {
 	t       *testing.T
@@ -291,7 +197,7 @@ func TestRequestsCountOnceOnARealServer(t *testing.T) {
 				case <-done:
 					return
 				case <-time.After(30 * time.Millisecond):
-					if err := src.Refresh(t.Context()); err != nil {
+					if err := src.Refresh(t.Context()); err != nil && !fault.Is(err, fault.Unavailable) {
 						t.Errorf("refresh: %v", err)
 					}
 					shown(t, src)
@@ -313,6 +219,7 @@ func TestRequestsCountOnceOnARealServer(t *testing.T) {
 	})
 	var mu sync.Mutex
 	var want []string
+	var accepted atomic.Int64
 	for side := range 4 {
 		src, dice := sources[side%2], rand.New(rand.NewPCG(uint64(side), 1))
 		sides.Go(func() {
@@ -322,18 +229,22 @@ func TestRequestsCountOnceOnARealServer(t *testing.T) {
 				ctx := provider.WithRequestID(t.Context(), id)
 				if len(mine) == 0 || dice.IntN(3) > 0 {
 					delta := 1 + dice.IntN(3)
-					if err := src.IncreaseSize(ctx, group, delta); err != nil {
-						t.Errorf("increase: %v", err)
+					// A server that renews an entity without a worker takes nothing: an
+					// error is an answer, too, and must hold as well.
+					if src.IncreaseSize(ctx, group, delta) != nil {
+						continue
 					}
+					accepted.Add(1)
 					for k := range delta {
 						mine = append(mine, workflows.PlaceholderInstance("demo", "worker", id, k))
 					}
 					continue
 				}
 				victim := dice.IntN(len(mine))
-				if err := src.DeleteNodes(ctx, group, []provider.NodeRef{{ProviderID: mine[victim]}}); err != nil {
-					t.Errorf("delete: %v", err)
+				if src.DeleteNodes(ctx, group, []provider.NodeRef{{ProviderID: mine[victim]}}) != nil {
+					continue
 				}
+				accepted.Add(1)
 				mine = slices.Delete(mine, victim, victim+1)
 			}
 			mu.Lock()
@@ -345,15 +256,19 @@ func TestRequestsCountOnceOnARealServer(t *testing.T) {
 	close(done)
 	background.Wait()
 	slices.Sort(want)
+	if accepted.Load() < 80 {
+		t.Errorf("%d of 160 requests were accepted", accepted.Load())
+	}
+	// What was answered with an error is cancelled by then.
+	for _, src := range sources {
+		s.until("a refresh", func() bool { return src.Refresh(t.Context()) == nil })
+	}
 	if got := s.places(); !slices.Equal(got, want) {
 		t.Errorf("the entity has %d places, %d were accepted", len(got), len(want))
 	}
 	for n, src := range sources {
 		s.until("all is confirmed", func() bool {
-			if err := src.Refresh(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			return src.Numbers().Unconfirmed == 0
+			return src.Refresh(t.Context()) == nil && src.Numbers().Unconfirmed == 0
 		})
 		if got := shown(t, src); !slices.Equal(got, want) {
 			t.Errorf("provider %d shows %d instances, %d were accepted", n, len(got), len(want))

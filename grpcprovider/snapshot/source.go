@@ -96,6 +96,8 @@ type Source struct {
 	// refreshing is held by the one Refresh that runs; neither reads nor
 	// requests ask for it.
 	refreshing chan struct{}
+	// askers bounds the questions in the background.
+	askers chan struct{}
 
 	shown atomic.Pointer[snapshot]
 	lists *lists
@@ -166,7 +168,7 @@ func Open(ctx context.Context, cfg Config) (*Source, error) {
 
 func open(ctx context.Context, cfg Config, back backend) (*Source, error) {
 	cfg.defaults()
-	s := &Source{cfg: cfg, back: back, entries: map[string]*entry{}, refreshing: make(chan struct{}, 1)}
+	s := &Source{cfg: cfg, back: back, entries: map[string]*entry{}, refreshing: make(chan struct{}, 1), askers: make(chan struct{}, cfg.Concurrency)}
 	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.lists = newLists(s)
 	s.shown.Store(&snapshot{byID: map[string]*provider.Group{}, nodes: &index{}})

@@ -3,16 +3,13 @@ package snapshot
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/grpcprovider/provider"
-	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/workflows"
@@ -59,15 +56,22 @@ func TestAcceptedMachinesAreShownAtOnceAndStay(t *testing.T) {
 	mustRefresh(t, s)
 	want(t, s, "cloudscale://m0000 running", "cloudscale://m0001 running")
 	for _, ref := range []provider.NodeRef{
-		{ProviderID: "cloudscale://m0000"}, {ProviderID: "ichor://demo/worker/r1-0"}, {Name: "ichor://demo/worker/r1-0", ProviderID: "ichor://demo/worker/r1-0"},
-		{Name: "demo-worker-m0000"}, {Name: "demo-worker-m0000", ProviderID: "cloudscale://m0000"},
+		{ProviderID: "cloudscale://m0000"},
+		{ProviderID: "ichor://demo/worker/r1-0"},
+		{Name: "ichor://demo/worker/r1-0", ProviderID: "ichor://demo/worker/r1-0"},
+		{Name: "demo-worker-m0000"},
+		{Name: "demo-worker-m0000", ProviderID: "cloudscale://m0000"},
 	} {
 		if id, ok := s.GroupForNode(ref); !ok || id != group {
 			t.Errorf("the group of %+v is %q, %v", ref, id, ok)
 		}
 	}
 	for _, ref := range []provider.NodeRef{
-		{Name: "demo-worker-m0000", ProviderID: "cloudscale://other"}, {Name: "demo-cp-x"}, {}, {ProviderID: "m0000"}, {Name: "m0000"},
+		{Name: "demo-worker-m0000", ProviderID: "cloudscale://other"},
+		{Name: "demo-cp-x"},
+		{},
+		{ProviderID: "m0000"},
+		{Name: "m0000"},
 	} {
 		if id, ok := s.GroupForNode(ref); ok {
 			t.Errorf("the group of %+v is %q", ref, id)
@@ -86,21 +90,18 @@ func TestRequestsAreCheckedAgainstWhatIsOnItsWay(t *testing.T) {
 	wantKind(t, s.DecreaseTargetSize(t.Context(), group, 0), fault.Invalid)
 
 	// Both requests are checked before either is durable.
-	var inside sync.WaitGroup
-	inside.Add(1)
-	var once sync.Once
 	var second error
 	w.lock(func() {
 		w.between = func(what string) {
 			if what == "signal" {
-				once.Do(func() { second = s.IncreaseSize(t.Context(), group, 3); inside.Done() })
+				w.lock(func() { w.between = nil })
+				second = s.IncreaseSize(t.Context(), group, 3)
 			}
 		}
 	})
 	if err := s.IncreaseSize(t.Context(), group, 3); err != nil {
 		t.Errorf("the first request: %v", err)
 	}
-	inside.Wait()
 	wantKind(t, second, fault.Invalid)
 	if g, _ := s.Group(group); g.Target != 3 {
 		t.Errorf("target is %d, want 3", g.Target)
@@ -201,129 +202,6 @@ func TestPausedAndEndingGroupsRefuse(t *testing.T) {
 	w.lock(func() { e.paused, e.ending = nil, true; e.lengths[0]++ })
 	mustRefresh(t, s)
 	wantKind(t, s.IncreaseSize(t.Context(), group, 1), fault.Conflict)
-}
-
-// The case that the provider exists for: no worker, an accepted request, and the
-// provider is killed.
-func TestAcceptedWithoutWorkerSurvivesARestart(t *testing.T) {
-	w := newWorld()
-	w.add(worker, 0, 5, 0)
-	w.up = false
-	s := w.start(t)
-	if err := s.IncreaseSize(t.Context(), group, 3); err != nil {
-		t.Fatal(err)
-	}
-	accepted := []string{"ichor://demo/worker/r1-0 creating", "ichor://demo/worker/r1-1 creating", "ichor://demo/worker/r1-2 creating"}
-	want(t, s, accepted...)
-	again := w.start(t)
-	want(t, again, accepted...)
-	wantKind(t, again.IncreaseSize(t.Context(), group, 3), fault.Invalid)
-	mustRefresh(t, s)
-	want(t, s, accepted...)
-	if n := s.Numbers(); n.Unconfirmed != 0 {
-		t.Errorf("%d requests stay unconfirmed though history has them", n.Unconfirmed)
-	}
-	if w.calls["signal"] != 1 {
-		t.Errorf("%d signals were sent", w.calls["signal"])
-	}
-}
-
-// A request that was durable before its entity continued as new is in no history
-// that the new run has.
-func TestARequestOfAnEarlierRunIsConfirmed(t *testing.T) {
-	w := newWorld()
-	e := w.add(worker, 0, 5, 0)
-	s := w.start(t)
-	if err := s.IncreaseSize(t.Context(), group, 3); err != nil {
-		t.Fatal(err)
-	}
-	w.lock(func() { e.work(w.now); e.renew(); e.renew(); w.up = false })
-	mustRefresh(t, s)
-	want(t, s, "ichor://demo/worker/r1-0 creating", "ichor://demo/worker/r1-1 creating", "ichor://demo/worker/r1-2 creating")
-	if n := s.Numbers(); n.Unconfirmed != 0 {
-		t.Errorf("%d requests are unconfirmed", n.Unconfirmed)
-	}
-}
-
-// Cancellations and repetitions hold for whoever reads the history, in any order.
-func TestHistoryIsReadAsTheEntityWillReadIt(t *testing.T) {
-	increase := func(id string) signal {
-		return signal{name: workflows.SignalIncreaseSize, req: workflows.ScaleRequest{RequestID: id, Delta: 1}}
-	}
-	cancel := signal{name: workflows.SignalCancelRequest, req: workflows.ScaleRequest{RequestID: "cancel-x", Cancel: "x"}}
-	pause := signal{name: workflows.SignalPause, req: workflows.ScaleRequest{Reason: "maintenance"}}
-	remove := signal{name: workflows.SignalDeleteNodes, req: workflows.ScaleRequest{RequestID: "d", Nodes: []string{"ichor://demo/worker/y-0", "foreign"}}}
-	three := 3
-	set := signal{name: workflows.SignalSetTarget, req: workflows.ScaleRequest{RequestID: "s", Target: &three}}
-	far := 99
-	beyond := signal{name: workflows.SignalSetTarget, req: workflows.ScaleRequest{RequestID: "t", Target: &far}}
-	foreign := increase("x")
-	foreign.req.Cluster.UID = "another"
-	for _, c := range []struct {
-		name string
-		// before are signals that the entity has seen, after those that it has not.
-		before, after []signal
-		want          []string
-	}{
-		{name: "nothing"},
-		{name: "cancelled", after: []signal{increase("x"), cancel}},
-		{name: "cancelled first", after: []signal{cancel, increase("x")}},
-		{name: "cancelled before, arrives late", before: []signal{cancel}, after: []signal{increase("x")}},
-		{name: "cancelled after it was seen", before: []signal{increase("x")}, after: []signal{cancel}, want: []string{"ichor://demo/worker/x-0 deleting"}},
-		{name: "repeated", after: []signal{increase("y"), increase("y")}, want: []string{"ichor://demo/worker/y-0 creating"}},
-		{name: "repeated after it was seen", before: []signal{increase("y")}, after: []signal{increase("y")}, want: []string{"ichor://demo/worker/y-0 creating"}},
-		{name: "deleted before it is wanted", after: []signal{remove, increase("y")}, want: []string{"ichor://demo/worker/y-0 deleting"}},
-		{name: "for another cluster", after: []signal{foreign}},
-		{name: "set by a person", before: []signal{increase("y")}, after: []signal{set, pause}, want: []string{
-			"ichor://demo/worker/s-0 creating", "ichor://demo/worker/s-1 creating", "ichor://demo/worker/y-0 creating",
-		}},
-		{name: "set out of bounds", after: []signal{beyond}},
-		{name: "beyond max", after: []signal{
-			increase("a"), increase("b"), increase("c"), increase("d"), increase("e"), increase("f"),
-		}, want: []string{
-			"ichor://demo/worker/a-0 creating", "ichor://demo/worker/b-0 creating", "ichor://demo/worker/c-0 creating",
-			"ichor://demo/worker/d-0 creating", "ichor://demo/worker/e-0 creating", "ichor://demo/worker/f-0 creating other/beyond-max",
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			w := newWorld()
-			e := w.add(worker, 0, 5, 0)
-			send := func(signals []signal) {
-				for _, s := range signals {
-					if err := w.signal(t.Context(), cluster.GroupID(demo, worker), s.name, "", s.req); err != nil {
-						t.Fatal(err)
-					}
-				}
-			}
-			send(c.before)
-			w.lock(func() { e.work(w.now); w.up = false })
-			send(c.after)
-			s := w.start(t)
-			want(t, s, c.want...)
-		})
-	}
-}
-
-func TestNoWorkerDoesNotSlowRefreshesDown(t *testing.T) {
-	w := newWorld()
-	e := w.add(worker, 0, 5, 0)
-	w.up = false
-	s := w.start(t)
-	asked := func() int { w.mu.Lock(); defer w.mu.Unlock(); return w.calls["query"] }
-	if asked() != 1 {
-		t.Fatalf("%d questions at start", asked())
-	}
-	for range 5 {
-		mustRefresh(t, s)
-	}
-	if asked() != 1 {
-		t.Errorf("an entity that has not changed was asked %d times", asked())
-	}
-	w.lock(func() { e.lengths[0]++ })
-	mustRefresh(t, s) // in the background this time, so it does not wait
-	if n := s.Numbers(); n.Silent != 1 || n.Recalls != 2 {
-		t.Errorf("numbers: %+v", n)
-	}
 }
 
 func TestTemporalUnreadableChangesNothing(t *testing.T) {
@@ -461,61 +339,6 @@ func TestARefreshThatBeganEarlierErasesNothing(t *testing.T) {
 	}
 }
 
-func TestLateMachinesThatNobodyWorksOnFail(t *testing.T) {
-	w := newWorld()
-	w.add(worker, 0, 5, 1)
-	w.up = false
-	s := w.start(t)
-	w.lock(func() { w.now = w.now.Add(14 * time.Minute) })
-	mustRefresh(t, s)
-	want(t, s, "ichor://demo/worker/start-0 creating")
-	w.lock(func() { w.now = w.now.Add(45 * time.Second) })
-	mustRefresh(t, s)
-	want(t, s, "ichor://demo/worker/start-0 creating other/not-joined")
-}
-
-func TestTheCloudNamesReadyMembers(t *testing.T) {
-	machine := func(id string) cloud.Machine {
-		return cloud.Machine{
-			Ref:  cloud.MachineRef{Owner: cloud.Owner{Cluster: ref, Group: worker}, ID: id, Cloud: "c-" + id},
-			Name: "demo-worker-" + id, ProviderID: "cloudscale://" + id, State: cloud.MachineRunning,
-		}
-	}
-	w := newWorld()
-	e := w.add(worker, 0, 5, 2)
-	w.lock(func() { e.advance(); e.advance() })
-	w.up = false
-	cfg := w.config()
-	gate, answers := make(chan struct{}), make(chan struct{})
-	cfg.Cloud = func(context.Context, cluster.Cloud, []cluster.Ref) ([]cloud.Machine, error) {
-		<-gate
-		defer close(answers)
-		return []cloud.Machine{machine("m0000"), machine("m0001")}, nil
-	}
-	cfg.ListBudget = time.Millisecond
-	s := w.open(t, cfg)
-	t.Cleanup(s.Close)
-	// The cloud hangs: two members are there, whichever they are.
-	want(t, s, "ichor://demo/worker/unnamed-0 running", "ichor://demo/worker/unnamed-1 running")
-	wantKind(t, s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "ichor://demo/worker/unnamed-0"}}), fault.Unavailable)
-	close(gate)
-	<-answers
-	named := []string{"cloudscale://m0000 running", "cloudscale://m0001 running"}
-	for deadline := time.After(5 * time.Second); !slices.Equal(named, lines(t, s, group)); {
-		select {
-		case <-deadline:
-			t.Fatalf("still %q", lines(t, s, group))
-		case <-time.After(time.Millisecond):
-		}
-	}
-	if err := s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "cloudscale://m0000"}}); err != nil {
-		t.Error(err)
-	}
-	// A list never removes, nor adds beyond what the entity knows.
-	mustRefresh(t, s)
-	want(t, s, "cloudscale://m0000 deleting", "cloudscale://m0001 running")
-}
-
 // A machine that is replaced leaves its names to its heir: they are one place,
 // counted once, and whoever names the old machine means the new one.
 func TestAReplacementTakesTheNamesOfItsPredecessor(t *testing.T) {
@@ -566,23 +389,5 @@ func TestABurstOfRequestsIsConfirmed(t *testing.T) {
 	}
 	if n := s.Numbers(); n.Unconfirmed != 0 {
 		t.Errorf("%d requests are unconfirmed", n.Unconfirmed)
-	}
-}
-
-// Without worker and cloud, ready members are anonymous; a request of the tail is
-// not one of them, however often it is read.
-func TestRequestsAreNotTakenForUnnamedMembers(t *testing.T) {
-	w := newWorld()
-	e := w.add(worker, 0, 5, 2)
-	w.lock(func() { e.advance(); e.advance() })
-	w.up = false
-	s := w.start(t)
-	if err := s.IncreaseSize(t.Context(), group, 1); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		mustRefresh(t, s)
-		want(t, s, "ichor://demo/worker/r1-0 creating", "ichor://demo/worker/unnamed-0 running", "ichor://demo/worker/unnamed-1 running")
-		w.lock(func() { e.lengths[0]++ })
 	}
 }
