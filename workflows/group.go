@@ -159,6 +159,10 @@ func (g *group) handlers(ctx workflow.Context) error {
 				}
 				g.receive(ctx)
 				out := g.apply(ctx, op, withID(ctx, req), true)
+				// The answer leaves with this workflow task, and so must the memo:
+				// an update is not in history for those who read without a worker.
+				g.limit()
+				g.write(ctx)
 				return out, refusal(out)
 			},
 			workflow.UpdateHandlerOptions{Validator: func(ctx workflow.Context, req ScaleRequest) error { return g.validate(op, withID(ctx, req)) }},
