@@ -62,7 +62,9 @@ func (g *group) start(ctx workflow.Context, id string, f func(workflow.Context, 
 		err := f(ctx, id)
 		g.running--
 		delete(g.busy, id)
-		if err != nil {
+		// What was cut off says nothing about the machine, whatever the error: a
+		// look whose worker is gone ends by its timeout even after a cancellation.
+		if err != nil && ctx.Err() == nil {
 			g.fails(ctx, id, err)
 		}
 		g.dirty = true
