@@ -21,6 +21,7 @@ var disturbances = []scenario{
 	{name: "temporal is away", groups: []cluster.NodeGroup{newGroup("away", 0, 5)}, run: func(s *system) { temporalAway(s, "away") }},
 	{name: "killed in the middle", groups: []cluster.NodeGroup{newGroup("middle", 0, 5)}, run: func(s *system) { killedInTheMiddle(s, "middle") }},
 	{name: "clean-up and another leader", groups: []cluster.NodeGroup{newGroup("leader", 0, 5)}, run: func(s *system) { anotherLeader(s, "leader") }},
+	{name: "certificates", run: certificates},
 }
 
 // cloudHangs: for a while the cloud answers nothing, neither creates nor reads.

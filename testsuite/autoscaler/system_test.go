@@ -31,9 +31,9 @@ const speed = 40
 // The autoscaler's times, and the group's own deadlines below them. A machine
 // needs three seconds here, and more when the host is busy.
 const (
-	caProvision = 60 * time.Second
+	caProvision = 75 * time.Second
 	// provision is shared by a machine and its replacement.
-	provision = 36 * time.Second
+	provision = 50 * time.Second
 	// caBackoff is the first pause, which doubles once.
 	caBackoff = 10 * time.Second
 )
