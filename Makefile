@@ -178,7 +178,7 @@ SUITES := autoscaler chaos demo deploy e2e peers peers-talos standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
-RACE    := activities internal testsuite/canary testsuite/devcloud testsuite/proc workflows
+RACE    := activities grpcprovider internal testsuite/canary testsuite/devcloud testsuite/proc workflows
 NO_RACE := internal/cloud/aws
 
 TIMEOUT     ?= 20m

@@ -383,6 +383,14 @@ func (w *world) signal(_ context.Context, id, name, requestID string, arg any) e
 	return fault.New(fault.Ambiguous, "signal", "no answer")
 }
 
+// called counts the calls of one kind; those in the background may still be under
+// way.
+func (w *world) called(what string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.calls[what]
+}
+
 // lock runs f while nothing else touches the world.
 func (w *world) lock(f func()) {
 	w.mu.Lock()

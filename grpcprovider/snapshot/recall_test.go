@@ -33,8 +33,8 @@ func TestAcceptedWithoutWorkerSurvivesARestart(t *testing.T) {
 	if n := s.Numbers(); n.Unconfirmed != 0 {
 		t.Errorf("%d requests stay unconfirmed though history has them", n.Unconfirmed)
 	}
-	if w.calls["signal"] != 1 {
-		t.Errorf("%d signals were sent", w.calls["signal"])
+	if n := w.called("signal"); n != 1 {
+		t.Errorf("%d signals were sent", n)
 	}
 }
 
@@ -119,7 +119,7 @@ func TestNoWorkerDoesNotSlowRefreshesDown(t *testing.T) {
 	e := w.add(worker, 0, 5, 0)
 	w.up = false
 	s := w.start(t)
-	asked := func() int { w.mu.Lock(); defer w.mu.Unlock(); return w.calls["query"] }
+	asked := func() int { return w.called("query") }
 	if asked() != 1 {
 		t.Fatalf("%d questions at start", asked())
 	}

@@ -128,8 +128,8 @@ func TestDeleteNodes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if w.calls["signal"] != 1 {
-		t.Errorf("%d signals were sent for one machine", w.calls["signal"])
+	if n := w.called("signal"); n != 1 {
+		t.Errorf("%d signals were sent for one machine", n)
 	}
 	want(t, s, "cloudscale://m0000 deleting", "cloudscale://m0001 running", "cloudscale://m0002 running")
 	mustRefresh(t, s)
@@ -142,8 +142,8 @@ func TestDeleteNodes(t *testing.T) {
 	if id, ok := s.GroupForNode(node("m0000")); !ok || id != group {
 		t.Errorf("the group of a node that was just deleted is %q, %v", id, ok)
 	}
-	if w.calls["signal"] != 1 {
-		t.Errorf("%d signals were sent, the last for a machine that is gone", w.calls["signal"])
+	if n := w.called("signal"); n != 1 {
+		t.Errorf("%d signals were sent, the last for a machine that is gone", n)
 	}
 }
 
