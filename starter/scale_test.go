@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	enumspb "go.temporal.io/api/enums/v1"
+	querypb "go.temporal.io/api/query/v1"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
@@ -315,6 +316,32 @@ func TestRunsOfOlderCode(t *testing.T) {
 	f = &flaky{errs: []error{old}}
 	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Millisecond); exitCode(err) != exitConflict {
 		t.Errorf("it took too long: %v", err)
+	}
+}
+
+// renewing rejects the first questions as a run does that has just ended.
+type renewing struct {
+	client.Client
+	ends []enumspb.WorkflowExecutionStatus
+}
+
+func (r *renewing) QueryWorkflowWithOptions(context.Context, *client.QueryWorkflowWithOptionsRequest) (*client.QueryWorkflowWithOptionsResponse, error) {
+	if len(r.ends) == 0 {
+		return nil, serviceerror.NewUnavailable("the next run was asked")
+	}
+	end := r.ends[0]
+	r.ends = r.ends[1:]
+	return &client.QueryWorkflowWithOptionsResponse{QueryRejected: &querypb.QueryRejected{Status: end}}, nil
+}
+
+func TestRunsThatEndWhileAsked(t *testing.T) {
+	again := enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
+	var next *serviceerror.Unavailable
+	if _, err := groupOf(t.Context(), &renewing{ends: []enumspb.WorkflowExecutionStatus{again, again}}, "x"); !errors.As(err, &next) {
+		t.Errorf("after continue-as-new the next run is to be asked: %v", err)
+	}
+	if _, err := groupOf(t.Context(), &renewing{ends: []enumspb.WorkflowExecutionStatus{enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED}}, "x"); !ended(err) {
+		t.Errorf("a group that has ended is absent: %v", err)
 	}
 }
 

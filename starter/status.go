@@ -153,21 +153,27 @@ func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
 	}
 }
 
-// groupOf asks a group that runs. One that has ended would answer, too.
+// groupOf asks a group that runs. A run that has ended would answer, too; one
+// that has just continued as new is asked again, as the next run.
 func groupOf(ctx context.Context, t client.Client, id string) (workflows.GroupStatus, error) {
 	var g workflows.GroupStatus
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	r, err := t.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
-		WorkflowID: id, QueryType: workflows.QueryGroup, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
-	})
-	switch {
-	case err != nil:
-		return g, err
-	case r.QueryRejected != nil:
-		return g, serviceerror.NewNotFound("the group has ended")
+	for {
+		r, err := t.QueryWorkflowWithOptions(ctx, &client.QueryWorkflowWithOptionsRequest{
+			WorkflowID: id, QueryType: workflows.QueryGroup, QueryRejectCondition: enumspb.QUERY_REJECT_CONDITION_NOT_OPEN,
+		})
+		switch {
+		case err != nil:
+			return g, err
+		case r.QueryRejected == nil:
+			return g, r.QueryResult.Get(&g)
+		case r.QueryRejected.GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
+			return g, serviceerror.NewNotFound("the group has ended")
+		case !sleep(ctx, retryAfter):
+			return g, ctx.Err()
+		}
 	}
-	return g, r.QueryResult.Get(&g)
 }
 
 // nodes are the members of all groups, or what the last run said of them.

@@ -34,6 +34,7 @@ const (
 func TestScale(t *testing.T) {
 	s := startWithoutWorker(t, map[string]string{
 		"ICHOR_RECONCILE_INTERVAL": "2s", "ICHOR_DRAIN_DEADLINE": "2s", "ICHOR_GROUP_BACKOFF": "3s",
+		"ICHOR_GROUP_HISTORY": "60", // so that ids are remembered through many runs of the group
 	})
 	worker, err := s.StartWorker(t.Context())
 	if err != nil {
@@ -119,6 +120,13 @@ func TestScale(t *testing.T) {
 		s.wantGroup(1)
 		s.wantNodes(scaled, 2)
 	})
+	d, err := s.temporal.DescribeWorkflowExecution(t.Context(), cluster.GroupID(scaled, "worker"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info := d.GetWorkflowExecutionInfo(); info.GetFirstRunId() == info.GetExecution().GetRunId() {
+		t.Error("the group is still in its first run: its memory was never carried along")
+	}
 	t.Run("delete", func(t *testing.T) {
 		s := s.on(t)
 		s.ichor(codeOK, nil, "delete", scaled)
