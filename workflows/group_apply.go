@@ -187,7 +187,7 @@ func (g *group) obey(ctx workflow.Context, op string, req ScaleRequest, asked bo
 			return "resumed", nil
 		}
 		g.state.Paused, g.state.Backoff = nil, nil
-		g.state.Inspected = time.Time{}
+		g.state.Inspected = workflow.Now(ctx).Add(-g.timing().Reconcile) // look at the cloud now
 		g.tryAgain(ctx)
 		return "resumed: what failed is tried again", nil
 	case SignalCancelRequest:
