@@ -155,8 +155,9 @@ func (t *temporal) query(ctx context.Context, id string) (s workflows.GroupStatu
 	return s, nil
 }
 
-// historyPage is the number of events that are read at once.
-const historyPage = 1000
+// historyPage is the number of events that are read at once; the server warns of
+// more than 256.
+const historyPage = 250
 
 func (t *temporal) history(ctx context.Context, id, runID string, after int64) (history, error) {
 	h := history{last: after}

@@ -45,9 +45,9 @@ func (l *lists) ages() map[string]time.Time {
 	return out
 }
 
-// start asks the accounts of groups whose last list is not new and returns what
-// is closed at the end of each list that this call began.
-func (l *lists) start(views []*view) []chan struct{} {
+// start asks the accounts of groups whose last list is older than the given time
+// and returns what is closed at the end of each list that this call began.
+func (l *lists) start(views []*view, older time.Duration) []chan struct{} {
 	if l.s.cfg.Cloud == nil {
 		return nil
 	}
@@ -76,7 +76,7 @@ func (l *lists) start(views []*view) []chan struct{} {
 			a = &account{label: strings.TrimSpace(q.cloud.Provider + " " + q.cloud.Zone)}
 			l.accounts[k] = a
 		}
-		if a.running != nil || !a.asked.IsZero() && now.Sub(a.asked) < l.s.cfg.ListEvery {
+		if a.running != nil || !a.asked.IsZero() && now.Sub(a.asked) < older {
 			continue
 		}
 		done := make(chan struct{})

@@ -29,22 +29,32 @@ func (s *Source) Refresh(ctx context.Context) error {
 		s.count.failed.Add(1)
 		return err
 	}
-	lists := s.lists.start(s.views())
+	lists := s.lists.start(s.views(), s.cfg.ListEvery)
 	readings, err := s.readAll(ctx)
 	if err != nil {
 		s.count.failed.Add(1)
 		return fault.New(fault.Unavailable, op, "%v", err)
 	}
-	var fresh []*view
+	// Groups that were just found are listed for the first time, and those with
+	// members that only the cloud can name sooner than others.
+	var fresh, unnamed []*view
 	for _, r := range readings {
-		if r.view != nil && scales(r.view) {
-			fresh = append(fresh, r.view)
+		if r.view == nil || !scales(r.view) {
+			continue
+		}
+		if fresh = append(fresh, r.view); r.unnamed() {
+			unnamed = append(unnamed, r.view)
 		}
 	}
-	s.lists.name(ctx, append(lists, s.lists.start(fresh)...), readings)
+	lists = append(lists, s.lists.start(unnamed, s.cfg.ListEvery/sooner)...)
+	lists = append(lists, s.lists.start(fresh, s.cfg.ListEvery)...)
+	s.lists.name(ctx, lists, readings)
 	s.accept(readings, began)
 	return nil
 }
+
+// sooner is how many times as often an account is listed while members need it.
+const sooner = 10
 
 // views are the groups as last read.
 func (s *Source) views() []*view {

@@ -44,7 +44,7 @@ func TestNothingIsForgottenWithoutAWorker(t *testing.T) {
 	}
 
 	w = s.worker()
-	three := s.sees(p, "three machines", func(g group) bool { return g.Target == 3 && g.count("Running") == 3 })
+	three := s.sees(p, "three machines", func(g group) bool { return g.Target == 3 && g.count("Running") == 3 && g.named() })
 	if servers, creates := s.machines(); servers != 3 || creates != 3 {
 		t.Errorf("%d servers of %d create requests", servers, creates)
 	}
@@ -115,7 +115,7 @@ func TestACloudThatHangsHoldsNothingUp(t *testing.T) {
 	s.must(s.Cloud(t.Context(), http.MethodDelete, "_devcloud/faults/hang", nil, nil))
 	s.worker()
 	s.sees(p, "three machines", func(g group) bool {
-		return g.Target == 3 && g.count("Running") == 3 && !slices.ContainsFunc(slices.Collect(maps.Keys(g.Instances)), func(id string) bool { return strings.HasPrefix(id, "ichor:") })
+		return g.Target == 3 && g.count("Running") == 3 && g.named()
 	})
 }
 

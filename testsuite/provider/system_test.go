@@ -276,6 +276,16 @@ func (g group) count(state string) int {
 	return n
 }
 
+// named says that no instance goes by a placeholder.
+func (g group) named() bool {
+	for id := range g.Instances {
+		if strings.HasPrefix(id, "ichor:") {
+			return false
+		}
+	}
+	return true
+}
+
 // sees refreshes until the group is as wanted, and returns it.
 func (s *system) sees(p *server, what string, good func(group) bool) group {
 	s.t.Helper()
