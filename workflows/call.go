@@ -65,6 +65,11 @@ func (d *desk) handleResume(ctx workflow.Context) {
 }
 
 func (d *desk) park(ctx workflow.Context, what string, err error) error {
+	return d.parkUntil(ctx, what, err, func() bool { return false })
+}
+
+// parkUntil parks until somebody resumes or the wait is over by itself.
+func (d *desk) parkUntil(ctx workflow.Context, what string, err error, over func() bool) error {
 	seen := d.resumed
 	d.parked = what + ": " + messageOf(err) + " — fix the credentials, then send the signal " + SignalResume
 	d.refresh(ctx)
@@ -72,7 +77,7 @@ func (d *desk) park(ctx workflow.Context, what string, err error) error {
 		if d.listen != nil {
 			d.listen(ctx)
 		}
-		return d.resumed > seen
+		return d.resumed > seen || over()
 	})
 	d.parked = ""
 	d.refresh(ctx)

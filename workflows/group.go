@@ -458,7 +458,7 @@ func (g *group) takeIn(ctx workflow.Context, list []cloud.Machine) {
 		}
 		now := workflow.Now(ctx)
 		g.state.Members = append(g.state.Members, &Member{
-			Slot: g.freeSlot(), Instance: PlaceholderInstance(g.in.Cluster.Name, g.in.Group, m.Ref.ID, 0), Accepted: now, Begun: now,
+			Slot: g.freeSlot(), Instance: PlaceholderInstance(g.in.Cluster.Name, g.in.Group, m.Ref.ID, 0), Accepted: now, Begun: now, Adopted: true,
 			MemberStatus: MemberStatus{
 				ID: m.Ref.ID, Name: m.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberBooting, Since: now,
 				CloudID: m.Ref.Cloud, CloudState: m.State, Address: m.Public, Private: m.Private, ProviderID: m.ProviderID,

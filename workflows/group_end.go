@@ -163,7 +163,7 @@ func (g *group) removeShards(ctx workflow.Context) error {
 		if shard.ID == "" && !shard.Evidence.Pending {
 			continue
 		}
-		step, err := g.placementStep(ctx, shard.Index)
+		step, err := g.placementStep(ctx, &g.desk, shard.Index)
 		if err != nil {
 			return err
 		}

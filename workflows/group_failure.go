@@ -78,7 +78,7 @@ func (g *group) first(ctx workflow.Context) {
 // others. A place has a time as a whole, each of its machines a share of that,
 // and half of its share until the cloud says that it runs.
 func (g *group) due(m *Member) time.Time {
-	if !g.managed(m) || !m.counted() || m.Phase == MemberReady || m.Phase == MemberFailed {
+	if !g.managed(m) || m.Adopted || !m.counted() || m.Phase == MemberReady || m.Phase == MemberFailed {
 		return time.Time{}
 	}
 	whole := m.Accepted.Add(g.provisionTime())

@@ -119,7 +119,7 @@ func (g *group) drained(ctx workflow.Context, m *Member) error {
 // one.
 func (g *group) deleteMachine(ctx workflow.Context, m *Member) error {
 	if m.CloudID == "" && m.Evidence.Pending {
-		machine, err := find(ctx, &g.desk, &m.Evidence, g.try(m.ID, ""))
+		machine, err := find(ctx, &g.desk, &m.Evidence, g.try(&g.desk, m.ID, ""))
 		if err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (g *group) undouble(ctx workflow.Context, ref cloud.MachineRef) {
 	if m == nil || m.CloudID == "" || m.CloudID == ref.Cloud || !m.counted() {
 		return
 	}
-	kept, err := g.try(ref.ID, "")(ctx, false)
+	kept, err := g.try(&g.desk, ref.ID, "")(ctx, false)
 	if m = g.member(ref.ID); err != nil || kept == nil || m == nil || !m.counted() || kept.Ref.Cloud == m.CloudID {
 		return // an error is in the note; a machine that is not there is missing next time
 	}

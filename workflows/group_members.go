@@ -90,6 +90,14 @@ func (g *group) create(ctx workflow.Context, id string) error {
 		case err == nil:
 			g.created(ctx, id, *machine)
 			return nil
+		case kindOf(err) == fault.Unauthorized && g.scales:
+			// Nothing was made. What waits here must not outlive its member.
+			if err := g.parkUntil(ctx, "create "+m.Name, err, func() bool { return !m.counted() }); err != nil {
+				return err
+			}
+			if !m.counted() {
+				return nil
+			}
 		case kindOf(err) == fault.Capacity && m.Choice < len(g.in.Alternatives) && m.Phase == MemberCreating:
 			m.Choice++
 			flavor, zone := g.choice(m)
@@ -116,6 +124,10 @@ func (g *group) choice(m *Member) (flavor, zone string) {
 }
 
 func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
+	d := &g.desk
+	if g.scales {
+		d = &desk{site: g.site} // which does not park, see create
+	}
 	placement := ""
 	m := g.member(id)
 	// Placement groups belong to the group's own zone.
@@ -128,7 +140,7 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 		}
 		defer lock.Unlock()
 		var err error
-		if placement, err = g.placement(ctx, shard); err != nil {
+		if placement, err = g.placement(ctx, d, shard); err != nil {
 			return nil, err
 		}
 	}
@@ -136,7 +148,7 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 		return nil, err
 	}
 	defer g.free.Release(1)
-	return ensure(ctx, &g.desk, &m.Evidence, g.try(id, placement))
+	return ensure(ctx, d, &m.Evidence, g.try(d, id, placement))
 }
 
 func (g *group) created(ctx workflow.Context, id string, machine cloud.Machine) {
@@ -159,7 +171,7 @@ func (g *group) lock(ctx workflow.Context, shard int) workflow.Mutex {
 }
 
 // try looks for, or creates, the machine of a member.
-func (g *group) try(id, placement string) try[cloud.Machine] {
+func (g *group) try(d *desk, id, placement string) try[cloud.Machine] {
 	return func(ctx workflow.Context, create bool) (*cloud.Machine, error) {
 		m := g.member(id)
 		if create && !m.counted() {
@@ -178,7 +190,7 @@ func (g *group) try(id, placement string) try[cloud.Machine] {
 		if create {
 			opts = g.once("create " + m.Name)
 		}
-		out, err := call(ctx, &g.desk, opts, aCloud.EnsureMachine, in)
+		out, err := call(ctx, d, opts, aCloud.EnsureMachine, in)
 		if err != nil {
 			g.set(ctx, id, m.Phase, messageOf(err))
 		}
@@ -190,7 +202,7 @@ func (g *group) try(id, placement string) try[cloud.Machine] {
 }
 
 // placement returns the cloud's id of a shard's placement group.
-func (g *group) placement(ctx workflow.Context, index int) (string, error) {
+func (g *group) placement(ctx workflow.Context, d *desk, index int) (string, error) {
 	i := slices.IndexFunc(g.state.Shards, func(s *Shard) bool { return s.Index == index })
 	if i < 0 {
 		g.state.Shards = append(g.state.Shards, &Shard{Index: index})
@@ -200,11 +212,11 @@ func (g *group) placement(ctx workflow.Context, index int) (string, error) {
 	if shard.ID != "" {
 		return shard.ID, nil
 	}
-	step, err := g.placementStep(ctx, index)
+	step, err := g.placementStep(ctx, d, index)
 	if err != nil {
 		return "", err
 	}
-	r, err := ensure(ctx, &g.desk, &shard.Evidence, resourceTry(&g.desk, g.in.Cloud, cloud.EnsureResourceRequest{Owner: g.owner(), Step: step}))
+	r, err := ensure(ctx, d, &shard.Evidence, resourceTry(d, g.in.Cloud, cloud.EnsureResourceRequest{Owner: g.owner(), Step: step}))
 	if err != nil {
 		return "", err
 	}
@@ -212,8 +224,8 @@ func (g *group) placement(ctx workflow.Context, index int) (string, error) {
 	return r.ID, nil
 }
 
-func (g *group) placementStep(ctx workflow.Context, shard int) (cloud.Step, error) {
-	return call(ctx, &g.desk, g.short(fmt.Sprintf("plan placement group %d", shard)), aCloud.GetPlacementStep,
+func (g *group) placementStep(ctx workflow.Context, d *desk, shard int) (cloud.Step, error) {
+	return call(ctx, d, g.short(fmt.Sprintf("plan placement group %d", shard)), aCloud.GetPlacementStep,
 		activities.PlacementStepInput{Cloud: g.in.Cloud, Owner: g.owner(), Zone: g.in.Zone, Shard: shard})
 }
 
@@ -268,7 +280,7 @@ func (g *group) watch(ctx workflow.Context) {
 		switch {
 		case f.NodeReady:
 			g.arrived(ctx, m)
-		case f.State == cloud.MachineFailed:
+		case f.State == cloud.MachineFailed && !m.Adopted:
 			g.fails(ctx, f.ID, fail(fault.Internal, "the cloud says that the machine failed"))
 		case f.Joined:
 			m.Node = true
@@ -290,7 +302,7 @@ func (g *group) watch(ctx workflow.Context) {
 // arrived notes that a node is ready.
 func (g *group) arrived(ctx workflow.Context, m *Member) {
 	g.set(ctx, m.ID, MemberReady, "")
-	m.Failure, m.Node = nil, true
+	m.Failure, m.Node, m.Adopted = nil, true, false
 	if b := g.state.Backoff; b != nil && m.Begun.After(b.Since) {
 		g.state.Backoff = nil // what was begun since then works again
 	}

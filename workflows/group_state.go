@@ -133,6 +133,9 @@ type Member struct {
 	Seen time.Time `json:"seen,omitzero"`
 	// Node says that its Node object has been seen.
 	Node bool `json:"node,omitempty"`
+	// Adopted says that somebody else made the machine and its node has not been
+	// seen ready yet: it may work all the same, so its time never runs out.
+	Adopted bool `json:"adopted,omitempty"`
 	// Beyond says that the place is more than the group's max.
 	Beyond bool `json:"beyond,omitempty"`
 	// Drain says that pods are evicted before the machine is deleted.
