@@ -101,6 +101,7 @@ func storm(t *testing.T, seed uint64) {
 		if err := r.Chaos(t.Context(), &weather); err != nil {
 			t.Fatal(err)
 		}
+		r.Republish(t)
 		k.begin()
 		again, tookAgain := arrive(t, ctx, r, false)
 		outcome, took = outcome+", then "+again, took+tookAgain
