@@ -105,8 +105,8 @@ type group struct {
 	// fresh says that the group begins, as opposed to goes on; ready, that it is
 	// known what there is, so that requests can be applied.
 	fresh, ready bool
-	// moving members were on their way when the run began.
-	moving int
+	// outgoing members had left the target when the run began.
+	outgoing int
 }
 
 // createsAtOnce and deletesAtOnce bound the calls of one group; the account's
@@ -131,8 +131,8 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 	if in.State != nil {
 		g.state = *in.State
 		for _, m := range g.state.Members {
-			if m.Phase != MemberReady && m.Phase != MemberFailed {
-				g.moving++
+			if !m.counted() {
+				g.outgoing++
 			}
 		}
 	} else {
@@ -487,11 +487,12 @@ func (g *group) tryAgain(ctx workflow.Context) {
 // runAge bounds the age of a run, so that no run keeps code of long ago alive.
 const runAge = 24 * time.Hour
 
-// eventsPerMember is what a run may need on top of its limit for each member that
-// it takes up: cordon, drain, machine and Node object are three events each. What
-// is cut off before its end begins again in the next run, so with a short limit
-// and many members no run would ever get anything done.
-const eventsPerMember = 16
+// eventsPerOutgoing is what a run may need on top of its limit for each member
+// that it sees out: cordon, drain, machine and Node object are three events each.
+// What is cut off before its end begins again in the next run, so with a short
+// limit and many such members no run would ever get anything done. Creates need
+// nothing of that kind: those that were sent are waited for.
+const eventsPerOutgoing = 16
 
 // full reports whether a new run is due: history is long, or the run is old, or
 // it received what only a newer one can obey.
@@ -504,7 +505,7 @@ func (g *group) full(ctx workflow.Context) bool {
 		return false
 	}
 	limit := g.timing().HistoryLimit
-	return limit > 0 && info.GetCurrentHistoryLength() >= limit+g.moving*eventsPerMember || workflow.Now(ctx).Sub(info.WorkflowStartTime) > runAge
+	return limit > 0 && info.GetCurrentHistoryLength() >= limit+g.outgoing*eventsPerOutgoing || workflow.Now(ctx).Sub(info.WorkflowStartTime) > runAge
 }
 
 // quiet reports whether nothing is under way that a new run could not take up.
