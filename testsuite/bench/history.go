@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
@@ -39,6 +40,11 @@ func (u usage) minus(o usage) usage {
 
 // account reads every history of the namespace.
 func account(ctx context.Context, c client.Client) (usage, error) {
+	return accountBetween(ctx, c, time.Time{}, time.Now().AddDate(1, 0, 0))
+}
+
+// accountBetween counts only what happened between two moments.
+func accountBetween(ctx context.Context, c client.Client, from, to time.Time) (usage, error) {
 	u := usage{actions: map[string]int{}}
 	var token []byte
 	for {
@@ -54,6 +60,9 @@ func account(ctx context.Context, c client.Client) (usage, error) {
 				ev, err := events.Next()
 				if err != nil {
 					return u, err
+				}
+				if at := ev.GetEventTime().AsTime(); at.Before(from) || at.After(to) {
+					continue
 				}
 				u.events++
 				u.bytes += int64(ev.Size())

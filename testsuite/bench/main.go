@@ -1,7 +1,8 @@
 // Command bench measures what Ichor adds to the time and to the price of a
-// cluster: it provisions and deletes clusters on devcloud and compares the wall
-// time with the critical path of the cloud in the same run. It runs in the root
-// of the repository and writes a page of Markdown.
+// cluster, and how fast its autoscaler provider answers. It starts the real
+// commands with a real Temporal server and devcloud, runs in the root of the
+// repository and writes a page of Markdown; with -only it makes some sections of
+// that page anew and leaves the others.
 package main
 
 import (
@@ -12,9 +13,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -30,12 +33,23 @@ func main() {
 // settings are the command's flags.
 type settings struct {
 	out    string
-	shapes []shape
+	only   []string
 	runs   int
-	speed  float64
 	bin    string
 	keep   string
 	prefix string
+
+	shapes []shape
+	speed  float64
+
+	sizes []size
+	calls int
+
+	burst int
+
+	idle       int
+	idleEvery  time.Duration
+	idleRounds int
 }
 
 // shape is the size of a cluster, written as "3+10".
@@ -45,40 +59,86 @@ func (s shape) String() string { return fmt.Sprintf("%d+%d", s.controlPlanes, s.
 
 func (s shape) nodes() int { return s.controlPlanes + s.workers }
 
+// size is a number of groups and of members in each, written as "20x50".
+type size struct{ groups, members int }
+
+func (s size) String() string { return fmt.Sprintf("%dx%d", s.groups, s.members) }
+
+func (s size) nodes() int { return s.groups * s.members }
+
+// pair reads two positive numbers with a separator between them.
+func pair(text, separator string) (a, b int, ok bool) {
+	before, after, _ := strings.Cut(text, separator)
+	a, errA := strconv.Atoi(before)
+	b, errB := strconv.Atoi(after)
+	return a, b, errA == nil && errB == nil && a > 0 && b > 0
+}
+
 func parseShape(text string) (shape, error) {
-	before, after, _ := strings.Cut(text, "+")
-	c, err := strconv.Atoi(before)
-	w, werr := strconv.Atoi(after)
-	if err != nil || werr != nil || c < 1 || w < 1 {
+	c, w, ok := pair(text, "+")
+	if !ok {
 		return shape{}, fmt.Errorf("%q is not a shape such as 3+10", text)
 	}
 	return shape{c, w}, nil
 }
 
-func parse(args []string) (settings, error) {
-	var s settings
+func parseSize(text string) (size, error) {
+	g, m, ok := pair(text, "x")
+	if !ok {
+		return size{}, fmt.Errorf("%q is not a size such as 20x50", text)
+	}
+	return size{g, m}, nil
+}
+
+// each parses every part of a comma-separated list.
+func each[T any](list string, parse func(string) (T, error)) (out []T, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		v, err := parse(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+func parse(args []string) (s settings, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
+	only := fs.String("only", strings.Join(names(), ","), "sections to measure, comma-separated")
 	shapes := fs.String("shapes", "3+10,3+50", "control planes + workers of the clusters, comma-separated")
-	fs.StringVar(&s.out, "out", "", "file to write the page to; standard output without it")
-	fs.IntVar(&s.runs, "runs", 3, "runs of each shape; the page shows medians")
-	fs.Float64Var(&s.speed, "speed", 10, "how many times faster than real time the cloud runs")
+	sizes := fs.String("sizes", "20x50,20x250", "groups x machines in each that the provider serves, comma-separated")
+	fs.StringVar(&s.out, "out", "", "page whose sections are replaced; standard output without it")
+	fs.IntVar(&s.runs, "runs", 3, "runs of each provisioning and scale-up; the page shows medians")
+	fs.Float64Var(&s.speed, "speed", 10, "how many times faster than real time the cloud of provisioning runs")
 	fs.StringVar(&s.bin, "bin", "bin", "folder of the commands")
 	fs.StringVar(&s.keep, "keep", "", "folder in which state and logs of every run stay; without it they are removed")
 	fs.StringVar(&s.prefix, "loopback-prefix", "127.91", "first two octets of the emulated public addresses")
+	fs.IntVar(&s.calls, "calls", 2000, "calls of each of the provider's answers")
+	fs.IntVar(&s.burst, "burst", 100, "machines of the scale-up")
+	fs.IntVar(&s.idle, "idle", 1000, "groups of the idle worker")
+	fs.DurationVar(&s.idleEvery, "idle-every", time.Minute, "reconcile interval of the idle groups")
+	fs.IntVar(&s.idleRounds, "idle-rounds", 3, "reconcile intervals for which the idle worker is watched")
 	if err := fs.Parse(args); err != nil {
 		return s, err
 	}
-	for text := range strings.SplitSeq(*shapes, ",") {
-		sh, err := parseShape(text)
-		if err != nil {
-			return s, err
+	if s.shapes, err = each(*shapes, parseShape); err != nil {
+		return s, err
+	}
+	if s.sizes, err = each(*sizes, parseSize); err != nil {
+		return s, err
+	}
+	s.only, err = each(*only, func(name string) (string, error) {
+		if !slices.Contains(names(), name) {
+			return "", fmt.Errorf("%q is none of the sections %s", name, strings.Join(names(), ", "))
 		}
-		s.shapes = append(s.shapes, sh)
+		return name, nil
+	})
+	if err != nil {
+		return s, err
 	}
-	if s.runs < 1 || s.speed < 1 {
-		return s, errors.New("runs and speed must be at least 1")
+	if s.runs < 1 || s.speed < 1 || s.calls < 1 || s.burst < 1 || s.idle < 1 || s.idleRounds < 1 || s.idleEvery < time.Second {
+		return s, errors.New("numbers of runs, calls, machines, groups and rounds and the speed must be at least 1, and idle-every a second")
 	}
-	var err error
 	s.bin, err = filepath.Abs(s.bin)
 	return s, err
 }
@@ -88,6 +148,39 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	page := ""
+	if s.out != "" {
+		old, err := os.ReadFile(s.out)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		page = string(old)
+	}
+	for _, section := range sections {
+		if !slices.Contains(s.only, section.name) {
+			continue
+		}
+		text, err := section.make(ctx, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", section.name, err)
+		}
+		page = replace(page, section.name, text)
+		// What was measured is kept, whatever happens to the next section.
+		if s.out != "" {
+			if err := os.WriteFile(s.out, []byte(page), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	if s.out == "" {
+		fmt.Print(page)
+	}
+	return nil
+}
+
+// provisioning measures whole clusters.
+func provisioning(ctx context.Context, s settings) (string, error) {
+	host := watchHost()
 	var all []series
 	for _, sh := range s.shapes {
 		one := series{shape: sh}
@@ -95,17 +188,12 @@ func run(ctx context.Context, args []string) error {
 			fmt.Fprintf(os.Stderr, "%s, run %d of %d at %gx\n", sh, i+1, s.runs, s.speed)
 			m, err := s.measure(ctx, sh, i+1)
 			if err != nil {
-				return fmt.Errorf("%s, run %d: %w", sh, i+1, err)
+				return "", fmt.Errorf("%s, run %d: %w", sh, i+1, err)
 			}
 			fmt.Fprint(os.Stderr, m.explain(s.speed))
 			one.runs = append(one.runs, m)
 		}
 		all = append(all, one)
 	}
-	text := page(s, machine(), all)
-	if s.out == "" {
-		fmt.Print(text)
-		return nil
-	}
-	return os.WriteFile(s.out, []byte(text), 0o644)
+	return provisioningText(s, host(), all), nil
 }

@@ -48,7 +48,7 @@ func (s settings) measure(ctx context.Context, sh shape, number int) (m measurem
 	if err != nil {
 		return m, err
 	}
-	dir, forget, err := s.folder(sh, number)
+	dir, forget, err := s.folder(fmt.Sprintf("%s-%d", sh, number))
 	if err != nil {
 		return m, err
 	}
@@ -82,9 +82,9 @@ func (s settings) measure(ctx context.Context, sh shape, number int) (m measurem
 }
 
 // folder is where a run keeps its files, and how they are removed.
-func (s settings) folder(sh shape, number int) (string, func() error, error) {
+func (s settings) folder(name string) (string, func() error, error) {
 	if s.keep != "" {
-		dir, err := filepath.Abs(filepath.Join(s.keep, fmt.Sprintf("%s-%d", sh, number)))
+		dir, err := filepath.Abs(filepath.Join(s.keep, name))
 		if err != nil {
 			return "", nil, err
 		}

@@ -219,7 +219,7 @@ func TestPage(t *testing.T) {
 		calls:         map[string]int{"GET /v1/servers": 6, "POST /v1/servers": 3},
 		deletionSpent: usage{actions: map[string]int{}},
 	}
-	got := page(settings{runs: 1, speed: 10}, "a machine", []series{{shape{1, 2}, []measurement{m}}})
+	got := provisioningText(settings{runs: 1, speed: 10}, "a machine", []series{{shape{1, 2}, []measurement{m}}})
 	for _, want := range []string{
 		"-shapes 1+2 -runs 1 -speed 10",
 		"| 1+2 | provision | 46.00 s | 40.00 s | 6.00 s | **1.15** | 1.15 | 1.18 | 50% |",

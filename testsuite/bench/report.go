@@ -7,25 +7,23 @@ import (
 	"time"
 )
 
-// page is docs/reference/benchmarks.md.
-func page(s settings, machine string, all []series) string {
+// provisioningText is the page's section on whole clusters.
+func provisioningText(s settings, host string, all []series) string {
 	var b strings.Builder
 	shapes := make([]string, 0, len(all))
 	for _, one := range all {
 		shapes = append(shapes, one.shape.String())
 	}
-	b.WriteString("# Benchmarks\n\n<!-- Written by `make bench`; do not edit. -->\n\n")
-	b.WriteString("What Ichor adds to the time that the cloud itself needs, and what a cluster costs in Temporal and in API calls. Made by\n`make bench`, which is\n\n")
-	b.WriteString(fmt.Sprintf("```sh\ngo run ./testsuite/bench -shapes %s -runs %d -speed %g -out docs/reference/benchmarks.md\n```\n\n", strings.Join(shapes, ","), s.runs, s.speed))
-	b.WriteString(fmt.Sprintf(`- Machine: %s.
-- On it ran at once: Temporal's development server, the worker, devcloud with one real kube-apiserver per control plane
+	b.WriteString("## Provisioning and deletion\n\nWhat Ichor adds to the time that the cloud itself needs, and what a cluster costs in Temporal and in API calls.\n\n")
+	b.WriteString(made(fmt.Sprintf("-only provisioning -shapes %s -runs %d -speed %g", strings.Join(shapes, ","), s.runs, s.speed), host))
+	b.WriteString(fmt.Sprintf(`- On it ran at once: Temporal's development server, the worker, devcloud with one real kube-apiserver per control plane
   node, the judge, and work of others: the machine is small and noisy.
 - Figures are medians of %s of each shape.
 - The cloud ran %g times faster than real time, and every wait of the product (polls, backoff, heartbeats, request rate)
   was its default divided by the same number. What the product, Temporal and Kubernetes compute is not divided, so it
   weighs %g times as much here as on a real cloud. Times are as measured, not multiplied.
 
-`, machine, times(s.runs), s.speed, s.speed))
+`, times(s.runs), s.speed, s.speed))
 	speedTable(&b, all)
 	pathTable(&b, all)
 	costTable(&b, "Cost of provisioning", all, func(m measurement) (usage, map[string]int) { return m.spent, m.calls })
@@ -42,7 +40,7 @@ func times(n int) string {
 }
 
 func speedTable(b *strings.Builder, all []series) {
-	b.WriteString("## Time\n\nA shape is control planes + workers. The ratio is wall time over critical path, of each run; 1.00 cannot be beaten. The\nstrict ratio takes what Ichor added over the simulated part of the path alone, as if API servers started and nodes\njoined in no time.\n\n")
+	b.WriteString("### Time\n\nA shape is control planes + workers. The ratio is wall time over critical path, of each run; 1.00 cannot be beaten. The\nstrict ratio takes what Ichor added over the simulated part of the path alone, as if API servers started and nodes\njoined in no time.\n\n")
 	b.WriteString("| Shape | Operation | Wall | Critical path | Added | Ratio | Ratios of all runs | Strict ratio | Processors busy |\n|---|---|---|---|---|---|---|---|---|\n")
 	for _, one := range all {
 		ratio := func(m measurement) float64 { return m.path.ratio() }
@@ -73,7 +71,7 @@ func list(runs []measurement, f func(measurement) float64) string {
 
 // pathTable shows where the time of provisioning goes.
 func pathTable(b *strings.Builder, all []series) {
-	b.WriteString("## Where the time goes\n\nFor each part of the critical path: what the cloud needed, how long nothing was under way before it, and how much later\nit ended than it could have (slightly negative when the slowest machine was not the last).\n\n")
+	b.WriteString("### Where the time goes\n\nFor each part of the critical path: what the cloud needed, how long nothing was under way before it, and how much later\nit ended than it could have (slightly negative when the slowest machine was not the last).\n\n")
 	b.WriteString("| Shape | Part | Cloud | Waited before | Late within |\n|---|---|---|---|---|\n")
 	for _, one := range all {
 		for i, s := range one.runs[0].path.segments {
@@ -93,7 +91,7 @@ func pathTable(b *strings.Builder, all []series) {
 
 // costTable shows what one operation costs, per cluster and per node.
 func costTable(b *strings.Builder, title string, all []series, pick func(measurement) (usage, map[string]int)) {
-	b.WriteString(fmt.Sprintf("## %s\n\n| Cost |", title))
+	b.WriteString(fmt.Sprintf("### %s\n\n| Cost |", title))
 	for _, one := range all {
 		b.WriteString(fmt.Sprintf(" %s | per node |", one.shape))
 	}
@@ -140,7 +138,7 @@ func sum(calls map[string]int, method string) int {
 	return n
 }
 
-const method = `## Method
+const method = `### Method
 
 The critical path is what no orchestrator could avoid, each part as long as it took in the same run:
 
