@@ -24,6 +24,19 @@ var disturbances = []scenario{
 	{name: "certificates", run: certificates},
 }
 
+// TestDisturbances runs one after the other what concerns all groups.
+func TestDisturbances(t *testing.T) {
+	s := start(t, groupsOf(disturbances), nil)
+	s.startAutoscaler(oldWire)
+	for _, d := range disturbances {
+		t.Run(d.name, func(t *testing.T) {
+			defer report(s.on(t))
+			d.run(s.on(t))
+		})
+	}
+	s.judge()
+}
+
 // cloudHangs: for a while the cloud answers nothing, neither creates nor reads.
 // The request is accepted all the same, the loops go on, and the machine is made
 // when the cloud is back.

@@ -39,14 +39,22 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// Scenarios mostly wait, so many of them run at once on any machine.
+	// What runs at once is limited by systems and scenarios, not by processors:
+	// most of it waits.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
+	if err := flag.Set("test.parallel", "64"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
 }
+
+// systems bounds how many systems run at once: each has a Kubernetes, a Temporal
+// server and an autoscaler that never rest.
+var systems = make(chan struct{}, 2)
+
+// scenariosAtOnce bounds those of one system.
+const scenariosAtOnce = 6
 
 // prefixes are handed out once each: two systems never share addresses, and
 // another run of this suite on the same machine hardly ever does.

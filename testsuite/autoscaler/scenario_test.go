@@ -17,13 +17,9 @@ type scenario struct {
 	run  func(s *system)
 }
 
-// scenarios are grouped by files: lifecycle, failures, requests, measured.
-func scenarios() []scenario {
-	return slices.Concat(lifecycle, failures, requests, measured)
-}
-
-func onWire(w Wire) []scenario {
-	return slices.DeleteFunc(scenarios(), func(sc scenario) bool { return w == newWire && !sc.both })
+// both are the scenarios that run on the newer wire, too.
+func both(lists ...[]scenario) []scenario {
+	return slices.DeleteFunc(slices.Concat(lists...), func(sc scenario) bool { return !sc.both })
 }
 
 func groupsOf(list []scenario) (groups []cluster.NodeGroup) {
@@ -33,51 +29,36 @@ func groupsOf(list []scenario) (groups []cluster.NodeGroup) {
 	return groups
 }
 
-// TestOldWire runs every scenario with the autoscaler of the older wire, and then
-// what concerns all groups at once.
-func TestOldWire(t *testing.T) {
-	s := drive(t, oldWire)
-	t.Run("gpu calls", func(t *testing.T) { s.on(t).wantGPUCallsOnce() })
-	for _, d := range disturbances {
-		t.Run(d.name, func(t *testing.T) {
-			defer report(s.on(t))
-			d.run(s.on(t))
-		})
-	}
-	s.judge()
-}
+// TestOldWire is a life without trouble, and requests beside the autoscaler's.
+func TestOldWire(t *testing.T) { drive(t, oldWire, slices.Concat(lifecycle, requests)) }
 
-// TestNewWire runs what depends on the wire, or on what the autoscaler sees
-// through it, with the autoscaler of the newer one.
-func TestNewWire(t *testing.T) {
-	s := drive(t, newWire)
-	t.Run("gpu calls", func(t *testing.T) { s.on(t).wantGPUCallsOnce() })
-	s.judge()
-}
+// TestFailures is what happens when machines cannot be had, or answers are lost.
+func TestFailures(t *testing.T) { drive(t, oldWire, slices.Concat(failures, measured)) }
 
-// drive runs the scenarios of a wire side by side.
-func drive(t *testing.T, w Wire) *system {
+// TestNewWire repeats with the newer wire what depends on it, or on what the
+// autoscaler sees through it.
+func TestNewWire(t *testing.T) { drive(t, newWire, both(lifecycle, failures, requests, measured)) }
+
+// drive runs scenarios side by side in one system.
+func drive(t *testing.T, w Wire, list []scenario) {
 	t.Helper()
-	list := onWire(w)
-	groups := groupsOf(list)
-	if w == oldWire {
-		for _, d := range disturbances {
-			groups = append(groups, d.groups...)
-		}
-	}
-	s := start(t, groups, nil)
+	s := start(t, groupsOf(list), nil)
 	s.startAutoscaler(w)
+	places := make(chan struct{}, scenariosAtOnce)
 	t.Run("groups", func(t *testing.T) {
 		for _, sc := range list {
 			t.Run(sc.name, func(t *testing.T) {
 				t.Parallel()
+				places <- struct{}{}
+				defer func() { <-places }()
 				s := s.on(t)
 				defer report(s)
 				sc.run(s)
 			})
 		}
 	})
-	return s
+	s.wantGPUCallsOnce()
+	s.judge()
 }
 
 // report shows what the autoscaler asked for when a scenario has failed.

@@ -98,7 +98,7 @@ func TestProgramsDecodeAlike(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &system{t: t, dir: t.TempDir(), trust: trust}
+	s := &system{t: t, whole: t, dir: t.TempDir(), trust: trust}
 	p := scriptedProvider()
 	config := s.cloudConfig(serve(t, trust, p))
 	var seen [][]description
@@ -128,7 +128,7 @@ func TestRig(t *testing.T) {
 	for _, w := range wires {
 		t.Run(string(w), func(t *testing.T) {
 			s := s.on(t)
-			s.processes = &processes{}
+			s.whole, s.processes = t, &processes{}
 			p := scriptedProvider()
 			s.listen = serve(t, s.trust, p)
 			s.startProxy()

@@ -55,6 +55,7 @@ func settings() map[string]string {
 type system struct {
 	*stack.Stack
 	t        *testing.T
+	whole    *testing.T // for what outlives a subtest
 	dir      string
 	name     string // of the cluster
 	temporal client.Client
@@ -88,13 +89,16 @@ func start(t *testing.T, groups []cluster.NodeGroup, override map[string]string)
 // startCluster brings up a cluster and nothing that scales it.
 func startCluster(t *testing.T, groups []cluster.NodeGroup, override map[string]string) *system {
 	t.Helper()
+	t.Parallel()
+	systems <- struct{}{}
+	t.Cleanup(func() { <-systems })
 	dir := t.TempDir()
 	all := settings()
 	maps.Copy(all, override)
 	st, err := stack.Start(t.Context(), stack.Options{
 		Bin: bin, Dir: dir, Speed: speed, LoopbackPrefix: loopbackPrefix(), UIPort: -1, Settings: all,
 	})
-	s := &system{Stack: st, t: t, dir: dir, name: "ca", processes: &processes{}}
+	s := &system{Stack: st, t: t, whole: t, dir: dir, name: "ca", processes: &processes{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the last lines of the logs:\n%s", st.Tail(15))
@@ -193,7 +197,7 @@ func (s *system) startProvider(args ...string) {
 	})
 	s.must(err)
 	s.provider = p
-	s.t.Cleanup(func() { s.noError(p.Stop()) })
+	s.whole.Cleanup(func() { s.noError(p.Stop()) })
 	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	defer cancel()
 	s.must(p.WaitReady(ctx, 50*time.Millisecond, func(ctx context.Context) error { return httpOK(ctx, "http://"+health+"/readyz") }))
@@ -218,9 +222,9 @@ func httpOK(ctx context.Context, url string) error {
 }
 
 func (s *system) noError(err error) {
-	s.t.Helper()
+	s.whole.Helper()
 	if err != nil {
-		s.t.Error(err)
+		s.whole.Error(err)
 	}
 }
 
@@ -236,7 +240,7 @@ func (s *system) startProxy() {
 	s.proxy, err = proxy.Start(s.t.Context(), proxy.Options{Backend: s.listen, Server: config, Client: client})
 	s.must(err)
 	p := s.proxy
-	s.t.Cleanup(func() { s.noError(p.Close()) })
+	s.whole.Cleanup(func() { s.noError(p.Close()) })
 }
 
 // cloudConfig writes the autoscaler's --cloud-config for an address.
@@ -280,12 +284,9 @@ func (s *system) startAutoscaler(w Wire, args ...string) *proc.Process {
 	})
 	s.must(err)
 	s.autoscaler = p
-	s.t.Cleanup(func() { s.noError(ignoreExit(p.Stop())) })
+	s.whole.Cleanup(func() { s.noError(p.Stop()) })
 	return p
 }
-
-// ignoreExit: an autoscaler that was told to end has nothing more to say.
-func ignoreExit(error) error { return nil }
 
 // ichor runs the command line, which must succeed.
 func (s *system) ichor(args ...string) stack.Result {
