@@ -27,32 +27,9 @@ import (
 func TestGroupsSurviveContinueAsNew(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
-	temporalCLI, err := filepath.Abs("../bin/tools/temporal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := testsuite.StartDevServer(ctx, testsuite.DevServerOptions{
-		ExistingPath: temporalCLI, ClientOptions: &client.Options{Logger: quiet}, LogLevel: "error", Stdout: io.Discard, Stderr: io.Discard,
-		SearchAttributes: temporal.NewSearchAttributes(
-			AttrCluster.ValueSet(""), AttrPhase.ValueSet(""), AttrCloud.ValueSet(""), AttrKind.ValueSet("")),
-		ExtraArgs: []string{"--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=25"},
-	})
-	if err != nil {
-		t.Fatalf("%v (make bin/tools/temporal builds the server)", err)
-	}
-	defer func() {
-		if err := server.Stop(); err != nil {
-			t.Error(err)
-		}
-	}()
-	c := server.Client()
+	c := realServer(ctx, t, "--dynamic-config-value", "limit.historyCount.suggestContinueAsNew=25")
 	world := newFakeWorld()
-	w := worker.New(c, TaskQueue, worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}}})
-	Register(w, world.activities())
-	if err := w.Start(); err != nil {
-		t.Fatal(err)
-	}
+	w := startWorker(t, c, world)
 	defer w.Stop()
 
 	start := func(kind string, in any) client.WorkflowRun {
@@ -106,6 +83,43 @@ func TestGroupsSurviveContinueAsNew(t *testing.T) {
 			t.Errorf("group %s is %s", name, s)
 		}
 	}
+}
+
+// realServer runs a Temporal server for the time of the test.
+func realServer(ctx context.Context, t *testing.T, args ...string) client.Client {
+	t.Helper()
+	quiet := log.NewStructuredLogger(slog.New(slog.DiscardHandler))
+	temporalCLI, err := filepath.Abs("../bin/tools/temporal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := testsuite.StartDevServer(ctx, testsuite.DevServerOptions{
+		ExistingPath: temporalCLI, ClientOptions: &client.Options{Logger: quiet}, LogLevel: "error", Stdout: io.Discard, Stderr: io.Discard,
+		SearchAttributes: temporal.NewSearchAttributes(
+			AttrCluster.ValueSet(""), AttrPhase.ValueSet(""), AttrCloud.ValueSet(""), AttrKind.ValueSet("")),
+		ExtraArgs: args,
+	})
+	if err != nil {
+		t.Fatalf("%v (make bin/tools/temporal builds the server)", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server.Client()
+}
+
+func startWorker(t *testing.T, c client.Client, world *fakeWorld) worker.Worker {
+	t.Helper()
+	w := worker.New(c, TaskQueue, worker.Options{
+		Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}}, StickyScheduleToStartTimeout: time.Second,
+	})
+	Register(w, world.activities())
+	if err := w.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // chainLength counts the runs of a workflow id along the chain of continue-as-new.

@@ -94,7 +94,7 @@ func storm(t *testing.T, seed uint64) {
 	k.begin()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	outcome, took := arrive(t, ctx, r, mayFail)
+	outcome, took := arrive(ctx, t, r, mayFail)
 	if r.Kills() == 0 && mayFail {
 		// Refused before anything could be killed: without the quota it goes on.
 		delete(weather.Rates, faults.Quota)
@@ -103,7 +103,7 @@ func storm(t *testing.T, seed uint64) {
 		}
 		r.Republish(t)
 		k.begin()
-		again, tookAgain := arrive(t, ctx, r, false)
+		again, tookAgain := arrive(ctx, t, r, false)
 		outcome, took = outcome+", then "+again, took+tookAgain
 	}
 	doubled, err := r.Doubled(t.Context(), nil)
@@ -133,7 +133,7 @@ func storm(t *testing.T, seed uint64) {
 
 // arrive provisions and judges what there is then. The faults are over when it
 // returns.
-func arrive(t *testing.T, ctx context.Context, r *rig.Rig, mayFail bool) (outcome string, took time.Duration) {
+func arrive(ctx context.Context, t *testing.T, r *rig.Rig, mayFail bool) (outcome string, took time.Duration) {
 	t.Helper()
 	started := time.Now()
 	_, failure := r.Provision(ctx)

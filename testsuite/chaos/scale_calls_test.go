@@ -65,7 +65,12 @@ type autoscaler struct {
 	max   int
 	dice  *rand.Rand
 	calls []*call
+	// strike kills somebody in the middle of a call, after a moment; nil never.
+	strike func(who string, after time.Duration)
 }
+
+// strikes is one call in how many loses somebody it needs.
+const strikes = 10
 
 // rpcTimeout is the autoscaler's own for every call.
 const rpcTimeout = 5 * time.Second
@@ -148,6 +153,10 @@ func (a *autoscaler) call(ctx context.Context, c *call, f func(context.Context, 
 	ctx, cancel := context.WithTimeout(ctx, rpcTimeout)
 	defer cancel()
 	var header, trailer metadata.MD
+	if who := [...]string{"temporal", "provider", "temporal"}; a.strike != nil && a.dice.IntN(strikes) == 0 {
+		// A call takes a few milliseconds.
+		a.strike(who[a.dice.IntN(len(who))], time.Duration(a.dice.IntN(4000))*time.Microsecond)
+	}
 	c.began = time.Now()
 	c.err = f(ctx, grpc.Header(&header), grpc.Trailer(&trailer))
 	c.ended = time.Now()
@@ -275,7 +284,17 @@ type reaper struct {
 	*rig.Rig
 	provider *rig.Provider
 	dice     *rand.Rand
-	kills    map[string]int
+
+	mu    sync.Mutex // one at a time
+	kills map[string]int
+}
+
+// strike kills while a call is under way.
+func (k *reaper) strike(ctx context.Context, who string, after time.Duration) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	time.Sleep(after)
+	return k.kill(ctx, who, 500*time.Millisecond)
 }
 
 func (k *reaper) run(ctx, alive context.Context) error {
@@ -287,15 +306,19 @@ func (k *reaper) run(ctx, alive context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Duration(500+k.dice.IntN(3000)) * time.Millisecond):
+		case <-time.After(time.Duration(1000+k.dice.IntN(5000)) * time.Millisecond):
 		}
-		if err := k.kill(alive, ways[n%len(ways)]); err != nil {
+		k.mu.Lock()
+		err := k.kill(alive, ways[n%len(ways)], time.Duration(k.dice.IntN(1500))*time.Millisecond)
+		k.mu.Unlock()
+		if err != nil {
 			return fmt.Errorf("kill %s: %w", ways[n%len(ways)], err)
 		}
 	}
 }
 
-func (k *reaper) kill(ctx context.Context, who string) error {
+// kill needs the lock.
+func (k *reaper) kill(ctx context.Context, who string, away time.Duration) error {
 	k.kills[who]++
 	var errs []error
 	if strings.Contains(who, "worker") {
@@ -307,12 +330,11 @@ func (k *reaper) kill(ctx context.Context, who string) error {
 	if strings.Contains(who, "provider") {
 		errs = append(errs, k.provider.Kill())
 	}
-	time.Sleep(time.Duration(k.dice.IntN(1500)) * time.Millisecond)
+	time.Sleep(away)
 	if strings.Contains(who, "provider") {
 		errs = append(errs, k.provider.Start())
 	}
 	if strings.Contains(who, "temporal") {
-		time.Sleep(time.Duration(k.dice.IntN(1000)) * time.Millisecond)
 		errs = append(errs, k.StartTemporal(ctx))
 	}
 	return errors.Join(errs...)

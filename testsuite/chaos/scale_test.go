@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -58,7 +59,7 @@ func scalable(t *testing.T, ctx context.Context, most int) *rig.Rig {
 	return r
 }
 
-// An autoscaler and two people scale one group at once, while the provider, the
+// An autoscaler and four people scale one group at once, while the provider, the
 // worker and the Temporal server die without a goodbye. Every request that was
 // acknowledged counts once, none that was answered with an error ever does, and in
 // the end there are as many machines and nodes as the target says.
@@ -78,26 +79,43 @@ func TestNeverLost(t *testing.T) {
 
 	total := number(t, "ICHOR_SCALE_OPERATIONS", operations)
 	ca := &autoscaler{Provider: provider, group: rig.Cluster + "/" + scaled, max: scaledMax, dice: dice(1)}
-	shell := &person{Rig: r, name: "cli", group: scaled, max: scaledMax, dice: dice(2), commands: true}
-	sdk := &person{Rig: r, name: "sdk", group: scaled, max: scaledMax, dice: dice(3)}
-	k := &reaper{Rig: r, provider: provider, dice: dice(4), kills: map[string]int{}}
+	var people []*person
+	for n := range uint64(4) {
+		people = append(people, &person{
+			Rig: r, name: fmt.Sprintf("person%d", n), group: scaled, max: scaledMax, dice: dice(10 + n), commands: n%2 == 0,
+		})
+	}
+	k := &reaper{Rig: r, provider: provider, dice: dice(2), kills: map[string]int{}}
 	stormy, calm := context.WithCancel(ctx)
 	dead := make(chan error, 1)
 	go func() { dead <- k.run(stormy, ctx) }()
+	var struck sync.WaitGroup
+	ca.strike = func(who string, after time.Duration) {
+		struck.Go(func() {
+			if err := k.strike(ctx, who, after); err != nil {
+				t.Errorf("kill %s in the middle of a call: %v", who, err)
+			}
+		})
+	}
 	started := time.Now()
-	forCA, forShell, forSDK := newBudget(total/2), newBudget(total/4), newBudget(total-total/2-total/4)
-	all(
-		func() { ca.run(ctx, forCA) },
-		func() { shell.run(ctx, forShell) },
-		func() { sdk.run(ctx, forSDK) },
-	)
+	forCA, forPeople := newBudget(total/2), newBudget(total-total/2)
+	actors := []func(){func() { ca.run(ctx, forCA) }}
+	for _, p := range people {
+		actors = append(actors, func() { p.run(ctx, forPeople) })
+	}
+	all(actors...)
+	var asked []*call
+	for _, p := range people {
+		asked = append(asked, p.calls...)
+	}
 	took := time.Since(started).Round(time.Second)
 	calm()
+	struck.Wait()
 	if err := <-dead; err != nil {
 		t.Fatal(err)
 	}
 	if ctx.Err() != nil {
-		t.Fatalf("%d+%d+%d of %d requests were made in time\n%s", len(ca.calls), len(shell.calls), len(sdk.calls), total, r.Explain(t.Context()))
+		t.Fatalf("%d and %d of %d requests were made in time\n%s", len(ca.calls), len(asked), total, r.Explain(t.Context()))
 	}
 	eventually(t, ctx, r, "the provider reports again", func() error {
 		if !ca.refresh(ctx) {
@@ -112,7 +130,7 @@ func TestNeverLost(t *testing.T) {
 	}
 	var fates tally
 	target, chain := rec.chain()
-	if err := errors.Join(chain, rec.once(), rec.autoscaler(ca.calls, &fates), rec.people(append(shell.calls, sdk.calls...))); err != nil {
+	if err := errors.Join(chain, rec.once(), rec.autoscaler(ca.calls, &fates), rec.people(asked)); err != nil {
 		t.Errorf("requests: %v", err)
 	}
 	if target != g.Target {
@@ -128,8 +146,8 @@ func TestNeverLost(t *testing.T) {
 	})
 	created := machines(t, r, g)
 	t.Logf("%d requests in %s while these were killed: %v; the group ran %d times, %d machines were made, each once",
-		len(ca.calls)+len(shell.calls)+len(sdk.calls), took, k.kills, rec.runs, created)
-	t.Logf("autoscaler: %+v; people: %d requests; %d machines, %d nodes, target %d", fates, len(shell.calls)+len(sdk.calls), len(g.Members), len(g.Members)+1, g.Target)
+		len(ca.calls)+len(asked), took, k.kills, rec.runs, created)
+	t.Logf("autoscaler: %+v; people: %d requests; %d machines, %d nodes, target %d", fates, len(asked), len(g.Members), len(g.Members)+1, g.Target)
 	if _, err := r.Delete(ctx); err != nil {
 		t.Fatalf("delete: %v\n%s", err, r.Explain(t.Context()))
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -135,7 +136,11 @@ func (s *together) setAndAdd() {
 					s.t.Errorf("%v: %s", err, r)
 				}
 			},
-			func() { added = s.increase(0, 1) },
+			func() {
+				// The command line needs a moment to begin: now it is first, now last.
+				time.Sleep(time.Duration(round) * 150 * time.Millisecond)
+				added = s.increase(0, 1)
+			},
 		)
 		if added != nil {
 			s.t.Fatalf("the autoscaler: %v", added)
