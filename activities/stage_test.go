@@ -120,7 +120,7 @@ func (k kubeOf) CordonNode(_ context.Context, name string) error {
 }
 
 func (k kubeOf) DeleteNode(_ context.Context, name string) error {
-	k.deleted = append(k.stage.deleted, name)
+	k.deleted = append(k.deleted, name)
 	return k.missing()
 }
 

@@ -17,21 +17,25 @@ import (
 // drain if a person asked, machine, Node object. It goes on until it succeeds, or
 // leaves off where the next run begins.
 func (g *group) takeOut(ctx workflow.Context, id string) error {
-	m := g.member(id)
-	for {
-		err := g.deleting(ctx, m)
-		if err == nil {
-			g.gone(m)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return nil // taken up again by phase
-		}
-		g.set(ctx, id, m.Phase, messageOf(err))
-		if workflow.Sleep(ctx, 5*g.timing().Backoff) != nil || g.state.Paused != nil {
-			return nil
-		}
+	for m := g.member(id); !g.taken(ctx, m); {
+		continue
 	}
+	return nil
+}
+
+// taken makes one attempt and reports whether there is nothing more to do here:
+// the member is gone, or the next run takes it up again by its phase.
+func (g *group) taken(ctx workflow.Context, m *Member) bool {
+	err := g.deleting(ctx, m)
+	switch {
+	case err == nil:
+		g.gone(m)
+		return true
+	case ctx.Err() != nil:
+		return true
+	}
+	g.set(ctx, m.ID, m.Phase, messageOf(err))
+	return workflow.Sleep(ctx, 5*g.timing().Backoff) != nil || g.state.Paused != nil
 }
 
 // leaving bounds what is done for a node of which nothing depends: the

@@ -42,6 +42,9 @@ type description struct {
 	runID  string
 	length int64
 	closed bool
+	// busy says that a worker has a workflow task of it: signals that come
+	// meanwhile are durable, but in history only when that task has ended.
+	busy bool
 	// facts and memo are nil for an entity that has not written them yet.
 	facts *workflows.GroupFacts
 	memo  *workflows.GroupMemo
@@ -113,6 +116,7 @@ func (t *temporal) describe(ctx context.Context, id string) (description, error)
 	}
 	info := answer.GetWorkflowExecutionInfo()
 	d := description{runID: info.GetExecution().GetRunId(), length: info.GetHistoryLength()}
+	d.busy = answer.GetPendingWorkflowTask().GetState() == enumspb.PENDING_WORKFLOW_TASK_STATE_STARTED
 	switch info.GetStatus() {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, enumspb.WORKFLOW_EXECUTION_STATUS_PAUSED:
 	case enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW, enumspb.WORKFLOW_EXECUTION_STATUS_UNSPECIFIED:

@@ -52,6 +52,7 @@ type world struct {
 	mu       sync.Mutex
 	entities map[string]*entity
 	up       bool  // a worker runs
+	busy     bool  // a killed worker had a workflow task
 	down     error // the server does not answer
 	hidden   map[string]bool
 	now      time.Time
@@ -291,7 +292,7 @@ func (w *world) describe(_ context.Context, id string) (description, error) {
 	if e == nil {
 		return description{}, fault.New(fault.NotFound, op, "no such workflow")
 	}
-	d := description{runID: e.runID(), length: e.lengths[e.run], closed: e.closed}
+	d := description{runID: e.runID(), length: e.lengths[e.run], closed: e.closed, busy: w.busy}
 	if !e.fresh {
 		facts, memo := e.facts, *e.memo
 		d.facts, d.memo = &facts, &memo

@@ -35,6 +35,12 @@ type parts struct {
 // recall makes a reading without the entity.
 func (s *Source) recall(ctx context.Context, r *reading, d description, g glance) error {
 	s.count.recalls.Add(1)
+	if d.busy && g.base == nil {
+		// A worker was killed in the middle, perhaps. Who knows what was
+		// acknowledged is not misled by what the server holds back; who begins
+		// would be, so the server's time limit of the task is waited for.
+		return fault.New(fault.Unavailable, op, "a workflow task of %s is under way, and what came since is not to be read", r.id)
+	}
 	var before *past
 	if g.base != nil {
 		before, r.parts.prev = g.base.past, g.base.view

@@ -38,6 +38,25 @@ func TestAcceptedWithoutWorkerSurvivesARestart(t *testing.T) {
 	}
 }
 
+// While a killed worker's workflow task has not run out, the server holds back
+// what was signalled since: a provider that begins then would not know of it. One
+// that goes on does, and is not disturbed.
+func TestNoBeginningWhileSignalsAreHeldBack(t *testing.T) {
+	w := newWorld()
+	w.add(worker, 0, 5, 0)
+	w.up = false
+	s := w.start(t)
+	if err := s.IncreaseSize(t.Context(), group, 1); err != nil {
+		t.Fatal(err)
+	}
+	w.lock(func() { w.busy = true })
+	mustRefresh(t, s)
+	_, err := open(t.Context(), w.config(), w)
+	wantKind(t, err, fault.Unavailable)
+	w.lock(func() { w.busy = false })
+	want(t, w.start(t), "ichor://demo/worker/r1-0 creating")
+}
+
 // A request that was durable before its entity continued as new is in no history
 // that the new run has.
 func TestARequestOfAnEarlierRunIsConfirmed(t *testing.T) {
