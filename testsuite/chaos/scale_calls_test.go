@@ -363,4 +363,3 @@ func eventually(t *testing.T, ctx context.Context, r *rig.Rig, what string, f fu
 		time.Sleep(200 * time.Millisecond)
 	}
 }
-
