@@ -164,7 +164,7 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 	if err != nil {
 		for i := range facts {
 			if waiting(facts[i]) {
-				facts[i].Detail = "the Kubernetes API does not answer yet"
+				facts[i].Detail = apiSilent
 			}
 		}
 		if fault.Is(err, fault.Unauthorized, fault.Invalid) {
@@ -189,6 +189,9 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 	}
 	return seen, nil
 }
+
+// apiSilent is the detail of members whose nodes could not be looked at.
+const apiSilent = "the Kubernetes API does not answer yet"
 
 // list lists the nodes of a target.
 func (k *Kube) list(ctx context.Context, target KubeTarget, api KubeAPI) ([]KubeNode, error) {

@@ -64,6 +64,8 @@ type WatchGroupResult struct {
 	// Missing are ids of known members whose machine is proven absent: not in a
 	// complete list, and NotFound when asked for itself. Sorted.
 	Missing []string `json:"missing,omitempty"`
+	// Unseen says why the nodes could not be looked at; empty when they could.
+	Unseen string `json:"unseen,omitempty"`
 	// Observed is the least of what the ready nodes among the members have; nil
 	// when none is ready.
 	Observed *Observed `json:"observed,omitempty"`
@@ -114,6 +116,9 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 	})
 	if fault.Is(err, fault.NotYet) {
 		err = nil
+	}
+	if slices.ContainsFunc(now, func(f MemberFact) bool { return f.Detail == apiSilent }) {
+		out.Unseen = apiSilent
 	}
 	return out, err
 }

@@ -101,7 +101,10 @@ type group struct {
 	// heard says that a request was applied since then.
 	heard, publishSoon bool
 	inspecting         bool
-	learning           bool
+	// refused, failedToLearn and blind count failures in a row of what is tried
+	// for ever.
+	refused, failedToLearn, blind int
+	learning                      bool
 	// fresh says that the group begins, as opposed to goes on; ready, that it is
 	// known what there is, so that requests can be applied.
 	fresh, ready bool
@@ -408,7 +411,12 @@ func (g *group) open(ctx workflow.Context) {
 func (g *group) pauseFor(ctx workflow.Context, err error) {
 	g.state.Failure = failureOf(err)
 	g.report(ctx)
-	_, _ = workflow.AwaitWithTimeout(ctx, 5*g.timing().Backoff, func() bool { return g.pending() }) // either way: again
+	pause := 5 * g.timing().Backoff
+	if g.scales {
+		g.refused++
+		pause = g.pause(g.refused)
+	}
+	_, _ = workflow.AwaitWithTimeout(ctx, pause, g.pending) // either way: again
 	g.receive(ctx)
 }
 
@@ -453,7 +461,7 @@ func (g *group) endComes(ctx workflow.Context) bool {
 func (g *group) takeIn(ctx workflow.Context, list []cloud.Machine) {
 	slices.SortStableFunc(list, func(a, b cloud.Machine) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	for _, m := range list {
-		if g.member(m.Ref.ID) != nil {
+		if g.member(m.Ref.ID) != nil || g.scales && m.State == cloud.MachineDeleting {
 			continue
 		}
 		now := workflow.Now(ctx)

@@ -3,6 +3,7 @@ package workflows
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -318,7 +319,8 @@ func (g *group) cancelRequest(ctx workflow.Context, req ScaleRequest) string {
 	}
 	prefix, n := PlaceholderPrefix(g.in.Cluster.Name, g.in.Group, req.Cancel)+"-", 0
 	for _, m := range slices.Clone(g.state.Members) {
-		if m.counted() && strings.HasPrefix(m.Instance, prefix) {
+		rest, of := strings.CutPrefix(m.Instance, prefix)
+		if _, err := strconv.Atoi(rest); of && err == nil && m.counted() {
 			g.leave(ctx, m, false)
 			n++
 		}
@@ -330,8 +332,7 @@ func (g *group) cancelRequest(ctx workflow.Context, req ScaleRequest) string {
 // leave takes a member out of the target. What has no machine, and may not get
 // one, is gone at once.
 func (g *group) leave(ctx workflow.Context, m *Member, drain bool) {
-	joined := m.Phase == MemberReady || m.Phase == MemberJoined
-	m.Failure, m.Beyond, m.Drain = nil, false, drain && joined
+	m.Failure, m.Beyond, m.Drain = nil, false, drain && m.joined()
 	if m.CloudID == "" && !m.Evidence.Pending && !g.busy[m.ID] {
 		g.gone(m)
 		return
@@ -355,22 +356,29 @@ func (g *group) gone(m *Member) {
 }
 
 // holder finds the member that a name means: the one that counts before one that
-// leaves, since a replacement answers to the names of its predecessors.
+// leaves, since a replacement answers to the names of its predecessors. It does so
+// until its own node has joined: who names the old machine then means that one.
 func (g *group) holder(name string) *Member {
 	var leaving *Member
 	for _, m := range g.state.Members {
-		if name == "" || !names(name, m.ID, m.Name, m.Instance, m.ProviderID, m.CloudID, m.Aliases) {
-			continue
-		}
-		if m.counted() {
+		own := name != "" && names(name, m.ID, m.Name, m.Instance, m.ProviderID, m.CloudID, nil)
+		switch {
+		case !own && !slices.Contains(m.Aliases, name):
+		case !m.counted():
+			leaving = m
+		case own || !m.joined():
 			return m
 		}
-		leaving = m
 	}
 	return leaving
 }
 
+func (m *Member) joined() bool { return m.Phase == MemberJoined || m.Phase == MemberReady }
+
 func (g *group) wasHere(name string) bool {
+	if slices.ContainsFunc(g.state.Members, func(m *Member) bool { return slices.Contains(m.Aliases, name) }) {
+		return true
+	}
 	return slices.ContainsFunc(g.state.Gone, func(m GoneInstance) bool {
 		return names(name, m.ID, m.Name, m.Instance, m.ProviderID, "", m.Aliases)
 	})

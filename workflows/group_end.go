@@ -80,6 +80,9 @@ func (g *group) title() string { return "Group " + g.in.Group + " of cluster " +
 // are waited for, and a create without an answer is settled first: what might
 // still appear is looked for until it is found or proven absent.
 func (g *group) end(ctx workflow.Context) error {
+	if g.scales {
+		g.write(ctx) // who reads without a worker sees it, too
+	}
 	g.stopWork()
 	if err := workflow.Await(ctx, func() bool { g.receive(ctx); return g.quiet() }); err != nil {
 		return err

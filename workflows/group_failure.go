@@ -16,7 +16,11 @@ import (
 // managed reports whether a member is this group's own affair: it was asked for
 // by a request, or the group has been complete once. Before that a failure is
 // the provisioning's.
-func (g *group) managed(m *Member) bool { return g.scales && (g.state.Settled || m.Origin != "") }
+// Control planes are never its own affair: what replaces one has to take it out of
+// etcd first.
+func (g *group) managed(m *Member) bool {
+	return g.scales && g.in.Role == cluster.RoleWorker && (g.state.Settled || m.Origin != "")
+}
 
 // kube says how nodes are seen.
 func (g *group) kube() activities.KubeTarget {

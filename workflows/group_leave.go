@@ -17,7 +17,8 @@ import (
 // drain if a person asked, machine, Node object. It goes on until it succeeds, or
 // leaves off where the next run begins.
 func (g *group) takeOut(ctx workflow.Context, id string) error {
-	for m := g.member(id); !g.taken(ctx, m); {
+	m, n := g.member(id), 0
+	for !g.taken(ctx, m, &n) {
 		continue
 	}
 	return nil
@@ -25,7 +26,7 @@ func (g *group) takeOut(ctx workflow.Context, id string) error {
 
 // taken makes one attempt and reports whether there is nothing more to do here:
 // the member is gone, or the next run takes it up again by its phase.
-func (g *group) taken(ctx workflow.Context, m *Member) bool {
+func (g *group) taken(ctx workflow.Context, m *Member, failures *int) bool {
 	err := g.deleting(ctx, m)
 	switch {
 	case err == nil:
@@ -35,15 +36,28 @@ func (g *group) taken(ctx workflow.Context, m *Member) bool {
 		return true
 	}
 	g.set(ctx, m.ID, m.Phase, messageOf(err))
-	return workflow.Sleep(ctx, 5*g.timing().Backoff) != nil || g.state.Paused != nil
+	*failures++
+	seen := g.resumed
+	_, err = workflow.AwaitWithTimeout(ctx, g.pause(*failures), func() bool { return g.resumed > seen })
+	return err != nil || g.state.Paused != nil
 }
+
+// pause is how long to wait after the n-th failure in a row of what is tried for
+// ever: what nobody repairs for days must cost little.
+func (g *group) pause(n int) time.Duration {
+	return min(5*g.timing().Backoff<<min(max(n-1, 0), 6), longestPause)
+}
+
+// longestPause is how late at most a repaired cloud is noticed.
+const longestPause = 10 * time.Minute
 
 // leaving bounds what is done for a node of which nothing depends: the
 // autoscaler has drained it.
 const leaving = 30 * time.Second
 
 func (g *group) deleting(ctx workflow.Context, m *Member) error {
-	if m.Node && !g.kube().None {
+	// A node may have joined since the machine was last looked at.
+	if (m.Node || m.CloudID != "") && !g.kube().None {
 		opts := g.short("cordon " + m.Name)
 		if !m.Drain {
 			opts.ScheduleToCloseTimeout = leaving
@@ -183,7 +197,16 @@ func (g *group) inspected(ctx workflow.Context, out activities.InspectGroupResul
 	note(out.Stopped, "somebody stopped the machine")
 	g.state.Unknown = nil
 	for _, machine := range out.Unknown {
-		if g.member(machine.Ref.ID) == nil && !g.wasHere(machine.Ref.ID) {
+		switch {
+		case g.member(machine.Ref.ID) != nil || machine.State == cloud.MachineDeleting:
+		case g.wasHere(machine.Ref.ID):
+			// Its absence was proven and it came all the same. Ids are not used
+			// again, so nobody wants it.
+			g.state.Members = append(g.state.Members, &Member{Slot: g.freeSlot(), MemberStatus: MemberStatus{
+				ID: machine.Ref.ID, Name: machine.Name, Group: g.in.Group, Role: g.in.Role, Phase: MemberDeleting,
+				Since: workflow.Now(ctx), CloudID: machine.Ref.Cloud, ProviderID: machine.ProviderID,
+			}})
+		default:
 			g.state.Unknown = append(g.state.Unknown, fmt.Sprintf("%s (%s)", machine.Name, machine.Ref.Cloud))
 		}
 	}

@@ -18,7 +18,12 @@ import (
 // work starts what has to be done and is not under way.
 func (g *group) work(ctx workflow.Context) {
 	if g.full(ctx) {
-		g.restartWatch() // let everything come to rest for the new run
+		// Let everything come to rest for the new run.
+		if g.scales && g.watching && g.stopWatch != nil {
+			g.stopWatch()
+		} else {
+			g.restartWatch()
+		}
 		g.rest()
 		return
 	}
@@ -75,7 +80,7 @@ func (g *group) start(ctx workflow.Context, id string, f func(workflow.Context, 
 // no answer takes minutes to settle and holds nobody else up.
 func (g *group) creating() bool {
 	return slices.ContainsFunc(g.state.Members, func(m *Member) bool {
-		return m.Phase == MemberWanted && g.state.Paused == nil || m.Phase == MemberCreating && m.Note == ""
+		return m.Phase == MemberWanted && g.state.Paused == nil || m.Phase == MemberCreating && m.Note == "" && (g.busy[m.ID] || g.state.Paused == nil)
 	})
 }
 
@@ -261,19 +266,31 @@ func (g *group) watch(ctx workflow.Context) {
 			for _, f := range known {
 				if m := g.member(f.ID); m != nil {
 					g.set(ctx, f.ID, m.Phase, "cannot be watched: "+messageOf(err))
-					m.Seen = workflow.Now(ctx)
+					if !g.managed(m) {
+						m.Seen = workflow.Now(ctx)
+					}
 				}
 			}
-			_ = workflow.Sleep(ctx, g.timing().Backoff)
+			g.blind++
+			pause := g.timing().Backoff
+			if g.scales {
+				pause = g.pause(g.blind)
+			}
+			_ = workflow.Sleep(ctx, pause)
 		}
 		return
 	}
+	g.blind = 0
 	for _, f := range out.Members {
 		m := g.member(f.ID)
 		if m == nil || m.Phase != MemberBooting && m.Phase != MemberJoined {
 			continue
 		}
-		m.CloudState, m.Address, m.Private, m.Seen = f.State, f.Public, f.Private, workflow.Now(ctx)
+		m.CloudState, m.Address, m.Private = f.State, f.Public, f.Private
+		// Whoever could not look at nodes has not seen that one is missing.
+		if out.Unseen == "" || f.State != cloud.MachineRunning || !g.managed(m) {
+			m.Seen = workflow.Now(ctx)
+		}
 		if f.ProviderID != "" {
 			m.ProviderID = f.ProviderID
 		}

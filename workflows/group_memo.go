@@ -18,7 +18,7 @@ func (g *group) status() GroupStatus {
 	s := GroupStatus{
 		GroupFacts: g.factsNow(), Target: g.state.Target, Generation: g.state.Generation, Gone: g.state.Gone,
 		Failure: g.state.Failure, Parked: g.parked, Paused: g.state.Paused, Backoff: g.state.Backoff, Unknown: g.state.Unknown,
-		Requests: lastOf(g.state.Requests, shown), Ending: g.state.Ending,
+		Requests: lastOf(g.state.Requests, shown), Inbox: g.state.Inbox, Ending: g.state.Ending,
 	}
 	if g.scales {
 		s.Target = g.size()
@@ -184,7 +184,8 @@ func (g *group) learn() {
 		}
 		out, err := call(ctx, &g.desk, g.short("learn what nodes of "+g.in.Flavor+" look like"), aCloud.GetNodeTemplate, in)
 		if err != nil {
-			_ = workflow.Sleep(ctx, 5*g.timing().Backoff) // either way: the next run or round tries again
+			g.failedToLearn++
+			_ = workflow.Sleep(ctx, g.pause(g.failedToLearn)) // either way: the next run or round tries again
 			return
 		}
 		g.state.Template = &out

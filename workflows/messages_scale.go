@@ -180,7 +180,10 @@ type GroupStatus struct {
 	Unknown []string `json:"unknown,omitempty"`
 	// Requests are the results of the last requests, newest last.
 	Requests []ScaleResult `json:"requests,omitempty"`
-	Ending   bool          `json:"ending,omitempty"`
+	// Inbox are requests that are acknowledged and wait until the group knows its
+	// machines; Target and Members do not contain them yet.
+	Inbox  []QueuedRequest `json:"inbox,omitempty"`
+	Ending bool            `json:"ending,omitempty"`
 }
 
 // Memo fields of a group's entity, readable without a worker by
