@@ -114,6 +114,8 @@ func startWorker(t *testing.T, c client.Client, world *fakeWorld) worker.Worker 
 	t.Helper()
 	w := worker.New(c, TaskQueue, worker.Options{
 		Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}}, StickyScheduleToStartTimeout: time.Second,
+		// A busy machine is no deadlock.
+		DeadlockDetectionTimeout: time.Minute,
 	})
 	Register(w, world.activities())
 	if err := w.Start(); err != nil {

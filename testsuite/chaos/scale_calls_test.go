@@ -322,7 +322,7 @@ func (k *reaper) kill(ctx context.Context, who string, away time.Duration) error
 	k.kills[who]++
 	var errs []error
 	if strings.Contains(who, "worker") {
-		k.KillWorker()
+		errs = append(errs, k.KillWorker(ctx))
 	}
 	if strings.Contains(who, "temporal") {
 		errs = append(errs, k.KillTemporal())

@@ -52,33 +52,36 @@ func (c *crew) kill(identity string) {
 	}
 }
 
-// killNow is kill for whichever worker lives.
-func (c *crew) killNow() {
+// killNow is kill for whichever worker lives. It returns the next one, nil if
+// there is none, and what tells whether that polls.
+func (c *crew) killNow() (next *proc.Process, ready func(context.Context) error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.replace()
+	ready = c.replace()
+	return c.now, ready
 }
 
 // replace needs the lock.
-func (c *crew) replace() {
+func (c *crew) replace() (ready func(context.Context) error) {
 	if c.closed || c.now == nil {
-		return
+		return nil
 	}
 	old := c.now
 	c.now = nil
 	if err := old.Kill(); err != nil {
 		c.crash = fmt.Errorf("kill a worker: %w", err)
-		return
+		return nil
 	}
 	c.kills++
 	killed.Add(1)
-	w, _, err := c.stack.LaunchWorker(c.env...)
+	w, ready, err := c.stack.LaunchWorker(c.env...)
 	if err != nil {
 		c.crash = fmt.Errorf("start a worker: %w", err)
-		return
+		return nil
 	}
 	c.now = w
 	go c.mourn(w)
+	return ready
 }
 
 // mourn notices a worker that ends by itself.

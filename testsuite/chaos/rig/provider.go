@@ -17,8 +17,18 @@ import (
 	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
-// KillWorker ends whichever worker lives with SIGKILL and starts the next one.
-func (r *Rig) KillWorker() { r.crew.killNow() }
+// KillWorker ends whichever worker lives with SIGKILL and returns when the next
+// one polls.
+func (r *Rig) KillWorker(ctx context.Context) error {
+	next, ready := r.crew.killNow()
+	if next == nil {
+		_, crash := r.crew.state()
+		return errors.Join(errors.New("no worker runs"), crash)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	return next.WaitReady(ctx, 50*time.Millisecond, ready)
+}
 
 // Nodes proves that the cluster's own API shows one ready node for each server
 // and no other.
