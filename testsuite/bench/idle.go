@@ -121,7 +121,9 @@ func (s *system) begun(ctx context.Context, groups int) error {
 }
 
 // share is how much of one processor the worker used.
-func (o idleness) share() string { return fmt.Sprintf("%.1f%%", 100*o.used.Seconds()/o.window.Seconds()) }
+func (o idleness) share() string {
+	return fmt.Sprintf("%.1f%%", 100*o.used.Seconds()/o.window.Seconds())
+}
 
 // perHour is a count of the window, per hour at another reconcile interval.
 func (o idleness) perHour(n float64, every time.Duration) float64 {

@@ -56,8 +56,3 @@ func short(d time.Duration) string {
 	}
 	return fmt.Sprintf("%.2f ms", float64(d)/float64(time.Millisecond))
 }
-
-func sorted(l latency) latency {
-	slices.Sort(l)
-	return l
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -23,7 +24,10 @@ const (
 	providerLimit = 40 * time.Minute
 	// refreshes, increases and loops are how often each is done: enough for a
 	// 99th percentile that is not the slowest call, or for a median.
-	refreshes, increases, loops = 101, 201, 3
+	refreshes, changes, increases, loops = 101, 51, 201, 3
+	// pause lets entities come to rest between two changes of all of them; the
+	// autoscaler itself comes every ten seconds.
+	pause = 500 * time.Millisecond
 	// foreign are nodes without a group: 1,000 of them are a requirement.
 	foreign = 1000
 	// unmanaged are the nodes without a group in the autoscaler's loop: three
@@ -39,13 +43,21 @@ type served struct {
 	// machine take without any work of the provider.
 	floor latency
 
-	quiet, changed, hanging, workerless latency // Refresh
-	increase, increaseWorkerless        latency
-	signal                              latency // straight to Temporal, the floor of requests
-	loop                                []time.Duration
-	calls                               int // of one loop
-	foreign                             time.Duration
-	started, after                      memory
+	quiet                        latency // Refresh
+	changed, hanging, workerless refreshed
+	increase, increaseWorkerless latency
+	signal                       latency // straight to Temporal, the floor of requests
+	loop                         []time.Duration
+	calls                        int // of one loop
+	foreign                      time.Duration
+	started, after               memory
+}
+
+// refreshed is how long refreshes took after changes, and how many of them were
+// answered with Unavailable, which the autoscaler tries again.
+type refreshed struct {
+	latency
+	refused int
 }
 
 // timed is one kind of call.
@@ -87,9 +99,13 @@ func (s settings) provide(ctx context.Context, z size) (out served, err error) {
 	}
 	b := caller{system: sys, fleet: f, ctx: ctx, out: &out}
 	out.size = z
-	for _, step := range []func(settings) error{b.complete, b.reads, b.refreshes, b.loops, b.hang, b.workerless} {
-		if err := step(s); err != nil {
-			return out, err
+	for _, step := range []struct {
+		name string
+		do   func(settings) error
+	}{{"complete", b.complete}, {"reads", b.reads}, {"refreshes", b.refreshes}, {"loops", b.loops}, {"hang", b.hang}, {"workerless", b.workerless}} {
+		fmt.Fprintf(os.Stderr, "  %s %s\n", time.Now().Format(time.TimeOnly), step.name)
+		if err := step.do(s); err != nil {
+			return out, fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
 	out.after, err = memoryOf(sys.provider.process.PID())
@@ -181,7 +197,7 @@ func (c *caller) reads(s settings) (err error) {
 			_, err := p.NodeGroupTemplateNodeInfo(ctx, &pb.NodeGroupTemplateNodeInfoRequest{Id: c.id(i)})
 			return err
 		}},
-		{"NodeGroupGetOptions, configured", func(i int) error { return c.options(2 * (i % max(c.groups/2, 1)), codes.OK) }},
+		{"NodeGroupGetOptions, configured", func(i int) error { return c.options(2*(i%max(c.groups/2, 1)), codes.OK) }},
 		{"NodeGroupGetOptions, not configured", func(i int) error {
 			if c.groups < 2 {
 				return nil
@@ -243,23 +259,27 @@ func (c *caller) refreshes(settings) (err error) {
 	if c.out.quiet, err = sample(c.ctx, refreshes, func(int) error { return c.refresh() }); err != nil {
 		return err
 	}
-	c.out.changed, err = c.afterChanges(refreshes)
+	c.out.changed, err = c.afterChanges(changes, pause)
 	return err
 }
 
-func (c *caller) afterChanges(n int) (latency, error) {
-	var l latency
+func (c *caller) afterChanges(n int, rest time.Duration) (out refreshed, err error) {
 	for i := range n {
 		if err := c.touch(i); err != nil {
-			return nil, err
+			return out, err
 		}
-		one, err := sample(c.ctx, 1, func(int) error { return c.refresh() })
-		if err != nil {
-			return nil, err
+		began := time.Now()
+		err := c.refresh()
+		out.latency = append(out.latency, time.Since(began))
+		if status.Code(err) == codes.Unavailable {
+			out.refused++
+		} else if err != nil {
+			return out, err
 		}
-		l = append(l, one...)
+		time.Sleep(rest)
 	}
-	return sorted(l), nil
+	slices.Sort(out.latency)
+	return out, nil
 }
 
 // touch sends every group a request that changes nothing but its history.
@@ -354,7 +374,7 @@ func (c *caller) hang(settings) (err error) {
 	if err != nil {
 		return err
 	}
-	c.out.hanging, err = c.afterChanges(refreshes)
+	c.out.hanging, err = c.afterChanges(changes, pause)
 	return err
 }
 
@@ -370,7 +390,7 @@ func (c *caller) workerless(settings) (err error) {
 	if err = c.worker.process.Kill(); err != nil {
 		return err
 	}
-	if c.out.workerless, err = c.afterChanges(refreshes / 4); err != nil {
+	if c.out.workerless, err = c.afterChanges(changes/2, 0); err != nil {
 		return err
 	}
 	c.out.increaseWorkerless, err = c.increases()

@@ -82,8 +82,11 @@ func TestWants(t *testing.T) {
 		want codes.Code
 		ok   bool
 	}{
-		{nil, codes.OK, true}, {none, codes.Unimplemented, true}, {none, codes.OK, false},
-		{nil, codes.Unimplemented, false}, {errors.New("lost"), codes.Unimplemented, false},
+		{nil, codes.OK, true},
+		{none, codes.Unimplemented, true},
+		{none, codes.OK, false},
+		{nil, codes.Unimplemented, false},
+		{errors.New("lost"), codes.Unimplemented, false},
 	} {
 		if err := wants(c.err, c.want); (err == nil) != c.ok {
 			t.Errorf("%v for %s: %v", c.err, c.want, err)
@@ -151,7 +154,7 @@ func TestProviderText(t *testing.T) {
 	slow := upTo(1000)
 	got := providerText(settings{calls: 100}, "a machine", []served{{
 		size: size{2, 10}, floor: latency{time.Millisecond}, reads: []timed{{"Quick", latency{time.Millisecond}}, {"Slow", slow}},
-		quiet: latency{time.Millisecond}, changed: latency{time.Millisecond}, hanging: slow, workerless: latency{time.Second},
+		quiet: latency{time.Millisecond}, changed: refreshed{latency: latency{time.Millisecond}}, hanging: refreshed{slow, 7}, workerless: refreshed{latency: latency{time.Second}},
 		increase: latency{40 * time.Millisecond}, increaseWorkerless: slow,
 		loop: []time.Duration{time.Second, 11 * time.Second, 12 * time.Second}, calls: 129, foreign: time.Second,
 		started: memory{50 << 20, 60 << 20}, after: memory{70 << 20, 80 << 20},
@@ -161,6 +164,7 @@ func TestProviderText(t *testing.T) {
 		"| Quick | 1 | 1.00 ms | 1.00 ms | 1.00 ms | p99 ≤ 2 ms | held |",
 		"| Slow | 1000 | 0.50 s | 0.99 s | 1.00 s | p99 ≤ 2 ms | **missed** |",
 		"| Refresh, nothing changed | 1 | 1.00 ms | 1.00 ms | 1.00 ms | p50 ≤ 300 ms, p99 ≤ 1 s | held |",
+		"the cloud hangs (7 answered Unavailable) | 1000 |",
 		"just changed and no worker runs | 1 | 1.00 s | 1.00 s | 1.00 s | p50 ≤ 300 ms, p99 ≤ 1 s | **missed** |",
 		"| IncreaseSize, the cloud hangs | 1 | 40 ms | 40 ms | 40 ms | p99 ≤ 50 ms | held |",
 		"129 calls in a row, median of 3 | 11.00 s | below its scan interval, 10 s | **missed** |",

@@ -54,8 +54,17 @@ func TestParseSections(t *testing.T) {
 		t.Errorf("%+v %v", s, err)
 	}
 	for _, bad := range [][]string{
-		{"-only", "everything"}, {"-only", ""}, {"-sizes", "20"}, {"-sizes", "0x5"}, {"-sizes", "5x-1"},
-		{"-calls", "0"}, {"-burst", "0"}, {"-idle", "0"}, {"-idle-every", "1ms"}, {"-idle-rounds", "0"}, {"-runs", "0"},
+		{"-only", "everything"},
+		{"-only", ""},
+		{"-sizes", "20"},
+		{"-sizes", "0x5"},
+		{"-sizes", "5x-1"},
+		{"-calls", "0"},
+		{"-burst", "0"},
+		{"-idle", "0"},
+		{"-idle-every", "1ms"},
+		{"-idle-rounds", "0"},
+		{"-runs", "0"},
 	} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("%q is accepted", bad)

@@ -44,7 +44,7 @@ func (s settings) begin(ctx context.Context, name string, speed float64, worker 
 	out.Stack, err = stack.Start(ctx, stack.Options{
 		Bin: s.bin, Dir: dir, Speed: speed, LoopbackPrefix: s.prefix, UIPort: -1, Settings: worker,
 	})
-	out.undo = append(out.undo, out.Stack.Close)
+	out.undo = append(out.undo, out.Close)
 	if err != nil {
 		return nil, errors.Join(err, out.end())
 	}
