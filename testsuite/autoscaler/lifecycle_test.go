@@ -2,8 +2,9 @@ package autoscaler
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/proxy"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/wire"
+	"github.com/ichor-project/ichor/workflows"
 )
 
 // lifecycle is what happens when nothing is wrong.
@@ -29,6 +31,12 @@ var lifecycle = []scenario{
 	}},
 	{name: "person and autoscaler at once", groups: []cluster.NodeGroup{newGroup("both", 0, 6)}, run: func(s *system) {
 		personToo(s, "both")
+	}},
+	{name: "a person pauses the group", groups: []cluster.NodeGroup{newGroup("paused", 0, 5)}, run: func(s *system) {
+		paused(s, "paused")
+	}},
+	{name: "two providers at once", groups: []cluster.NodeGroup{newGroup("double", 0, 5)}, run: func(s *system) {
+		twoProviders(s, "double")
 	}},
 }
 
@@ -181,31 +189,101 @@ func (s *system) keepNodes(g string) {
 	}
 }
 
-// personToo: a person sets 3 while the autoscaler adds 1. Each is told what its
-// request did, and the machines are what the last of them left.
+// personToo: a person sets 3 in the moment in which the autoscaler adds 1. Both
+// are accepted, and the machines are what the later of them left.
 func personToo(s *system, g string) {
+	asking, once := make(chan struct{}), sync.Once{}
+	s.proxy.Bend(func(c proxy.Call) proxy.Effect {
+		if c.Method == mIncrease && groupOf(c) == s.id(g) {
+			once.Do(func() { close(asking) })
+		}
+		return proxy.Pass
+	})
 	l := s.pods(g, 1)
+	<-asking
 	r := s.ichor("scale", s.id(g), "--to", "3", "-o", "json")
-	var answer struct {
-		Accepted bool
-		Target   int
-	}
+	var answer workflows.ScaleResult
 	s.must(json.Unmarshal([]byte(r.Stdout), &answer))
-	if !answer.Accepted || answer.Target != 3 {
+	if !answer.Accepted || answer.Target != 3 || answer.Message == "" {
 		s.t.Errorf("the person was told: %s", r.Stdout)
 	}
-	asked := s.calls(0, mIncrease, g)
 	l.running(1)
-	s.t.Logf("the autoscaler asked %d times", len(asked))
+	if calls := s.calls(0, mIncrease, g); len(calls) != 1 || calls[0].Code != codes.OK {
+		s.t.Errorf("the autoscaler asked: %v", calls)
+	}
 	// What the pod does not need is removed again, by the autoscaler's decision.
 	s.until("one machine is left", func() bool { return len(s.servers(g)) == 1 && len(s.nodes(g)) == 1 && s.group(g).Target == 1 })
 	l.running(1)
 	if b := s.bill(g); b.Created < 3 || b.Created > 4 {
 		s.t.Errorf("machines: %+v, want the person's 3, and one more if the autoscaler was later", b)
 	}
+	counts := map[string]int{}
 	for _, q := range s.group(g).Requests {
+		counts[q.Op]++
 		if q.Message == "" {
-			s.t.Errorf("a request without an answer: %s", fmt.Sprint(q))
+			s.t.Errorf("a request without an answer: %+v", q)
 		}
+	}
+	if counts[workflows.SignalIncreaseSize] != 1 || counts[workflows.SignalSetTarget] != 1 {
+		s.t.Errorf("the group remembers %v", counts)
+	}
+}
+
+// paused: the autoscaler is refused while a person has paused the group, hears
+// why, backs off, and is served after the pause.
+func paused(s *system, g string) {
+	s.ichor("pause", s.id(g), "--reason", "kernel trouble")
+	l := s.pods(g, 1)
+	asked := s.first(0, mIncrease, g, nil)
+	if asked.Code != codes.FailedPrecondition || !strings.Contains(asked.Message, "kernel trouble") {
+		s.t.Errorf("asked: %v", asked)
+	}
+	s.backsOff(g)
+	if n := s.target(g); n != 0 {
+		s.t.Errorf("target %d", n)
+	}
+	s.ichor("resume", s.id(g))
+	l.running(1)
+	s.periods(g, 2)
+	if b := s.bill(g); b != (bill{1, 1}) {
+		s.t.Errorf("machines: %+v", b)
+	}
+}
+
+// twoProviders: requests that fit one by one arrive through two providers at
+// once. Both are kept, what exceeds max is not made, and the autoscaler gives it
+// up because it is told so, at its next look every two minutes.
+func twoProviders(s *system, g string) {
+	other := *s
+	other.listen, other.processes = s.address(), &processes{}
+	other.startProvider()
+	var work sync.WaitGroup
+	answers := make([]error, 2)
+	for i, c := range []wire.CloudProviderClient{s.dial(), other.dial()} {
+		work.Go(func() { answers[i] = s.increase(c, g, 3) })
+	}
+	work.Wait()
+	accepted := 0
+	for _, err := range answers {
+		if err == nil {
+			accepted++
+		}
+	}
+	s.t.Logf("%d of two requests for 3 of 5 were accepted: %v", accepted, answers)
+	s.until("what was accepted is in the target", func() bool { return s.group(g).Target == 3*accepted })
+	if accepted == 2 {
+		var beyond *wire.Instance
+		s.until("a place has failed", func() bool {
+			beyond = failing(proxy.Call{Response: &wire.NodeGroupNodesResponse{Instances: s.instances(g)}})
+			return beyond != nil
+		})
+		info := beyond.GetStatus().GetErrorInfo()
+		if info.GetInstanceErrorClass() != classOther || !strings.Contains(info.GetErrorMessage(), "beyond max") {
+			s.t.Errorf("the place beyond max: %v", beyond)
+		}
+	}
+	s.cleaned(g)
+	if b := s.bill(g); b.Created > 5 || b.Created < 3 {
+		s.t.Errorf("machines: %+v", b)
 	}
 }

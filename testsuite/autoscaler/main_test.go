@@ -4,10 +4,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 
 	"github.com/ichor-project/ichor/testsuite/stack"
@@ -55,17 +53,3 @@ var systems = make(chan struct{}, 2)
 
 // scenariosAtOnce bounds those of one system.
 const scenariosAtOnce = 6
-
-// prefixes are handed out once each: two systems never share addresses, and
-// another run of this suite on the same machine hardly ever does.
-var prefixes = struct {
-	sync.Mutex
-	next int
-}{next: 10 + rand.IntN(60)}
-
-func loopbackPrefix() string {
-	prefixes.Lock()
-	defer prefixes.Unlock()
-	prefixes.next++
-	return fmt.Sprintf("127.%d", prefixes.next)
-}

@@ -96,7 +96,7 @@ func startCluster(t *testing.T, groups []cluster.NodeGroup, override map[string]
 	all := settings()
 	maps.Copy(all, override)
 	st, err := stack.Start(t.Context(), stack.Options{
-		Bin: bin, Dir: dir, Speed: speed, LoopbackPrefix: loopbackPrefix(), UIPort: -1, Settings: all,
+		Bin: bin, Dir: dir, Speed: speed, UIPort: -1, Settings: all,
 	})
 	s := &system{Stack: st, t: t, whole: t, dir: dir, name: "ca", processes: &processes{}}
 	t.Cleanup(func() {
