@@ -350,7 +350,7 @@ func all(fs ...func()) {
 }
 
 // eventually waits until f has nothing to complain about.
-func eventually(t *testing.T, ctx context.Context, r *rig.Rig, what string, f func() error) {
+func eventually(ctx context.Context, t *testing.T, r *rig.Rig, what string, f func() error) {
 	t.Helper()
 	for {
 		err := f()

@@ -45,7 +45,7 @@ func number(t *testing.T, name string, otherwise int) int {
 
 // scalable starts a system with one control plane and an empty group that
 // continues as new every 60 events.
-func scalable(t *testing.T, ctx context.Context, most int) *rig.Rig {
+func scalable(ctx context.Context, t *testing.T, most int) *rig.Rig {
 	t.Helper()
 	r := rig.Start(t, rig.Options{SharedAPIServers: true, Settings: map[string]string{
 		"ICHOR_GROUP_HISTORY": "60", "ICHOR_RECONCILE_INTERVAL": "3s", "ICHOR_DRAIN_DEADLINE": "10s",
@@ -68,7 +68,7 @@ func TestNeverLost(t *testing.T) {
 	seed := uint64(number(t, "ICHOR_SCALE_SEED", 1))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	r := scalable(t, ctx, scaledMax)
+	r := scalable(ctx, t, scaledMax)
 	provider := r.StartProvider(t, "provider")
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -117,13 +117,13 @@ func TestNeverLost(t *testing.T) {
 	if ctx.Err() != nil {
 		t.Fatalf("%d and %d of %d requests were made in time\n%s", len(ca.calls), len(asked), total, r.Explain(t.Context()))
 	}
-	eventually(t, ctx, r, "the provider reports again", func() error {
+	eventually(ctx, t, r, "the provider reports again", func() error {
 		if !ca.refresh(ctx) {
 			return errors.New("Refresh fails")
 		}
 		return nil
 	})
-	g := settle(t, ctx, r)
+	g := settle(ctx, t, r)
 	rec, err := readRecord(ctx, r, scaled)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestNeverLost(t *testing.T) {
 	if target != g.Target {
 		t.Errorf("the acknowledged requests make a target of %d, the group's is %d", target, g.Target)
 	}
-	eventually(t, ctx, r, "provider and group agree", func() error {
+	eventually(ctx, t, r, "provider and group agree", func() error {
 		ca.refresh(ctx)
 		size, err := ca.NodeGroupTargetSize(ctx, &pb.NodeGroupTargetSizeRequest{Id: ca.group})
 		if err != nil || int(size.GetTargetSize()) != g.Target {
@@ -157,9 +157,9 @@ func TestNeverLost(t *testing.T) {
 }
 
 // settle waits until every place of the group has its ready node.
-func settle(t *testing.T, ctx context.Context, r *rig.Rig) (g workflows.GroupStatus) {
+func settle(ctx context.Context, t *testing.T, r *rig.Rig) (g workflows.GroupStatus) {
 	t.Helper()
-	eventually(t, ctx, r, "the group settles", func() (err error) {
+	eventually(ctx, t, r, "the group settles", func() (err error) {
 		if g, err = statusOf(ctx, r, scaled); err != nil {
 			return err
 		}

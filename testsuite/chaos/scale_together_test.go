@@ -37,7 +37,7 @@ func TestNeverLostTogether(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	r := scalable(t, ctx, togetherMax)
+	r := scalable(ctx, t, togetherMax)
 	s := &together{Rig: r, t: t, ctx: ctx}
 	s.providers[0], s.providers[1] = r.StartProvider(t, "provider"), r.StartProvider(t, "second-provider")
 	t.Run("a person sets 3 while the autoscaler adds 1", func(t *testing.T) { s.on(t).setAndAdd() })
@@ -74,13 +74,13 @@ func (s *together) set(n int) {
 // settled waits until group, cloud and both providers show n.
 func (s *together) settled(n int) {
 	s.t.Helper()
-	g := settle(s.t, s.ctx, s.Rig)
+	g := settle(s.ctx, s.t, s.Rig)
 	if g.Target != n {
 		s.t.Errorf("the target is %d, want %d", g.Target, n)
 	}
 	machines(s.t, s.Rig, g)
 	for i := range s.providers {
-		eventually(s.t, s.ctx, s.Rig, "the provider shows it", func() error {
+		eventually(s.ctx, s.t, s.Rig, "the provider shows it", func() error {
 			target, instances, err := s.seen(i)
 			if err == nil && (target != n || len(instances) != n) {
 				err = fmt.Errorf("target %d, instances %v", target, instances)
@@ -150,7 +150,7 @@ func (s *together) setAndAdd() {
 			s.t.Fatal(err)
 		}
 		// Its signal may come after all other answers.
-		eventually(s.t, s.ctx, s.Rig, "both were obeyed", func() error {
+		eventually(s.ctx, s.t, s.Rig, "both were obeyed", func() error {
 			if g, err = statusOf(s.ctx, s.Rig, scaled); err != nil {
 				return err
 			}
@@ -191,7 +191,7 @@ func (s *together) pause() {
 			}
 		},
 	)
-	eventually(s.t, s.ctx, s.Rig, "the provider knows of the pause", func() error {
+	eventually(s.ctx, s.t, s.Rig, "the provider knows of the pause", func() error {
 		if _, err := s.providers[0].Refresh(s.ctx, &pb.RefreshRequest{}); err != nil {
 			return err
 		}
@@ -241,7 +241,7 @@ func (s *together) twoProviders() {
 	}
 	var extra []string
 	for i := range s.providers {
-		eventually(s.t, s.ctx, s.Rig, "both show all of it", func() error {
+		eventually(s.ctx, s.t, s.Rig, "both show all of it", func() error {
 			target, instances, err := s.seen(i)
 			if err != nil || target != want || len(instances) != want {
 				return fmt.Errorf("provider %d: target %d, want %d: %v (%w)", i, target, want, instances, err)
