@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/ichor-project/ichor/testsuite/autoscaler/proxy"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/wire"
@@ -192,5 +191,3 @@ func (s *system) tail(n int) string {
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
-
-func text(m proto.Message) string { return fmt.Sprint(m) }

@@ -2,7 +2,6 @@ package autoscaler
 
 import (
 	"fmt"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -162,18 +161,4 @@ func (s *system) backsOff(group string) statusOf {
 		return ok && last.ScaleUp.Status == "Backoff"
 	})
 	return last
-}
-
-// events are the reasons of the autoscaler's events that mention a text.
-func (s *system) events(text string) []string {
-	s.t.Helper()
-	list, err := s.kube.CoreV1().Events("").List(s.ctx(), metav1.ListOptions{})
-	s.must(err)
-	var reasons []string
-	for _, e := range list.Items {
-		if e.Source.Component == "cluster-autoscaler" && strings.Contains(e.Message, text) {
-			reasons = append(reasons, e.Reason)
-		}
-	}
-	return reasons
 }

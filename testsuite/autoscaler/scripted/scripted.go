@@ -73,7 +73,7 @@ func (*Provider) Cleanup(context.Context, *wire.CleanupRequest) (*wire.CleanupRe
 func (p *Provider) NodeGroupTargetSize(context.Context, *wire.NodeGroupTargetSizeRequest) (*wire.NodeGroupTargetSizeResponse, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return &wire.NodeGroupTargetSizeResponse{TargetSize: int32(len(p.instances))}, nil //nolint:gosec // a handful
+	return &wire.NodeGroupTargetSizeResponse{TargetSize: int32(len(p.instances))}, nil
 }
 
 // NodeGroupIncreaseSize implements the contract.
