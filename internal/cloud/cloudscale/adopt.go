@@ -35,7 +35,11 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		return nil, err
 	}
 	slices.SortFunc(have, older)
+	var adopted []string // machine ids that the owner's list must have
 	for _, s := range have {
+		if of(s.Tags, req.Owner) {
+			adopted = append(adopted, s.Tags[cluster.TagMachine])
+		}
 		if !adoptable(s.Tags, req) {
 			continue
 		}
@@ -46,6 +50,9 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		}
 		if err != nil {
 			return nil, err
+		}
+		if of(now.Tags, req.Owner) {
+			adopted = append(adopted, now.Tags[cluster.TagMachine])
 		}
 		if !adoptable(now.Tags, req) {
 			continue
@@ -69,9 +76,26 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		if err != nil {
 			return nil, err
 		}
+		adopted = append(adopted, adoptedID(s.UUID))
 		p.log.InfoContext(ctx, "adopted a server", "server", s.UUID, "name", s.Name, "cluster", req.Owner.Cluster.Name, "group", req.Owner.Group)
 	}
-	return p.ListMachines(ctx, req.Owner)
+	machines, err := p.ListMachines(ctx, req.Owner)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range adopted {
+		// Who takes a list that lags for all there is makes machines for those
+		// that it lacks.
+		if !slices.ContainsFunc(machines, func(m cloud.Machine) bool { return m.Ref.ID == id }) {
+			return nil, fault.New(fault.NotYet, op, "machine %s is adopted, but the list of servers does not show it yet", id)
+		}
+	}
+	return machines, nil
+}
+
+// of reports whether a server is a machine of an owner.
+func of(have sdk.TagMap, owner cloud.Owner) bool {
+	return have[cluster.TagCluster] == owner.Cluster.UID && have[cluster.TagGroup] == owner.Group && have[cluster.TagMachine] != ""
 }
 
 // adoptable reports whether a server has the tags and belongs to nobody yet.
