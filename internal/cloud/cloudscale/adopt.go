@@ -128,10 +128,11 @@ func adoptedID(uuid string) string {
 }
 
 // NodeLabels implements cloud.NodeLabels: the region as the vendor's cloud
-// controller manager derives it, and the topology of its CSI driver.
+// controller manager derives it. The topology label of the CSI driver is not
+// promised: only nodes on which the driver runs have it, and a pod that selects it
+// would otherwise ask for nodes without end.
 func (p *Provider) NodeLabels(zone string) []cluster.Tag {
 	return []cluster.Tag{
-		{Key: "csi.cloudscale.ch/zone", Value: zone},
 		{Key: "topology.kubernetes.io/region", Value: strings.TrimRight(zone, "0123456789")},
 	}
 }

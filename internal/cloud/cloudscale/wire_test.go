@@ -287,7 +287,7 @@ func TestNodeLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []cluster.Tag{{Key: "csi.cloudscale.ch/zone", Value: "rma1"}, {Key: "topology.kubernetes.io/region", Value: "rma"}}
+	want := []cluster.Tag{{Key: "topology.kubernetes.io/region", Value: "rma"}}
 	if diff := cmp.Diff(want, p.NodeLabels("rma1")); diff != "" {
 		t.Errorf("labels (-want +got):\n%s", diff)
 	}
