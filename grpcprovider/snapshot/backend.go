@@ -22,7 +22,7 @@ import (
 // backend is what the snapshot asks of Temporal.
 type backend interface {
 	// groups lists the workflow ids of running groups, as far as they are
-	// indexed.
+	// indexed. An id may be there twice, and a group may have ended.
 	groups(ctx context.Context, cluster string) ([]string, error)
 	// describe is exact. NotFound means that there never was such a group, or
 	// none that is still remembered.
@@ -58,6 +58,9 @@ type history struct {
 	// if the part reaches the beginning.
 	previous string
 	input    *workflows.GroupInput
+	// original is the run whose events a reset run repeats, with the same ids;
+	// of any other run it is the run itself. Known like previous.
+	original string
 }
 
 // temporal is the real backend.
@@ -77,8 +80,14 @@ func readFault(what string, err error) error {
 	return fault.New(fault.Unavailable, op, "%s: %v", what, err)
 }
 
+// indexed is how long the server may take to index a run: hundreds of times what
+// it takes. A run that ended by continuing as new less than that ago stands for
+// its successor.
+const indexed = 2 * time.Minute
+
 func (t *temporal) groups(ctx context.Context, cluster string) ([]string, error) {
-	query := fmt.Sprintf("%s = 'group' AND WorkflowType = '%s' AND ExecutionStatus = 'Running'", workflows.AttrKind.GetName(), workflows.TypeScaleNodeGroup)
+	query := fmt.Sprintf("%s = 'group' AND WorkflowType = '%s' AND (ExecutionStatus = 'Running' OR ExecutionStatus = 'ContinuedAsNew' AND CloseTime > '%s')",
+		workflows.AttrKind.GetName(), workflows.TypeScaleNodeGroup, time.Now().Add(-indexed).UTC().Format(time.RFC3339))
 	if cluster != "" {
 		query += fmt.Sprintf(" AND %s = '%s'", workflows.AttrCluster.GetName(), strings.ReplaceAll(cluster, "'", "''"))
 	}
@@ -213,7 +222,7 @@ func (t *temporal) take(h *history, e *historypb.HistoryEvent) {
 		h.signals = append(h.signals, s)
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
 		a := e.GetWorkflowExecutionStartedEventAttributes()
-		h.previous = a.GetContinuedExecutionRunId()
+		h.previous, h.original = a.GetContinuedExecutionRunId(), a.GetOriginalExecutionRunId()
 		var in workflows.GroupInput
 		if p := a.GetInput().GetPayloads(); len(p) > 0 && t.converter.FromPayload(p[0], &in) == nil {
 			h.input = &in
@@ -244,6 +253,9 @@ func (t *temporal) signal(ctx context.Context, id, name, requestID string, arg a
 		case err == nil:
 			return nil
 		case kind != fault.Ambiguous && kind != fault.Unavailable:
+			if !sure && kind != fault.NotFound {
+				kind = fault.Ambiguous // an earlier try may have arrived, and counts if the run is there
+			}
 			return fault.New(kind, "signal "+name+" to "+id, "%v", err)
 		}
 		sure = sure && kind == fault.Unavailable
