@@ -34,7 +34,7 @@ func (v *view) render(now time.Time) (g *provider.Group, due time.Time) {
 			g.Target++
 		}
 		switch late := v.deadline(m); {
-		case m.Phase == workflows.MemberFailed:
+		case m.Phase == workflows.MemberFailed && !machineKnown(m):
 			i.Error = errorOf(m)
 		case i.State != provider.Creating || late.IsZero():
 		case now.Before(late):
@@ -53,11 +53,18 @@ func (v *view) render(now time.Time) (g *provider.Group, due time.Time) {
 	return g, due
 }
 
-// deadline is when a machine that nobody works on counts as failed: some time
-// after the entity would have said so itself, and before the autoscaler gives up
-// by itself. Of the minute between the defaults of the two it leaves a third.
+// machineKnown says that a machine has been seen. Such an instance never has an
+// error: the autoscaler deletes what has one at once, undrained, also when its
+// node has joined in the meantime and works. It gives up by itself on machines
+// whose nodes do not come.
+func machineKnown(m workflows.GroupMember) bool { return m.ProviderID != "" || m.CloudID != "" }
+
+// deadline is when a place that nobody works on counts as failed, zero once there
+// is a machine: some time after the entity would have said so itself, and before
+// the autoscaler gives up by itself. Of the minute between the defaults of the two
+// it leaves a third.
 func (v *view) deadline(m workflows.GroupMember) time.Time {
-	if v.facts.Provision <= 0 || m.Accepted.IsZero() {
+	if v.facts.Provision <= 0 || m.Accepted.IsZero() || machineKnown(m) {
 		return time.Time{}
 	}
 	return m.Accepted.Add(v.facts.Provision + v.facts.Provision/20)
