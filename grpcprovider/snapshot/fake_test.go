@@ -36,10 +36,12 @@ type entity struct {
 	memo    *workflows.GroupMemo
 	closed  bool
 	fresh   bool // has not run since it was started
+	reset   bool // its second run repeats the first
 
 	members []workflows.GroupMember
 	gone    []workflows.GoneInstance
 	ring    []workflows.ScaleResult
+	inbox   []workflows.QueuedRequest
 	dead    map[string]bool // cancelled ids
 	paused  *workflows.PauseStatus
 	ending  bool
@@ -317,7 +319,7 @@ func (w *world) query(ctx context.Context, id string) (workflows.GroupStatus, er
 	e.work(w.now)
 	return workflows.GroupStatus{
 		GroupFacts: e.facts, Target: e.counted(), Generation: e.gen, Members: slices.Clone(e.members), Gone: slices.Clone(e.gone),
-		Paused: e.paused, Ending: e.ending, Requests: slices.Clone(e.ring[max(0, len(e.ring)-20):]),
+		Paused: e.paused, Ending: e.ending, Inbox: slices.Clone(e.inbox), Requests: slices.Clone(e.ring[max(0, len(e.ring)-20):]),
 	}, nil
 }
 
@@ -339,7 +341,10 @@ func (w *world) history(_ context.Context, id, runID string, after int64) (histo
 				h.signals = append(h.signals, s)
 			}
 		}
-		if after == 0 && run > 0 {
+		if after == 0 && run > 0 && e.reset {
+			h.original = "run-0"
+		}
+		if after == 0 && run > 0 && !e.reset {
 			h.previous = fmt.Sprintf("run-%d", run-1)
 		}
 		if after == 0 && run == 0 {

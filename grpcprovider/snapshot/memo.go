@@ -68,23 +68,19 @@ func fromMemo(facts workflows.GroupFacts, memo workflows.GroupMemo, prev *view, 
 		r.add(m)
 	}
 	if prev != nil {
-		v.gone = slices.Clone(prev.gone)
+		var left []workflows.GoneInstance
 		for _, m := range prev.members {
 			if !anonymous(m) && !r.used(m) {
-				v.gone = append(v.gone, workflows.GoneInstance{ID: m.ID, Name: m.Name, Instance: m.Instance, ProviderID: m.ProviderID, Aliases: m.Aliases})
+				left = append(left, goneMember(m))
 			}
 		}
-		if extra := len(v.gone) - keptGone; extra > 0 {
-			v.gone = v.gone[extra:]
-		}
+		v.gone = joined(prev.gone, left)
+	} else if in != nil && in.State != nil {
+		v.gone = in.State.Gone
 	}
 	v.name(machines)
 	return v
 }
-
-// keptGone bounds how many deleted machines are remembered here; the entity's own
-// list replaces it with its next answer.
-const keptGone = 1000
 
 // rebuild puts members together from parts.
 type rebuild struct {
@@ -101,9 +97,16 @@ func (r *rebuild) used(m workflows.GroupMember) bool {
 func (r *rebuild) add(m workflows.GroupMember) {
 	for _, id := range ids(m) {
 		if k, ok := r.known[id]; ok {
-			m.ID, m.Instance, m.ProviderID = cmp.Or(m.ID, k.ID), cmp.Or(m.Instance, k.Instance), cmp.Or(m.ProviderID, k.ProviderID)
-			m.Name, m.CloudID = cmp.Or(m.Name, k.Name), cmp.Or(m.CloudID, k.CloudID)
 			m.Aliases, m.Origin = k.Aliases, k.Origin
+			if m.ID != "" && k.ID != "" && m.ID != k.ID {
+				// The heir of a place: the machine was its predecessor's.
+				if k.ProviderID != "" && k.ProviderID != m.ProviderID {
+					m.Aliases = append(slices.Clone(k.Aliases), k.ProviderID)
+				}
+			} else {
+				m.ID, m.Instance, m.ProviderID = cmp.Or(m.ID, k.ID), cmp.Or(m.Instance, k.Instance), cmp.Or(m.ProviderID, k.ProviderID)
+				m.Name, m.CloudID = cmp.Or(m.Name, k.Name), cmp.Or(m.CloudID, k.CloudID)
+			}
 			if m.Accepted.IsZero() {
 				m.Accepted = k.Accepted
 			}

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ichor-project/ichor/grpcprovider/provider"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/workflows"
@@ -24,15 +26,15 @@ type view struct {
 	ending bool
 	// byID finds members by provider ID, instance id, alias and machine id,
 	// byName by the Node's name; both are built when first needed.
-	byID, byName map[string]int
-	goneIDs      map[string]bool
+	byID, byName       map[string]int
+	goneIDs, goneNames map[string]bool
 }
 
 // clone copies what apply changes.
 func (v *view) clone() *view {
 	c := *v
 	c.members, c.gone = slices.Clone(v.members), slices.Clone(v.gone)
-	c.byID, c.byName, c.goneIDs = nil, nil, nil
+	c.byID, c.byName, c.goneIDs, c.goneNames = nil, nil, nil, nil
 	return &c
 }
 
@@ -103,6 +105,9 @@ func (v *view) apply(s signal) {
 		}
 		v.increase(cause(s), s.req.Delta, s.req.Origin, accepted)
 	case workflows.SignalSetTarget:
+		if v.paused != "" {
+			return // the entity refuses it as well
+		}
 		if s.req.Target != nil && *s.req.Target >= v.facts.Min && *s.req.Target <= v.facts.Max {
 			v.setTarget(s, *s.req.Target, accepted)
 		}
@@ -202,12 +207,20 @@ func (v *view) cancel(id string) {
 	if id == "" {
 		return
 	}
-	prefix := workflows.PlaceholderPrefix(v.facts.Cluster.Name, v.facts.Group, id) + "-"
+	prefix := workflows.PlaceholderPrefix(v.facts.Cluster.Name, v.facts.Group, id)
 	for i, m := range v.members {
-		if m.Counted() && strings.HasPrefix(m.Instance, prefix) {
+		if m.Counted() && placeOf(m.Instance, prefix) {
 			v.remove(i)
 		}
 	}
+}
+
+// placeOf reports whether an instance id is a placeholder of a cause, and not of
+// one whose name merely begins like it.
+func placeOf(instance, prefix string) bool {
+	rest, ok := strings.CutPrefix(instance, prefix+"-")
+	_, err := strconv.ParseUint(rest, 10, 31)
+	return ok && err == nil
 }
 
 // unmade are the members that a decrease by n gives up.
@@ -292,9 +305,13 @@ func (v *view) member(id, name string) (int, bool) {
 }
 
 // index makes a member known by its ids. One that counts goes before one that
-// leaves: a replacement answers to the names of its predecessors.
+// leaves: a replacement answers to the names of its predecessors, until its node
+// works. From then on whoever names a predecessor does not mean it.
 func (v *view) index(i int) {
 	m := v.members[i]
+	if stateOf(m.Phase) == provider.Running {
+		m.Aliases = nil
+	}
 	for _, id := range ids(m) {
 		if o, ok := v.byID[id]; !ok || !v.members[o].Counted() {
 			v.byID[id] = i
@@ -303,19 +320,6 @@ func (v *view) index(i int) {
 	if m.Name != "" {
 		v.byName[m.Name] = i
 	}
-}
-
-// wasMember reports whether a machine was deleted lately.
-func (v *view) wasMember(id, name string) bool {
-	if v.goneIDs == nil {
-		v.goneIDs = map[string]bool{}
-		for _, g := range v.gone {
-			for _, k := range append([]string{g.ID, g.Name, g.Instance, g.ProviderID}, g.Aliases...) {
-				v.goneIDs[k] = k != ""
-			}
-		}
-	}
-	return id != "" && v.goneIDs[id] || id == "" && v.goneIDs[name]
 }
 
 // ids are all ids of a member.

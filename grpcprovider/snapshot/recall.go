@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -56,7 +55,7 @@ func (s *Source) recall(ctx context.Context, r *reading, d description, g glance
 	if d.facts != nil && d.memo != nil {
 		p.facts, p.memo = d.facts, d.memo
 		switch d.memo.RunID {
-		case r.runID:
+		case r.runID, r.past.original:
 			after = d.memo.EventID
 		case r.past.previous:
 			// The run before ended without a last memo: what came after its memo
@@ -138,7 +137,7 @@ func (p parts) before() *view {
 	v := *p.prev
 	v.members = slices.DeleteFunc(slices.Clone(v.members), func(m workflows.GroupMember) bool {
 		return slices.ContainsFunc(p.tail, func(s signal) bool {
-			return strings.HasPrefix(m.Instance, workflows.PlaceholderPrefix(p.facts.Cluster.Name, p.facts.Group, cause(s))+"-")
+			return placeOf(m.Instance, workflows.PlaceholderPrefix(p.facts.Cluster.Name, p.facts.Group, cause(s)))
 		})
 	})
 	return &v
@@ -156,7 +155,7 @@ func (s *Source) look(ctx context.Context, id, runID string, known *past) (*past
 	next := &past{runID: runID, history: h}
 	next.signals = append(known.signals[:len(known.signals):len(known.signals)], h.signals...)
 	if known.last > 0 {
-		next.previous, next.input = known.previous, known.input
+		next.previous, next.input, next.original = known.previous, known.input, known.original
 	}
 	return next, nil
 }

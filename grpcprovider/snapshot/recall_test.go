@@ -227,3 +227,98 @@ func TestLateMachinesThatNobodyWorksOnFail(t *testing.T) {
 	mustRefresh(t, s)
 	want(t, s, "ichor://demo/worker/start-0 creating other/not-joined")
 }
+
+// The heir of a place has not its predecessor's machine, whatever the memo leaves
+// out.
+func TestAnHeirHasNoMachineOfItsPredecessor(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 1)
+	w.lock(e.advance)
+	s := w.start(t)
+	w.lock(func() {
+		m := &e.members[0]
+		m.ID, m.Name, m.CloudID, m.ProviderID = "m0009", "demo-worker-m0009", "", ""
+		m.Phase, m.Failure = workflows.MemberFailed, &workflows.Failure{Kind: fault.Quota, Message: "limit"}
+		e.lengths[0]++
+		e.write()
+		w.up = false
+	})
+	mustRefresh(t, s)
+	want(t, s, "ichor://demo/worker/start-0 creating out-of-resources/quota")
+	// Who gives the machine up gives its place up.
+	if err := s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "cloudscale://m0000"}}); err != nil {
+		t.Fatal(err)
+	}
+	want(t, s, "ichor://demo/worker/start-0 deleting")
+}
+
+// A paused group refuses a new target; that it is resumed later changes nothing.
+func TestAPausedGroupTakesNoTarget(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 1)
+	w.lock(func() { e.paused = &workflows.PauseStatus{Reason: "maintenance"}; e.write(); w.up = false })
+	three := 3
+	for _, sig := range []signal{
+		{name: workflows.SignalSetTarget, req: workflows.ScaleRequest{RequestID: "s", Target: &three}},
+		{name: workflows.SignalResume, req: workflows.ScaleRequest{RequestID: "r"}},
+	} {
+		if err := w.signal(t.Context(), cluster.GroupID(demo, worker), sig.name, "", sig.req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := w.start(t)
+	want(t, s, "ichor://demo/worker/start-0 creating")
+	if g, _ := s.Group(group); g.Paused != "" {
+		t.Errorf("paused: %q", g.Paused)
+	}
+}
+
+// A run that was reset repeats the events of the one that its memo was written
+// by, with the same ids.
+func TestAResetRunCountsNothingTwice(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 9, 0)
+	send := func(id string) {
+		t.Helper()
+		req := workflows.ScaleRequest{RequestID: id, Delta: 1}
+		if err := w.signal(t.Context(), cluster.GroupID(demo, worker), workflows.SignalIncreaseSize, "", req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send("a")
+	w.lock(func() {
+		e.work(w.now)
+		e.advance()
+		e.advance() // the memo counts it as ready
+		e.renew()
+		e.reset, e.signals[1], e.lengths[1], w.up = true, e.signals[0], e.lengths[0], false
+	})
+	send("b")
+	want(t, w.start(t), "ichor://demo/worker/b-0 creating", "ichor://demo/worker/unnamed-0 running")
+}
+
+// A request whose id begins with that of another one is another one.
+func TestACancellationIsOfOneRequest(t *testing.T) {
+	w := newWorld()
+	w.add(worker, 0, 9, 0)
+	w.up = false
+	for _, sig := range []signal{
+		{name: workflows.SignalIncreaseSize, req: workflows.ScaleRequest{RequestID: "r4-1", Delta: 1}},
+		{name: workflows.SignalIncreaseSize, req: workflows.ScaleRequest{RequestID: "r4-1-x", Delta: 1}},
+		{name: workflows.SignalCancelRequest, req: workflows.ScaleRequest{RequestID: "cancel-r4", Cancel: "r4"}},
+	} {
+		if err := w.signal(t.Context(), cluster.GroupID(demo, worker), sig.name, "", sig.req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want(t, w.start(t), "ichor://demo/worker/r4-1-0 creating", "ichor://demo/worker/r4-1-x-0 creating")
+	prefix := workflows.PlaceholderPrefix(demo, worker, "r4")
+	for instance, is := range map[string]bool{
+		prefix + "-0": true, prefix + "-12": true,
+		prefix + "-1-0": false, prefix + "-": false, prefix: false, prefix + "--1": false, prefix + "-+1": false, "": false, "cloudscale://m1": false,
+	} {
+		if placeOf(instance, prefix) != is {
+			t.Errorf("placeOf(%q) = %v", instance, !is)
+		}
+	}
+}

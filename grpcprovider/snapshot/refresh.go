@@ -165,12 +165,14 @@ func (s *Source) take(e *entry, r *reading) bool {
 		s.count.discarded.Add(1)
 		return false
 	}
+	before := e.acked
 	e.base = r
 	for _, p := range e.pending {
 		p.confirmed = r.contains(p)
 	}
 	e.pending = slices.DeleteFunc(e.pending, func(p *request) bool { return p.confirmed })
 	e.rebuild()
+	e.leave(before)
 	return true
 }
 
@@ -188,4 +190,5 @@ func (e *entry) rebuild() {
 		}
 	}
 	e.all, e.acked = e.base.with(all), e.base.with(acked)
+	e.showLeft()
 }

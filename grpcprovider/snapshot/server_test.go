@@ -119,11 +119,7 @@ func (s *server) begin(maximum int) {
 
 func (s *server) open(o client.Options) *snapshot.Source {
 	s.t.Helper()
-	src, err := snapshot.Open(s.t.Context(), snapshot.Config{Temporal: s.dial(o), Converter: o.DataConverter, Identity: "test"})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(src.Close)
+	src := s.fresh(s.dial(o), o)
 	src.Know("demo", "worker")
 	s.until("the group", func() bool {
 		if err := src.Refresh(s.t.Context()); err != nil {
@@ -132,6 +128,22 @@ func (s *server) open(o client.Options) *snapshot.Source {
 		_, ok := src.Group(group)
 		return ok
 	})
+	return src
+}
+
+// fresh begins when nothing that it has to know is held back by the server.
+func (s *server) fresh(c client.Client, o client.Options) *snapshot.Source {
+	s.t.Helper()
+	var src *snapshot.Source
+	s.until("a provider", func() bool {
+		var err error
+		src, err = snapshot.Open(s.t.Context(), snapshot.Config{Temporal: c, Converter: o.DataConverter, Identity: "test"})
+		if err != nil && !fault.Is(err, fault.Unavailable) {
+			s.t.Fatal(err)
+		}
+		return err == nil
+	})
+	s.t.Cleanup(src.Close)
 	return src
 }
 
@@ -426,4 +438,9 @@ func TestLostAnswersOnARealServer(t *testing.T) {
 	if got := s.places(); !slices.Equal(got, want) {
 		t.Errorf("the entity has %q", got)
 	}
+	// Who begins finds the group by the index alone.
+	s.until("the index", func() bool {
+		_, ok := s.fresh(s.c, s.options).Group(group)
+		return ok
+	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/ichor-project/ichor/grpcprovider/provider"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/workflows"
 )
 
 // CloudList lists all machines that one account has of the clusters, or fails. It
@@ -125,6 +126,9 @@ type entry struct {
 	// the reading with every one of them, acked with those that are durable.
 	pending    []*request
 	all, acked *view
+	// left are machines that have left the group while this process watched, or
+	// that its entity told of, oldest first.
+	left []workflows.GoneInstance
 	// owed are requests whose cancellation must be durable before the group is
 	// read again. Readings that began before notBefore may show them.
 	owed      map[string]bool
