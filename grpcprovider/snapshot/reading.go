@@ -135,14 +135,34 @@ func (s *Source) ask(ctx context.Context, r *reading) bool {
 		s.cfg.Log.Debug("a group does not answer", "group", r.id, "error", err)
 		return false
 	}
-	r.answer(status)
+	r.answer(status, s.cfg.now())
 	return true
 }
 
-func (r *reading) answer(status workflows.GroupStatus) {
+// answer takes over what the entity said. What waits in its inbox counts: it was
+// acknowledged, and no history that is still read has it, perhaps. now stands for
+// when it was accepted, if that is not known.
+func (r *reading) answer(status workflows.GroupStatus, now time.Time) {
 	r.view, r.asked, r.requests = fromStatus(status), true, map[string]bool{}
 	for _, q := range status.Requests {
 		r.requests[q.RequestID] = true
+	}
+	cancelled := map[string]bool{}
+	for _, q := range status.Inbox { // in the order in which the entity will apply them
+		id := q.Request.RequestID
+		if q.Op == workflows.SignalCancelRequest {
+			cancelled[q.Request.Cancel] = true
+		}
+		if id == "" || !r.requests[id] && !cancelled[id] {
+			at := q.Request.At
+			if at.IsZero() {
+				at = now
+			}
+			r.view.apply(signal{name: q.Op, at: at, req: q.Request})
+		}
+		if id != "" {
+			r.requests[id] = true
+		}
 	}
 	r.full = len(status.Requests) >= resultsShown
 }
