@@ -118,7 +118,9 @@ func dial(ctx context.Context, c config, resolver secrets.Resolver, seen *teleme
 	if err := codec.ClientOptions(&opts, keys); err != nil {
 		return nil, err
 	}
-	t, err := client.DialContext(ctx, opts)
+	// Connected at the first call: a worker that starts while Temporal is away
+	// waits for it.
+	t, err := client.NewLazyClient(opts)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Temporal at %s: %w", opts.HostPort, err)
 	}

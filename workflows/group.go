@@ -104,7 +104,11 @@ type group struct {
 	// refused, failedToLearn and blind count failures in a row of what is tried
 	// for ever.
 	refused, failedToLearn, blind int
-	learning                      bool
+	// idle counts watches in a row that saw no change, and unseen says that the
+	// last one could not look at nodes.
+	idle     int
+	unseen   bool
+	learning bool
 	// fresh says that the group begins, as opposed to goes on; ready, that it is
 	// known what there is, so that requests can be applied.
 	fresh, ready bool

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
@@ -153,6 +154,9 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 		return nil, err
 	}
 	defer g.free.Release(1)
+	if g.scales && g.state.Paused != nil && !m.Evidence.Pending {
+		return nil, temporal.NewCanceledError() // not sent yet: it begins again with resume
+	}
 	return ensure(ctx, d, &m.Evidence, g.try(d, id, placement))
 }
 
@@ -160,6 +164,9 @@ func (g *group) created(ctx workflow.Context, id string, machine cloud.Machine) 
 	m := g.member(id)
 	m.CloudID, m.CloudState = machine.Ref.Cloud, machine.State
 	m.Address, m.Private, m.ProviderID = machine.Public, machine.Private, machine.ProviderID
+	if g.scales {
+		m.Begun = workflow.Now(ctx) // what its create had to wait for is not the machine's time
+	}
 	g.dirty = true
 	if !m.counted() {
 		return // given up meanwhile: it is deleted as soon as this coroutine has ended
@@ -280,7 +287,7 @@ func (g *group) watch(ctx workflow.Context) {
 		}
 		return
 	}
-	g.blind = 0
+	g.blind, g.unseen = 0, out.Unseen != ""
 	for _, f := range out.Members {
 		m := g.member(f.ID)
 		if m == nil || m.Phase != MemberBooting && m.Phase != MemberJoined {
@@ -309,11 +316,28 @@ func (g *group) watch(ctx workflow.Context) {
 	if g.scales {
 		g.learnFrom(out.Observed)
 		g.missing(ctx, out.Missing)
+		g.dawdle(ctx, known, out.Members)
 	} else {
 		// Only what was seen after its deadline fails: the time may have passed
 		// while nobody looked.
 		g.overdue(ctx)
 	}
+}
+
+// dawdle lets watches of machines that no time runs out for become rare while
+// nothing happens: somebody else made them, and their nodes may never be seen.
+func (g *group) dawdle(ctx workflow.Context, known, now []activities.MemberFact) {
+	same := slices.EqualFunc(known, now, func(a, b activities.MemberFact) bool {
+		m := g.member(a.ID)
+		a.Detail, b.Detail = "", ""
+		return a == b && (m == nil || m.Adopted)
+	})
+	if !same {
+		g.idle = 0
+		return
+	}
+	g.idle++
+	_ = workflow.Sleep(ctx, g.pause(g.idle)) // either way: look again
 }
 
 // arrived notes that a node is ready.
@@ -338,9 +362,11 @@ func (g *group) window(ctx workflow.Context) time.Duration {
 	if !g.scales {
 		return window
 	}
+	now := workflow.Now(ctx)
 	for _, m := range g.state.Members {
-		if due := g.due(m); !due.IsZero() && m.CloudID != "" {
-			left := due.Sub(workflow.Now(ctx))*10/9 + g.timing().Poll
+		// There is no hurry where nodes cannot be seen: nothing would be decided.
+		if due := g.due(m); !due.IsZero() && m.CloudID != "" && !(g.unseen && now.After(due)) {
+			left := due.Sub(now)*10/9 + g.timing().Poll
 			window = min(window, max(left, 3*g.timing().Poll))
 		}
 	}
