@@ -18,7 +18,8 @@ func TestWhatWaitsInTheInboxCounts(t *testing.T) {
 	w.lock(func() {
 		e.inbox = []workflows.QueuedRequest{
 			increase("a"), increase("a"), increase("b"),
-			{Op: workflows.SignalCancelRequest, Request: workflows.ScaleRequest{RequestID: "cancel-c", Cancel: "c"}}, increase("c"),
+			{Op: workflows.SignalCancelRequest, Request: workflows.ScaleRequest{RequestID: "cancel-c", Cancel: "c"}},
+			increase("c"),
 			{Op: workflows.SignalCancelRequest, Request: workflows.ScaleRequest{RequestID: "cancel-b", Cancel: "b"}},
 		}
 	})
