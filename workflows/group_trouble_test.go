@@ -25,7 +25,8 @@ func TestAdoptedMachinesStay(t *testing.T) {
 	p := fakeProvider{w}
 	for _, id := range []string{"aaaaa", "bbbbb"} {
 		_, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Create: true, Spec: cloud.MachineSpec{
-			ID: id, Name: "old-" + id, Owner: cloud.Owner{Cluster: demoRef, Group: "worker"}}})
+			ID: id, Name: "old-" + id, Owner: cloud.Owner{Cluster: demoRef, Group: "worker"},
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -192,8 +193,10 @@ func TestResumeInspects(t *testing.T) {
 	})
 }
 
-var _ = errors.New
-var _ cluster.Ref
+var (
+	_ = errors.New
+	_ cluster.Ref
+)
 
 // What was acknowledged while a group begins is part of what it answers.
 func TestRequestsWhileBeginning(t *testing.T) {
@@ -319,7 +322,8 @@ func TestUnseenAdoptedMachinesAreWatchedRarely(t *testing.T) {
 	}
 	p := fakeProvider{w}
 	if _, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Create: true, Spec: cloud.MachineSpec{
-		ID: "aaaaa", Name: "old-a", Owner: cloud.Owner{Cluster: demoRef, Group: "worker"}}}); err != nil {
+		ID: "aaaaa", Name: "old-a", Owner: cloud.Owner{Cluster: demoRef, Group: "worker"},
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	in := scalable(0, 0, 5)
