@@ -17,7 +17,7 @@ import (
 	"github.com/ichor-project/ichor/workflows"
 )
 
-// fleet is a cluster of groups whose machines exist and are ready.
+// fleet are groups whose machines exist and are ready.
 type fleet struct {
 	size
 	inputs []workflows.GroupInput
@@ -38,15 +38,15 @@ const makers = 8
 // the product gives, and starts an entity for each group that owns them: as if
 // it continued an earlier run. Nothing is asked of the product that is not
 // measured.
-func (s *system) settle(ctx context.Context, z size) (*fleet, error) {
+func (s *system) settle(ctx context.Context, z size, home func(g int) string) (*fleet, error) {
 	f := &fleet{size: z, inputs: make([]workflows.GroupInput, z.groups)}
 	now := time.Now().UTC()
 	for g := range f.inputs {
-		f.inputs[g] = groupInput(g, z.members)
+		f.inputs[g] = groupInput(home(g), g, z.members)
 	}
 	err := parallel(z.nodes(), func(i int) error {
 		in := &f.inputs[i/z.members]
-		m := readyMember(*in, i%z.members, now)
+		m := readyMember(*in, i, i%z.members, now)
 		made, err := s.server(ctx, *in, m)
 		if err != nil {
 			return err
@@ -107,11 +107,14 @@ func parallel(n int, f func(int) error) error {
 	}
 }
 
+// oneCluster has all groups in the same cluster.
+func oneCluster(int) string { return fleetCluster }
+
 // groupInput is a stand-alone group. Half of all groups have options of their
 // own for the autoscaler, so that both answers are measured.
-func groupInput(g, members int) workflows.GroupInput {
+func groupInput(home string, g, members int) workflows.GroupInput {
 	in := workflows.GroupInput{
-		Cluster: cluster.Ref{Name: fleetCluster, UID: "standalone-" + fleetCluster}, Group: fmt.Sprintf("g%04d", g),
+		Cluster: cluster.Ref{Name: home, UID: "standalone-" + home}, Group: fmt.Sprintf("g%04d", g),
 		Role:  cluster.RoleWorker,
 		Cloud: cluster.Cloud{Provider: "cloudscale", Zone: fleetZone, Credentials: "env:CLOUDSCALE_API_TOKEN"},
 		Zone:  fleetZone, Flavor: fleetFlavor, DiskGiB: 50, ImageID: "flatcar", Target: members, Max: members + room,
@@ -133,10 +136,10 @@ func groupInput(g, members int) workflows.GroupInput {
 	return in
 }
 
-// readyMember is a member that joined earlier; what the cloud calls its machine
-// is still missing.
-func readyMember(in workflows.GroupInput, slot int, now time.Time) *workflows.Member {
-	id := fmt.Sprintf("m%04d", slot)
+// readyMember is the n-th member of all, which joined earlier; what the cloud
+// calls its machine is still missing.
+func readyMember(in workflows.GroupInput, n, slot int, now time.Time) *workflows.Member {
+	id := fmt.Sprintf("m%04d", n)
 	return &workflows.Member{
 		Slot: slot, Instance: workflows.PlaceholderInstance(in.Cluster.Name, in.Group, id, 0), Origin: workflows.OriginPerson,
 		Accepted: now, Begun: now, Seen: now,

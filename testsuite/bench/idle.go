@@ -13,6 +13,9 @@ import (
 const (
 	idleSpeed = 100
 	idleLimit = time.Hour
+	// groupsPerCluster keeps clusters at a size that exists: what a comparison
+	// reads is the list of its cluster's machines.
+	groupsPerCluster = 20
 )
 
 // idleness is what groups cost that nothing happens to.
@@ -57,7 +60,7 @@ func (s settings) rest(ctx context.Context) (out idleness, err error) {
 	if out.before, err = memoryOf(pid); err != nil {
 		return out, err
 	}
-	if _, err := sys.settle(ctx, size{s.idle, 1}); err != nil {
+	if _, err := sys.settle(ctx, size{s.idle, 1}, func(g int) string { return fmt.Sprintf("%s-%02d", fleetCluster, g/groupsPerCluster) }); err != nil {
 		return out, err
 	}
 	if err := sys.begun(ctx, s.idle); err != nil {
@@ -138,9 +141,10 @@ func idleText(s settings, host string, o idleness) string {
 	usual := activities.DefaultTiming().Reconcile
 	b.WriteString(fmt.Sprintf("## %d idle groups on one worker\n\nWhat groups cost that nobody asks anything of.\n\n", o.groups))
 	b.WriteString(made(fmt.Sprintf("-only idle -idle %d -idle-every %s -idle-rounds %d", s.idle, s.idleEvery, s.idleRounds), host))
-	b.WriteString(fmt.Sprintf(`- Each group has one ready machine that really is in devcloud's account, and is a running `+"`ScaleNodeGroup`"+`; the worker has
-  all of them in its cache. What is done by itself is the comparison with the cloud, by default every %s
-  (`+"`--reconcile-interval`"+`, which can be off: then the groups do nothing at all).
+	b.WriteString(fmt.Sprintf(`- Each group has one ready machine that really is in devcloud's account, and is a running `+"`ScaleNodeGroup`"+`; %d groups make
+  a cluster, all clusters share an account, and the worker has all groups in its cache. What is done by itself is the
+  comparison with the cloud, which lists the machines of the cluster, by default every %s (`+"`--reconcile-interval`"+`, which
+  can be off: then the groups do nothing at all).
 - To see enough of it the interval was %s, and the worker was watched for %s: %.2f comparisons per group by the
   number of activities in their histories. Actions, events, calls and processor time are divided by that and multiplied by
   the comparisons of an hour at the default. The request rate of the account was raised as much as the interval was cut.
@@ -148,7 +152,7 @@ func idleText(s settings, host string, o idleness) string {
 
 | | Measured at %s | At the default, %s |
 |---|---|---|
-`, interval(usual), interval(o.every), interval(o.window), o.rounds, interval(o.every), interval(usual)))
+`, groupsPerCluster, interval(usual), interval(o.every), interval(o.window), o.rounds, interval(o.every), interval(usual)))
 	b.WriteString(fmt.Sprintf("| Resident memory of the worker | %s | the same |\n", o.memory))
 	b.WriteString(fmt.Sprintf("| – before there were groups | %s | |\n", o.before))
 	b.WriteString(fmt.Sprintf("| – per group | %.0f KiB | |\n", float64(o.memory.now-o.before.now)/float64(o.groups)/1024))

@@ -90,7 +90,7 @@ func (s settings) provide(ctx context.Context, z size) (out served, err error) {
 		return out, err
 	}
 	defer func() { err = joinEnd(sys.explain(err), sys) }()
-	f, err := sys.settle(ctx, z)
+	f, err := sys.settle(ctx, z, oneCluster)
 	if err != nil {
 		return out, err
 	}

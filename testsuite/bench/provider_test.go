@@ -137,12 +137,12 @@ func TestParallel(t *testing.T) {
 }
 
 func TestMembersOfAFleet(t *testing.T) {
-	in := groupInput(3, 2)
-	one, two := readyMember(in, 0, start), readyMember(in, 1, start)
+	in := groupInput("here", 3, 2)
+	one, two := readyMember(in, 6, 0, start), readyMember(in, 7, 1, start)
 	if one.ID == two.ID || one.Name == two.Name || one.Instance == two.Instance {
 		t.Errorf("two members are one: %+v %+v", one, two)
 	}
-	if in.Autoscaling != nil || groupInput(4, 2).Autoscaling == nil {
+	if in.Autoscaling != nil || groupInput("here", 4, 2).Autoscaling == nil {
 		t.Error("half of the groups have options")
 	}
 	if a, b := stranger(1).GetProviderID(), stranger(2).GetProviderID(); a == b || len(a) != len("cloudscale://00000000-0000-4000-8000-000000000001") {

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +48,9 @@ func scaleUp(ctx context.Context, s settings) (string, error) {
 			}
 			fmt.Fprintf(os.Stderr, "  last create after %s, ready after %s, %d events, %d actions %v\n",
 				ms(one.last), ms(one.ready), one.spent.events, one.spent.total(), one.spent.actions)
+			for _, k := range slices.Sorted(maps.Keys(one.calls)) {
+				fmt.Fprintf(os.Stderr, "    %4d %s\n", one.calls[k], k)
+			}
 			all[spread] = append(all[spread], one)
 		}
 	}
@@ -190,7 +195,7 @@ func scaleUpText(s settings, host string, all map[bool][]burst) string {
   one activity for all, not one per node.
 - Spread over hosts (the default), four machines share a placement group and are created one after the other, since the
   cloud's placement races; each placement group is a call of its own.
-- Figures are of one run, the one whose last create was the median of %s. "At the rate's limit" is how long that number
+- Figures are of the run whose last create was the median of %s. "At the rate's limit" is how long that number
   of calls takes at %d per second; since the limiter begins with some calls saved up, the ratio may be a little below 1.
 
 | | Spread | Not spread |
