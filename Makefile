@@ -174,7 +174,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := autoscaler chaos demo deploy e2e peers peers-talos standalone
+SUITES := autoscaler chaos demo deploy e2e peers peers-talos provider standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
@@ -208,7 +208,7 @@ unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 
 e2e: TIMEOUT = 40m
 e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
-	$(call suite,^Test,./testsuite/e2e/... ./testsuite/standalone/...)
+	$(call suite,^Test,./testsuite/e2e/... ./testsuite/provider/... ./testsuite/standalone/...)
 
 autoscaler: TIMEOUT = 40m
 autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(BIN)/ichor-demo $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider

@@ -129,7 +129,7 @@ func testAdoptionFaults(t *testing.T, w Cloud) {
 	if diff := cmp.Diff(ids, cloudIDs(have)); diff != "" {
 		t.Errorf("machines (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(have, adoptAll(t, w, req)); diff != "" {
+	if diff := cmp.Diff(machineRefs(have), machineRefs(adoptAll(t, w, req))); diff != "" {
 		t.Errorf("identities changed (-first +second):\n%s", diff)
 	}
 	wantBooks(t, w, "u1", "machine", len(ids))
@@ -153,4 +153,13 @@ func testAdoptRefuses(t *testing.T, w Cloud) {
 	if n := w.WriteRequests(); n != 0 {
 		t.Errorf("a refused request made %d writes", n)
 	}
+}
+
+// machineRefs are the identities of machines; what state they are in changes.
+func machineRefs(machines []cloud.Machine) []cloud.MachineRef {
+	var out []cloud.MachineRef
+	for _, m := range machines {
+		out = append(out, m.Ref)
+	}
+	return out
 }
