@@ -86,8 +86,9 @@ const providerMethod = `- The provider runs behind mutual TLS with its default s
 - The first calls of each kind, a twentieth more, are not counted. Answers are checked; a wrong one ends the measurement.
 - The health check of the same connection shows what TLS, gRPC and the busy machine take by themselves.
 - "Just changed": each group gets a signal that takes no machine, then the refresh is asked for at once, so that it has to
-  query every entity anew; half a second later comes the next one. "The cloud hangs": no request to its API is ever answered. "No worker runs": it was killed, so that
-  entities do not answer and the refresh waits for its budget of 200 ms before it uses memo and history.
+  query every entity anew; half a second later comes the next one. The autoscaler itself comes every ten seconds.
+- "The cloud hangs": no request to its API is ever answered. "No worker runs": it was killed, so that entities do not answer
+  and the refresh waits for its budget of 200 ms before it uses memo and history.
 - The loop is that of the autoscaler 1.36.1 while all nodes are candidates for removal, counted with a recording server:
   1 Refresh, 1 NodeGroups, 1 NodeGroupForNode per node and 7 per foreign node (three here), 3 NodeGroupTargetSize per group,
   4 NodeGroupGetOptions per node, strictly one after the other.
