@@ -214,6 +214,13 @@ autoscaler: TIMEOUT = 40m
 autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(BIN)/ichor-demo $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
 	$(call suite,^Test,./testsuite/autoscaler/... ./testsuite/demo/...)
 
+# Outages as long as real ones, ten minutes of each; too long for every run.
+.PHONY: e2e-long
+e2e-long: TIMEOUT = 60m
+e2e-long: export ICHOR_OUTAGE = 10m
+e2e-long: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## Outages of ten minutes under the real autoscaler
+	$(call suite,^TestOutages,./testsuite/autoscaler/...)
+
 test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
 

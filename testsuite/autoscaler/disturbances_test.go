@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -218,24 +219,44 @@ func (s *system) stopWorkers() {
 
 // TestOutages: worker or cloud are away for longer than three backoff periods
 // and one provision time. What the autoscaler does in all that time is one
-// request per backoff period, and the other group works.
+// request per backoff period, and the other group works. ICHOR_OUTAGE makes it
+// longer, and all times with it: `make e2e-long` takes ten minutes.
 func TestOutages(t *testing.T) {
-	groups := []cluster.NodeGroup{newGroup("api", 0, 5), newGroup("worker", 0, 5)}
-	s := start(t, groups, map[string]string{"ICHOR_PROVISION_DEADLINE": outageProvision.String(), "ICHOR_REPLACEMENTS": "0"})
-	s.startAutoscaler(oldWire,
-		"--initial-node-group-backoff-duration="+outageBackoff.String(), "--max-node-group-backoff-duration="+outageBackoff.String(),
-		"--max-node-provision-time="+outageLimit.String())
-	t.Run("cloud", func(t *testing.T) { cloudAway(s.on(t), "api") })
-	t.Run("worker", func(t *testing.T) { workerAway(s.on(t), "worker") })
-	s.judge()
+	for name, away := range map[string]func(*system, string){"cloud": cloudAway, "worker": workerAway} {
+		t.Run(name, func(t *testing.T) {
+			times := outageTimes(t)
+			groups := []cluster.NodeGroup{newGroup("away", 0, 5), newGroup("other", 0, 5)}
+			s := start(t, groups, map[string]string{"ICHOR_PROVISION_DEADLINE": times.provision.String(), "ICHOR_REPLACEMENTS": "0"})
+			s.startAutoscaler(oldWire,
+				"--initial-node-group-backoff-duration="+times.backoff.String(), "--max-node-group-backoff-duration="+times.backoff.String(),
+				"--max-node-provision-time="+times.limit.String())
+			s.outage = times
+			away(s, "away")
+			s.judge()
+		})
+	}
 }
 
-const (
-	outageBackoff   = 6 * time.Second
-	outageLimit     = 24 * time.Second
-	outageProvision = 16 * time.Second
-	outage          = 3*outageBackoff + outageLimit
-)
+// times are those of an outage: the autoscaler's backoff and provision time, the
+// group's own deadline below it, and how long the outage lasts.
+type times struct{ backoff, limit, provision, outage time.Duration }
+
+func outageTimes(t *testing.T) times {
+	t.Helper()
+	short := times{backoff: 6 * time.Second, limit: 24 * time.Second, provision: 16 * time.Second}
+	short.outage = 3*short.backoff + short.limit
+	long := os.Getenv("ICHOR_OUTAGE")
+	if long == "" {
+		return short
+	}
+	d, err := time.ParseDuration(long)
+	if err != nil || d < short.outage {
+		t.Fatalf("ICHOR_OUTAGE: want at least %s, got %q", short.outage, long)
+	}
+	f := float64(d) / float64(short.outage)
+	scale := func(d time.Duration) time.Duration { return time.Duration(f * float64(d)).Round(time.Second) }
+	return times{backoff: scale(short.backoff), limit: scale(short.limit), provision: scale(short.provision), outage: d}
+}
 
 // cloudAway: the cloud's API answers with 503 for the whole outage.
 func cloudAway(s *system, g string) {
@@ -243,7 +264,7 @@ func cloudAway(s *system, g string) {
 	id, err := s.Fault(s.ctx(), map[string]any{"route": "* /v1/**", "effect": "status", "status": 503, "body": "<html>down</html>", "count": -1})
 	s.must(err)
 	l := s.pods(g, 2)
-	s.pass(g, outage)
+	s.pass(g, s.outage.outage)
 	s.must(s.Cloud(s.ctx(), http.MethodDelete, "_devcloud/faults/"+id, nil, nil))
 	l.running(2)
 	if b := s.bill(g); b != (bill{2, 2}) {
@@ -260,7 +281,7 @@ func workerAway(s *system, g string) {
 	defer report(s)
 	s.stopWorkers()
 	l := s.pods(g, 2)
-	s.pass(g, outage)
+	s.pass(g, s.outage.outage)
 	s.t.Logf("without a worker:\n%s", s.tail(25))
 	s.startWorker()
 	l.running(2)
@@ -284,8 +305,8 @@ func (s *system) noHurry(g string) {
 	s.t.Helper()
 	calls := s.calls(0, mIncrease, g)
 	for i := 1; i < len(calls); i++ {
-		if d := calls[i].Start.Sub(calls[i-1].Start); d < outageBackoff {
-			s.t.Errorf("request %d came %v after the one before; the backoff is %v", i+1, d, outageBackoff)
+		if d := calls[i].Start.Sub(calls[i-1].Start); d < s.outage.backoff {
+			s.t.Errorf("request %d came %v after the one before; the backoff is %v", i+1, d, s.outage.backoff)
 		}
 	}
 	lines := make([]string, 0, len(calls))

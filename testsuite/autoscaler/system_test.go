@@ -65,6 +65,8 @@ type system struct {
 	tls   certs.Files // of the provider
 	// listen is the provider's address, the same after each restart.
 	listen string
+	// outage are the times of TestOutages.
+	outage times
 	*processes
 }
 
@@ -315,7 +317,7 @@ const patience = 3 * time.Minute
 // until polls for a state that is bound to come.
 func (s *system) until(what string, ok func() bool) {
 	s.t.Helper()
-	s.within(patience, what, ok)
+	s.within(patience+s.outage.limit+s.outage.backoff, what, ok)
 }
 
 func (s *system) within(d time.Duration, what string, ok func() bool) {
