@@ -53,7 +53,7 @@ func TestAdoptedMachinesStay(t *testing.T) {
 func TestParkedCreates(t *testing.T) {
 	w := newFakeWorld()
 	expired := true
-	w.inject = func(op string, n int) (error, error) {
+	w.inject = func(op string, _ int) (error, error) {
 		if op == "create machine" && expired {
 			return fault.New(fault.Unauthorized, op, "token expired"), nil
 		}
@@ -79,7 +79,7 @@ func TestParkedCreates(t *testing.T) {
 		w.change(func() { expired = false; w.calls["create machine"] = 0 })
 		env.SignalWorkflow(SignalResume, nil)
 	}
-	at[9*time.Hour] = func(env *testsuite.TestWorkflowEnvironment) {
+	at[9*time.Hour] = func(_ *testsuite.TestWorkflowEnvironment) {
 		if n := w.calls["create machine"]; n != 0 {
 			t.Errorf("%d machines were created on resume with target 0 and max 3", n)
 		}
@@ -147,7 +147,7 @@ func TestHotLoops(t *testing.T) {
 	}
 	runGroup(t, w, scalable(2, 0, 5), map[time.Duration]act{
 		1 * time.Hour: sends(SignalSetTarget, ScaleRequest{Target: target(1), Force: true}),
-		3 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+		3 * time.Hour: func(_ *testsuite.TestWorkflowEnvironment) {
 			t.Logf("in 3 h: flavors %d, in 2 h delete machine %d", w.calls["flavors"], w.calls["delete machine"])
 			if w.calls["flavors"] > 100 || w.calls["delete machine"] > 100 {
 				t.Errorf("hot")
@@ -184,7 +184,7 @@ func TestResumeInspects(t *testing.T) {
 	runGroup(t, w, in, map[time.Duration]act{
 		1 * time.Hour: func(*testsuite.TestWorkflowEnvironment) { w.change(func() { w.machines = nil }) },
 		5 * time.Hour: sends(SignalResume, ScaleRequest{}),
-		7 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+		7 * time.Hour: func(_ *testsuite.TestWorkflowEnvironment) {
 			if len(w.machines) != 1 {
 				t.Errorf("after 6 h and a resume nobody noticed")
 			}
@@ -235,7 +235,7 @@ func TestControlPlaneIsNotReplaced(t *testing.T) {
 	}
 	runGroup(t, w, in, map[time.Duration]act{
 		1 * time.Hour: func(*testsuite.TestWorkflowEnvironment) { w.change(func() { w.machines = w.machines[1:] }) },
-		3 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+		3 * time.Hour: func(_ *testsuite.TestWorkflowEnvironment) {
 			if n := w.calls["create machine"]; n != 3 {
 				t.Errorf("%d creates", n)
 			}
@@ -329,7 +329,7 @@ func TestUnseenAdoptedMachinesAreWatchedRarely(t *testing.T) {
 	in := scalable(0, 0, 5)
 	in.Standalone = &Standalone{Kube: activities.KubeTarget{Kubeconfig: "in-cluster"}}
 	runGroup(t, w, in, map[time.Duration]act{
-		10 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+		10 * time.Hour: func(_ *testsuite.TestWorkflowEnvironment) {
 			if looks > 80 {
 				t.Errorf("%d looks in ten hours", looks)
 			}

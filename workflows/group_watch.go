@@ -138,7 +138,7 @@ func (g *group) window(ctx workflow.Context) time.Duration {
 	now := workflow.Now(ctx)
 	for _, m := range g.state.Members {
 		// There is no hurry where nodes cannot be seen: nothing would be decided.
-		if due := g.due(m); !due.IsZero() && m.CloudID != "" && !(g.unseen && now.After(due)) {
+		if due := g.due(m); !due.IsZero() && m.CloudID != "" && (!g.unseen || !now.After(due)) {
 			left := due.Sub(now)*10/9 + g.timing().Poll
 			window = min(window, max(left, 3*g.timing().Poll))
 		}
