@@ -248,7 +248,7 @@ never-lost: export ICHOR_SCALE_SEED = $(SEED)
 never-lost: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## Kill provider, worker and Temporal while a group is scaled
 	$(call suite,^TestNeverLost,./testsuite/chaos/...)
 
-bench: $(SYSTEM) $(TEST_TOOLS) ## Measure provisioning and write docs/reference/benchmarks.md
+bench: $(COMMANDS) $(TEST_TOOLS) ## Measure provisioning, provider, scale-up and idle groups into docs/reference/benchmarks.md
 	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
 
 ## ---------------------------------------------------------------- demo

@@ -143,7 +143,7 @@ func (k *Kube) DeleteNode(ctx context.Context, in DeleteNodeInput) error {
 // lookAtNodes updates what Kubernetes says of members that run, and returns the
 // least of what ready ones have. An API that does not answer yet is no error
 // here: it is why the nodes are not ready.
-func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []MemberFact) (*Observed, error) {
+func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []MemberFact) (seen bool, least *Observed, err error) {
 	waiting := func(f MemberFact) bool { return f.State == cloud.MachineRunning && !f.NodeReady }
 	if target.None {
 		for i := range facts {
@@ -151,14 +151,14 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 				facts[i].Joined, facts[i].NodeReady, facts[i].Detail = true, true, ""
 			}
 		}
-		return nil, nil
+		return true, nil, nil
 	}
 	if !slices.ContainsFunc(facts, waiting) {
-		return nil, nil
+		return true, nil, nil
 	}
 	api, err := k.open(ctx, target)
 	if err != nil {
-		return nil, err
+		return false, nil, err
 	}
 	nodes, err := k.list(ctx, target, api)
 	if err != nil {
@@ -168,11 +168,10 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 			}
 		}
 		if fault.Is(err, fault.Unauthorized, fault.Invalid) {
-			return nil, err
+			return false, nil, err
 		}
-		return nil, nil
+		return false, nil, nil
 	}
-	var seen *Observed
 	for i := range facts {
 		if waiting(facts[i]) {
 			facts[i].Detail = "no Node object yet"
@@ -184,10 +183,10 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 		facts[i].Joined = true
 		facts[i].NodeReady, facts[i].Detail = judgeNode(nodes[at], facts[i].ProviderID)
 		if facts[i].NodeReady {
-			seen = seen.least(nodes[at])
+			least = least.least(nodes[at])
 		}
 	}
-	return seen, nil
+	return true, least, nil
 }
 
 // apiSilent is the detail of members whose nodes could not be looked at.

@@ -87,6 +87,7 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 	out := WatchGroupResult{Members: slices.Clone(in.Known)}
 	now := out.Members
 	changedFor, looks := 0, 0
+	seen := false // by the last look at nodes that was not cut off
 	err = poll(ctx, "watch group "+in.Owner.Group, w.Timing.Poll, func(ctx context.Context) (bool, string, error) {
 		var err error
 		if looks%listEvery == 0 || slices.ContainsFunc(now, func(f MemberFact) bool { return f.State != cloud.MachineRunning }) {
@@ -106,7 +107,11 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 		// first node has joined, its API takes long not to answer.
 		var kubeErr error
 		if changes(now, in.Known) == 0 {
-			out.Observed, kubeErr = w.Kube.lookAtNodes(ctx, target, now)
+			var ok bool
+			ok, out.Observed, kubeErr = w.Kube.lookAtNodes(ctx, target, now)
+			if ok || ctx.Err() == nil {
+				seen = ok
+			}
 		}
 		// One more look after the first change gathers what changes together.
 		changed := changes(now, in.Known)
@@ -117,7 +122,8 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 	if fault.Is(err, fault.NotYet) {
 		err = nil
 	}
-	if slices.ContainsFunc(now, func(f MemberFact) bool { return f.Detail == apiSilent }) {
+	running := func(f MemberFact) bool { return f.State == cloud.MachineRunning && !f.NodeReady }
+	if !seen && len(out.Missing) == 0 && slices.ContainsFunc(now, running) {
 		out.Unseen = apiSilent
 	}
 	return out, err

@@ -128,6 +128,9 @@ func watchWindow(t activities.Timing) time.Duration {
 	return max(20*t.Poll, t.Heartbeat)
 }
 
+// shortestWatch leaves time for one look at nodes.
+const shortestWatch = 2 * time.Second
+
 // window is watchWindow, cut so that a look ends soon after the next deadline.
 // The activity keeps a tenth of its time for its answer.
 func (g *group) window(ctx workflow.Context) time.Duration {
@@ -140,7 +143,7 @@ func (g *group) window(ctx workflow.Context) time.Duration {
 		// There is no hurry where nodes cannot be seen: nothing would be decided.
 		if due := g.due(m); !due.IsZero() && m.CloudID != "" && (!g.unseen || !now.After(due)) {
 			left := due.Sub(now)*10/9 + g.timing().Poll
-			window = min(window, max(left, 3*g.timing().Poll))
+			window = min(window, max(left, 3*g.timing().Poll, shortestWatch))
 		}
 	}
 	return window
