@@ -2,10 +2,10 @@ package workflows
 
 import (
 	"cmp"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -53,7 +53,7 @@ func (g *group) publish(ctx workflow.Context) {
 		return
 	}
 	state := g.memo(ctx)
-	if !g.heard && g.published.same(state) && reflect.DeepEqual(g.facts, g.factsNow()) {
+	if !g.heard && g.published.same(state) && g.facts.same(g.factsNow()) {
 		return
 	}
 	pause := 2 * g.timing().Poll
@@ -93,7 +93,7 @@ func (g *group) write(ctx workflow.Context) {
 	fields := map[string]any{}
 	g.published, g.publishedAt, g.heard = g.memo(ctx), workflow.Now(ctx), false
 	fields[MemoState] = g.published
-	if now := g.factsNow(); !reflect.DeepEqual(g.facts, now) {
+	if now := g.factsNow(); !g.facts.same(now) {
 		g.facts = now
 		fields[MemoFacts] = now
 	}
@@ -157,8 +157,32 @@ func (m *GroupMemo) want(member *Member) {
 
 // same compares what readers can see; when it was written is no part of that.
 func (m GroupMemo) same(o GroupMemo) bool {
-	m.EventID, o.EventID, m.Generation, o.Generation = 0, 0, 0, 0
-	return reflect.DeepEqual(m, o)
+	return m.RunID == o.RunID && m.Target == o.Target && m.Ready == o.Ready && m.More == o.More && m.Paused == o.Paused && m.Ending == o.Ending &&
+		slices.EqualFunc(m.Wanted, o.Wanted, func(a, b InstanceRange) bool {
+			return a.Prefix == b.Prefix && a.From == b.From && a.To == b.To && a.Since.Equal(b.Since)
+		}) &&
+		slices.EqualFunc(m.Others, o.Others, func(a, b MemoInstance) bool {
+			same := a.Since.Equal(b.Since)
+			a.Since, b.Since = time.Time{}, time.Time{}
+			return same && a == b
+		})
+}
+
+func (f GroupFacts) same(o GroupFacts) bool {
+	if !sameTemplate(f.Template, o.Template) || (f.Autoscaling == nil) != (o.Autoscaling == nil) ||
+		f.Autoscaling != nil && *f.Autoscaling != *o.Autoscaling {
+		return false
+	}
+	f.Template, o.Template, f.Autoscaling, o.Autoscaling = nil, nil, nil, nil
+	return f == o
+}
+
+func sameTemplate(a, b *cluster.NodeTemplate) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Capacity == b.Capacity && a.Allocatable == b.Allocatable && a.Observed == b.Observed &&
+		slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Taints, b.Taints)
 }
 
 func clip(s string, n int) string {
@@ -203,7 +227,7 @@ func (g *group) learnFrom(real *activities.Observed) {
 	now := *t
 	now.Capacity, now.Allocatable = least(t.Capacity, real.Capacity), least(t.Allocatable, real.Allocatable)
 	now.Observed = true
-	if !reflect.DeepEqual(*t, now) {
+	if !sameTemplate(t, &now) {
 		g.state.Template = &now
 		g.state.Generation++
 	}
