@@ -99,6 +99,12 @@ func (s *system) wantTarget(g string, n int) {
 // cleaned waits until the autoscaler has removed what nobody needs.
 func (s *system) cleaned(g string) {
 	s.t.Helper()
+	defer func() {
+		if s.t.Failed() {
+			r, err := s.Ichor(s.whole.Context(), "group", s.name+"/"+g, "-o", "json")
+			s.t.Logf("servers %v, nodes %v, the group: %s %v", s.servers(g), s.nodes(g), r, err)
+		}
+	}()
 	s.until("the group "+g+" is empty", func() bool {
 		return s.target(g) == 0 && len(s.servers(g)) == 0 && len(s.nodes(g)) == 0
 	})
