@@ -246,7 +246,8 @@ never-lost: TIMEOUT = 40m
 never-lost: export ICHOR_SCALE_OPERATIONS = $(OPERATIONS)
 never-lost: export ICHOR_SCALE_SEED = $(SEED)
 never-lost: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## Kill provider, worker and Temporal while a group is scaled
-	$(call suite,^Test(Group)?NeverLo,./testsuite/chaos/... ./workflows)
+	$(call suite,^TestGroupNeverLoses,./workflows)
+	$(call suite,^TestNeverLost,./testsuite/chaos/...)
 
 bench: $(COMMANDS) $(TEST_TOOLS) ## Measure provisioning, provider, scale-up and idle groups into docs/reference/benchmarks.md
 	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
