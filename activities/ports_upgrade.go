@@ -49,6 +49,19 @@ type NodeControl interface {
 	Recover(ctx context.Context, bundle secrets.Value, address string, from io.Reader) error
 }
 
+// Releases lists released versions, sorted ascending, and the rules between them.
+type Releases interface {
+	Rules(ctx context.Context) (plan.VersionRules, error)
+}
+
+// GroupLeases asks the entities of node groups.
+type GroupLeases interface {
+	// Lease takes or returns a lease by an update of the group's workflow, whose
+	// id makes it count once. Conflict when somebody else holds it or the member
+	// leaves, NotFound when there is no such member or group.
+	Lease(ctx context.Context, in LeaseInput) (LeaseResult, error)
+}
+
 // ImageSpace is which images of a node are meant.
 type ImageSpace string
 
