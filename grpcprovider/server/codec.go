@@ -26,11 +26,20 @@ const (
 	maxHeaders = 16 << 10
 )
 
-// bounded is gRPC's codec with a limit on what small requests grow into.
+// bounded is gRPC's codec with a limit on what small requests grow into, and with
+// answers that are encoded once for many calls.
 type bounded struct{ encoding.CodecV2 }
 
 // NewCodec is the codec of the server.
 func NewCodec() encoding.CodecV2 { return bounded{encoding.GetCodecV2("proto")} }
+
+// Marshal implements encoding.CodecV2.
+func (c bounded) Marshal(v any) (mem.BufferSlice, error) {
+	if b, ok := v.(encoded); ok {
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
 
 // Unmarshal implements encoding.CodecV2.
 func (c bounded) Unmarshal(data mem.BufferSlice, v any) error {

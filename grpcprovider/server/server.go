@@ -45,13 +45,15 @@ type Server struct {
 	pb.UnimplementedCloudProviderServer
 	o    Options
 	warn notices
+	kept shelf
 }
 
 // New makes a server.
 func New(o Options) *Server { return &Server{o: o, warn: notices{log: o.Logger}} }
 
-// Register adds the service to a gRPC server.
-func (s *Server) Register(r grpc.ServiceRegistrar) { pb.RegisterCloudProviderServer(r, s) }
+// Register adds the service to a gRPC server that NewGRPC made: some answers are
+// bytes already, which only its codec knows.
+func (s *Server) Register(r grpc.ServiceRegistrar) { r.RegisterService(description(), s) }
 
 // Refresh reads the state anew. It is the health gate: after an error the
 // autoscaler does nothing in this loop.
@@ -61,6 +63,7 @@ func (s *Server) Refresh(ctx context.Context, _ *pb.RefreshRequest) (*pb.Refresh
 	if err := s.o.Source.Refresh(ctx); err != nil {
 		return nil, refreshStatus(err)
 	}
+	s.kept.forget(s.o.Source)
 	return &pb.RefreshResponse{}, nil
 }
 
@@ -128,11 +131,15 @@ func (s *Server) NodeGroupNodes(_ context.Context, in *pb.NodeGroupNodesRequest)
 	if err != nil {
 		return nil, err
 	}
+	return nodes(g), nil
+}
+
+func nodes(g *provider.Group) *pb.NodeGroupNodesResponse {
 	out := &pb.NodeGroupNodesResponse{Instances: make([]*pb.Instance, 0, len(g.Instances))}
 	for _, i := range g.Instances {
 		out.Instances = append(out.Instances, instance(i))
 	}
-	return out, nil
+	return out
 }
 
 // NodeGroupIncreaseSize accepts the wish for more machines.
@@ -231,6 +238,10 @@ func (s *Server) NodeGroupTemplateNodeInfo(_ context.Context, in *pb.NodeGroupTe
 	if err != nil {
 		return nil, err
 	}
+	return template(g)
+}
+
+func template(g *provider.Group) (*pb.NodeGroupTemplateNodeInfoResponse, error) {
 	if g.Facts.Template == nil {
 		return nil, status.Errorf(codes.Unimplemented, "the size of the nodes of %s is not known yet", g.ID)
 	}
