@@ -63,7 +63,20 @@ type Refusal struct {
 	// Field is a path into the request, or the name of a node or group.
 	Field  string `json:"field"`
 	Reason string `json:"reason"`
+	// Kind says what sort of reason it is, where a program needs to know.
+	Kind RefusalKind `json:"kind,omitempty"`
 }
+
+// RefusalKind sorts refusals.
+type RefusalKind string
+
+// Kinds of refusals.
+const (
+	RefusedInvalid     RefusalKind = "invalid"     // cannot be read
+	RefusedUnknown     RefusalKind = "unknown"     // nobody here knows; not the same as unsupported
+	RefusedUnsupported RefusalKind = "unsupported" // known not to work
+	RefusedDowngrade   RefusalKind = "downgrade"   // would go back
+)
 
 // UpgradeNode is a node as it was last seen.
 type UpgradeNode struct {
@@ -186,6 +199,9 @@ type RollItem struct {
 	State   RollState    `json:"state"`
 	// Ended is when it was done.
 	Ended time.Time `json:"ended,omitzero"`
+	// GroupSize is how many nodes its group has, with those that the roll leaves
+	// alone: percentages are of this. Zero means those in the roll.
+	GroupSize int `json:"groupSize,omitempty"`
 }
 
 // RollDecision is what to do next in a roll.
