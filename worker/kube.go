@@ -43,7 +43,13 @@ func (kubeAdapter) OpenKubeconfig(_ context.Context, kubeconfig secrets.Value) (
 	return kubeAPI{c}, nil
 }
 
+// kubeAPI is a cluster as activities see it.
 type kubeAPI struct{ *kube.Client }
+
+var (
+	_ activities.KubeAPI      = kubeAPI{}
+	_ activities.KubeUpgrades = kubeAPI{}
+)
 
 func (k kubeAPI) Nodes(ctx context.Context) ([]activities.KubeNode, error) {
 	list, err := k.Client.Nodes(ctx)
@@ -52,13 +58,25 @@ func (k kubeAPI) Nodes(ctx context.Context) ([]activities.KubeNode, error) {
 	}
 	out := make([]activities.KubeNode, 0, len(list))
 	for _, n := range list {
-		out = append(out, activities.KubeNode{
-			Name: n.Name, Ready: n.Ready, Reason: n.Reason, ProviderID: n.ProviderID,
-			Uninitialized: n.Uninitialized, Version: n.KubeletVersion,
-			Capacity: n.Capacity, Allocatable: n.Allocatable,
-		})
+		out = append(out, kubeNode(n))
 	}
 	return out, nil
+}
+
+func (k kubeAPI) GetNode(ctx context.Context, name string) (activities.KubeNode, error) {
+	n, err := k.Node(ctx, name)
+	if err != nil {
+		return activities.KubeNode{}, err
+	}
+	return kubeNode(n), nil
+}
+
+func kubeNode(n kube.Node) activities.KubeNode {
+	return activities.KubeNode{
+		Name: n.Name, Ready: n.Ready, Reason: n.Reason, ProviderID: n.ProviderID,
+		Uninitialized: n.Uninitialized, Version: n.KubeletVersion,
+		Capacity: n.Capacity, Allocatable: n.Allocatable,
+	}
 }
 
 func (k kubeAPI) CordonNode(ctx context.Context, name string) error {
@@ -70,9 +88,31 @@ func (k kubeAPI) EvictPods(ctx context.Context, node string) ([]activities.PodLe
 	if err != nil {
 		return nil, err
 	}
+	return podsLeft(left), nil
+}
+
+func (k kubeAPI) DrainRound(ctx context.Context, node string, opts activities.DrainOptions) ([]activities.PodLeft, error) {
+	left, err := k.Drain(ctx, node, kube.DrainOptions{
+		Force: opts.Force, DeleteEmptyDir: opts.DeleteEmptyDir, GraceSeconds: opts.GraceSeconds,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return podsLeft(left), nil
+}
+
+func podsLeft(left []kube.PodLeft) []activities.PodLeft {
 	out := make([]activities.PodLeft, 0, len(left))
 	for _, p := range left {
 		out = append(out, activities.PodLeft{Namespace: p.Namespace, Name: p.Name, Why: p.Why})
 	}
-	return out, nil
+	return out
+}
+
+func (k kubeAPI) StaticPod(ctx context.Context, node, component string) (activities.StaticPodView, error) {
+	p, err := k.Client.StaticPod(ctx, node, component)
+	if err != nil {
+		return activities.StaticPodView{}, err
+	}
+	return activities.StaticPodView{Image: p.Image, Version: p.Version, ConfigVersion: p.ConfigVersion, Ready: p.Ready}, nil
 }

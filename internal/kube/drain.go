@@ -34,9 +34,7 @@ func (c *Client) Retire(ctx context.Context, name string) error {
 	if err != nil {
 		return apiError(op, err)
 	}
-	tainted := slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {
-		return t.Key == TaintDeleting && t.Effect == corev1.TaintEffectNoSchedule
-	})
+	tainted := retired(n)
 	if n.Spec.Unschedulable && tainted {
 		return nil
 	}
@@ -72,6 +70,18 @@ const evictionsAtOnce = 8
 // pods that were evicted do not end by themselves; they are left out once their
 // grace period is over. Errors: NotFound when there is no such node.
 func (c *Client) Evict(ctx context.Context, node string) ([]PodLeft, error) {
+	pods, err := c.podsOf(ctx, node)
+	if err != nil {
+		return nil, err
+	}
+	pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool { return stays(&p) })
+	return c.evictAll(ctx, pods, DrainOptions{GraceSeconds: -1})
+}
+
+// podsOf lists the pods of a node without those that have ended for all anybody
+// will ever know: the node is silent and their grace period is over. Errors:
+// NotFound when there is no such node.
+func (c *Client) podsOf(ctx context.Context, node string) ([]corev1.Pod, error) {
 	op := "drain node " + node
 	n, err := c.core.Nodes().Get(ctx, node, metav1.GetOptions{})
 	if err != nil {
@@ -83,13 +93,16 @@ func (c *Client) Evict(ctx context.Context, node string) ([]PodLeft, error) {
 	if err != nil {
 		return nil, apiError(op, err)
 	}
-	pods := slices.DeleteFunc(list.Items, func(p corev1.Pod) bool { return p.Spec.NodeName != node || stays(&p) })
-	if !nodeOf(n).Ready {
-		now := c.now()
-		pods = slices.DeleteFunc(pods, func(p corev1.Pod) bool {
-			return p.DeletionTimestamp != nil && now.After(p.DeletionTimestamp.Add(silence))
-		})
-	}
+	silent, now := !nodeOf(n).Ready, c.now()
+	return slices.DeleteFunc(list.Items, func(p corev1.Pod) bool {
+		dead := silent && p.DeletionTimestamp != nil && now.After(p.DeletionTimestamp.Add(silence))
+		return dead || p.Spec.NodeName != node
+	}), nil
+}
+
+// evictAll asks for the eviction of each pod once and returns those that are
+// still there, sorted.
+func (c *Client) evictAll(ctx context.Context, pods []corev1.Pod, opts DrainOptions) ([]PodLeft, error) {
 	left := make([]PodLeft, len(pods))
 	failed := make([]error, len(pods))
 	slots := make(chan struct{}, evictionsAtOnce)
@@ -99,7 +112,7 @@ func (c *Client) Evict(ctx context.Context, node string) ([]PodLeft, error) {
 		calls.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			left[i].Why, failed[i] = c.evict(ctx, &pods[i])
+			left[i].Why, failed[i] = c.evict(ctx, &pods[i], opts)
 		})
 	}
 	calls.Wait()
@@ -135,18 +148,22 @@ func stays(p *corev1.Pod) bool {
 
 // evict asks for the eviction of one pod and says why it is still there; "" when
 // it is not.
-func (c *Client) evict(ctx context.Context, p *corev1.Pod) (why string, err error) {
+func (c *Client) evict(ctx context.Context, p *corev1.Pod, opts DrainOptions) (why string, err error) {
 	finished := p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 	switch {
 	case p.DeletionTimestamp != nil:
 		return "is ending", nil
-	case !finished && metav1.GetControllerOf(p) == nil:
+	case !opts.Force && !finished && metav1.GetControllerOf(p) == nil:
 		return "has no controller that would start it again elsewhere; delete it yourself", nil
 	}
 	uid := p.UID
+	how := &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}}
+	if opts.GraceSeconds >= 0 {
+		grace := int64(opts.GraceSeconds)
+		how.GracePeriodSeconds = &grace
+	}
 	err = c.policy.Evictions(p.Namespace).Evict(ctx, &policyv1.Eviction{
-		ObjectMeta:    metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name},
-		DeleteOptions: &metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &uid}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}, DeleteOptions: how,
 	})
 	switch {
 	case err == nil:

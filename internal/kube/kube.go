@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	corev1 "k8s.io/client-go/kubernetes/typed/core/v1"
 	policyv1 "k8s.io/client-go/kubernetes/typed/policy/v1"
 	"k8s.io/client-go/rest"
@@ -42,12 +43,14 @@ type Options struct {
 
 // Client speaks to the API of one cluster. It is safe for concurrent use.
 type Client struct {
+	all     kubernetes.Interface
 	core    corev1.CoreV1Interface
 	policy  policyv1.PolicyV1Interface
 	dynamic dynamic.Interface
 	rest    rest.Interface
 	mapper  *restmapper.DeferredDiscoveryRESTMapper
 	http    *http.Client
+	config  *rest.Config
 	now     func() time.Time
 }
 
@@ -94,7 +97,7 @@ func open(cfg *rest.Config, opts Options, invalid error) (*Client, error) {
 	if err != nil {
 		return nil, invalid
 	}
-	core, err := corev1.NewForConfigAndClient(cfg, h)
+	all, err := kubernetes.NewForConfigAndClient(cfg, h)
 	if err != nil {
 		return nil, invalid
 	}
@@ -106,12 +109,8 @@ func open(cfg *rest.Config, opts Options, invalid error) (*Client, error) {
 	if err != nil {
 		return nil, invalid
 	}
-	policy, err := policyv1.NewForConfigAndClient(cfg, h)
-	if err != nil {
-		return nil, invalid
-	}
 	return &Client{
-		core: core, policy: policy, dynamic: dyn, rest: disc.RESTClient(), http: h, now: time.Now,
+		all: all, core: all.CoreV1(), policy: all.PolicyV1(), dynamic: dyn, rest: disc.RESTClient(), http: h, config: cfg, now: time.Now,
 		mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)),
 	}, nil
 }

@@ -52,6 +52,15 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return out, nil
 }
 
+// Node reads one node. Error: NotFound.
+func (c *Client) Node(ctx context.Context, name string) (Node, error) {
+	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return Node{}, apiError("look at node "+name, err)
+	}
+	return nodeOf(n), nil
+}
+
 func nodeOf(n *corev1.Node) Node {
 	out := Node{
 		Name: n.Name, ProviderID: n.Spec.ProviderID, KubeletVersion: n.Status.NodeInfo.KubeletVersion,
