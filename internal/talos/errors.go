@@ -3,6 +3,7 @@ package talos
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/siderolabs/talos/pkg/machinery/client"
@@ -25,8 +26,8 @@ const (
 
 // callError maps the error of a machine API call to a fault.
 //
-// Messages of a node may quote the config that it refuses; quoted text is left
-// out everywhere.
+// Messages of a node may repeat the config that it refuses, quoted, as unknown
+// keys or as a difference; all of that is left out everywhere.
 func callError(op string, e effect, err error) error {
 	if err == nil {
 		return nil
@@ -78,9 +79,23 @@ func callError(op string, e effect, err error) error {
 			kind = fault.Ambiguous
 		}
 	}
-	out := &fault.Error{Kind: kind, Op: op, Message: quoted.ReplaceAllString(text, "…")}
+	out := &fault.Error{Kind: kind, Op: op, Message: explainText(text)}
 	if code != codes.Unknown {
 		out.Code = code.String()
 	}
 	return out
+}
+
+// sharpen lets change look at a fault whose kind its code alone does not tell:
+// Talos passes many errors on without a code of their own. Anything else, and no
+// error, stays as it is.
+func sharpen(err error, change func(*fault.Error)) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		change(f)
+	}
+	return err
+}
+
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }

@@ -52,8 +52,14 @@ type EtcdMember struct {
 // EtcdMembers lists the members as the cluster knows them, sorted by host name.
 // It needs quorum.
 func (n *Node) EtcdMembers(ctx context.Context) ([]EtcdMember, error) {
+	return n.etcdMembers(ctx, false)
+}
+
+// etcdMembers asks the node's own member when local, and any member that the node
+// reaches otherwise.
+func (n *Node) etcdMembers(ctx context.Context, local bool) ([]EtcdMember, error) {
 	resp, err := call(ctx, n, "list etcd members", repeatable, readTimeout, func(ctx context.Context) (*machine.EtcdMemberListResponse, error) {
-		return n.api.EtcdMemberList(ctx, &machine.EtcdMemberListRequest{})
+		return n.api.EtcdMemberList(ctx, &machine.EtcdMemberListRequest{QueryLocal: local})
 	})
 	if err != nil {
 		return nil, err
@@ -113,20 +119,3 @@ func (n *Node) EtcdAlarms(ctx context.Context) ([]string, error) {
 	return out, nil
 }
 
-// EtcdLeave makes this node leave the etcd cluster and empties its data
-// directory. Quorum is the caller's to check. Errors: Ambiguous when the outcome
-// is unknown; then ask a peer for the members before anything else.
-func (n *Node) EtcdLeave(ctx context.Context) error {
-	_, err := call(ctx, n, "leave etcd", once, writeTimeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, n.api.EtcdLeaveCluster(ctx, &machine.EtcdLeaveClusterRequest{})
-	})
-	return err
-}
-
-// EtcdRemove removes another, dead member. NotFound when it is gone already.
-func (n *Node) EtcdRemove(ctx context.Context, memberID uint64) error {
-	_, err := call(ctx, n, "remove etcd member", once, writeTimeout, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, n.api.EtcdRemoveMemberByID(ctx, &machine.EtcdRemoveMemberByIDRequest{MemberId: memberID})
-	})
-	return err
-}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/blang/semver/v4"
 	"github.com/siderolabs/image-factory/pkg/client"
 	"github.com/siderolabs/image-factory/pkg/schematic"
 
@@ -136,15 +137,91 @@ func (f Factory) CheckExtensions(ctx context.Context, version string, names []st
 	return nil
 }
 
-func (f Factory) checkVersion(ctx context.Context, version string) error {
-	const op = "check the Talos version"
+// Releases returns the released Talos versions that the factory builds, without
+// pre-releases, sorted ascending.
+func (f Factory) Releases(ctx context.Context) ([]string, error) {
+	known, err := f.versions(ctx, "list Talos releases")
+	if err != nil {
+		return nil, err
+	}
+	var found []semver.Version
+	for _, text := range known {
+		// What is no version cannot be installed either.
+		if v, err := parseVersion(text); err == nil && len(v.Pre) == 0 {
+			found = append(found, v)
+		}
+	}
+	semver.Sort(found)
+	out := make([]string, len(found))
+	for i, v := range found {
+		out[i] = "v" + v.String()
+	}
+	return slices.Compact(out), nil
+}
+
+func (f Factory) versions(ctx context.Context, op string) ([]string, error) {
 	c, err := f.client(op)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	known, err := c.Versions(ctx)
 	if err != nil {
+		return nil, factoryError(op, err)
+	}
+	return known, nil
+}
+
+// installerTimeout bounds a look at an installer: a factory builds one that nobody
+// has asked for before it answers.
+const installerTimeout = 5 * time.Minute
+
+// CheckInstaller returns nil when the factory serves an installer image that
+// InstallerImage named. A factory builds it for this if it has never done so,
+// which takes a minute or two. Errors: Invalid when there is no such image,
+// Unavailable and RateLimited when the factory does not serve.
+func (f Factory) CheckInstaller(ctx context.Context, image string) error {
+	const op = "check the installer"
+	path, ours := strings.CutPrefix(image, f.host()+"/")
+	colon := strings.LastIndex(path, ":")
+	if !ours || colon < 0 {
+		return fault.New(fault.Invalid, op, "%q is no installer image of the factory %s", image, f.base())
+	}
+	ctx, cancel := context.WithTimeout(ctx, installerTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, f.base()+"/v2/"+path[:colon]+"/manifests/"+path[colon+1:], nil)
+	if err != nil {
+		return fault.New(fault.Invalid, op, "%q is no installer image", image)
+	}
+	h := http.Client{}
+	if f.HTTP != nil {
+		h = *f.HTTP
+	}
+	// The factory sends to the registry that holds what it has built; that it does
+	// is the answer.
+	h.Timeout, h.CheckRedirect = 0, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := h.Do(req)
+	if err != nil {
 		return factoryError(op, err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		return factoryError(op, err)
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		return nil
+	}
+	out := factoryError(op, &client.HTTPError{Code: resp.StatusCode, Message: http.StatusText(resp.StatusCode)})
+	return sharpen(out, func(e *fault.Error) {
+		if e.Kind == fault.Invalid {
+			e.Message = "the image factory has no installer " + image
+		}
+	})
+}
+
+func (f Factory) checkVersion(ctx context.Context, version string) error {
+	const op = "check the Talos version"
+	known, err := f.versions(ctx, op)
+	if err != nil {
+		return err
 	}
 	if !slices.Contains(known, version) {
 		return fault.New(fault.Invalid, op, "spec.talos.version: the image factory %s does not build %s", f.base(), version)
@@ -161,11 +238,15 @@ func (f Factory) AssetURL(schematic, version string, t Target) string {
 // platform, because since Talos 1.10 an installer writes the kernel command line
 // of the platform that it was made for.
 func (f Factory) InstallerImage(schematic, version, platform string) string {
-	host := f.base()
-	if u, err := url.Parse(host); err == nil && u.Host != "" {
-		host = u.Host
+	return fmt.Sprintf("%s/%s-installer/%s:%s", f.host(), platform, schematic, version)
+}
+
+// host is the factory as a registry.
+func (f Factory) host() string {
+	if u, err := url.Parse(f.base()); err == nil && u.Host != "" {
+		return u.Host
 	}
-	return fmt.Sprintf("%s/%s-installer/%s:%s", host, platform, schematic, version)
+	return f.base()
 }
 
 // ImageName names an image by what it is, so that equal images get equal names

@@ -2,10 +2,9 @@ package talos
 
 import (
 	"context"
+	"strings"
 	"time"
 
-	"github.com/cosi-project/runtime/pkg/safe"
-	"github.com/cosi-project/runtime/pkg/state"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/client"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
@@ -55,11 +54,7 @@ func (n *Node) MachineStatus(ctx context.Context) (MachineStatus, error) {
 	const op = "read machine status"
 	var out MachineStatus
 	res, err := call(ctx, n, op, repeatable, readTimeout, func(ctx context.Context) (*runtime.MachineStatus, error) {
-		res, err := safe.StateGetByID[*runtime.MachineStatus](ctx, n.api.COSI, runtime.MachineStatusID)
-		if state.IsNotFoundError(err) {
-			return nil, nil
-		}
-		return res, err
+		return getResource[*runtime.MachineStatus](ctx, n, runtime.MachineStatusID)
 	})
 	if err != nil {
 		return out, err
@@ -104,15 +99,38 @@ func (n *Node) Services(ctx context.Context) ([]Service, error) {
 	return out, nil
 }
 
-// ApplyConfiguration gives a running node a new config without a reboot. The
-// same config twice changes nothing. Errors: Invalid when the node refuses it
-// or would need a reboot (Talos 1.13), Conflict while another one is applied.
-func (n *Node) ApplyConfiguration(ctx context.Context, config secrets.Value) error {
-	_, err := call(ctx, n, "apply config", repeatable, writeTimeout, func(ctx context.Context) (*machine.ApplyConfigurationResponse, error) {
-		// The mode's zero value is REBOOT, which Talos 1.14 no longer has.
-		return n.api.ApplyConfiguration(ctx, &machine.ApplyConfigurationRequest{Data: config.Reveal(), Mode: machine.ApplyConfigurationRequest_NO_REBOOT})
+// NeedsReboot is the code of a fault of Apply when the node takes the config only
+// with a reboot.
+const NeedsReboot = "NeedsReboot"
+
+// Apply gives a running node a new config, plain or compressed: at once and
+// without a reboot, or staged for the next boot. The same config twice changes
+// nothing. Errors: Invalid when the node refuses it, with code NeedsReboot when it
+// takes it only staged (Talos before 1.14; later ones take everything at once);
+// Conflict while another one is applied; Unavailable when the answer was lost.
+func (n *Node) Apply(ctx context.Context, config secrets.Value, staged bool) error {
+	const op = "apply config"
+	raw, err := plainConfig(config.Reveal())
+	if err != nil || len(raw) == 0 {
+		return fault.New(fault.Internal, op, "the machine config is empty or cannot be decompressed")
+	}
+	// The mode's zero value is REBOOT, which Talos 1.14 no longer has.
+	mode := machine.ApplyConfigurationRequest_NO_REBOOT
+	if staged {
+		mode = machine.ApplyConfigurationRequest_STAGED
+	}
+	_, err = call(ctx, n, op, repeatable, writeTimeout, func(ctx context.Context) (*machine.ApplyConfigurationResponse, error) {
+		return n.api.ApplyConfiguration(ctx, &machine.ApplyConfigurationRequest{Data: raw, Mode: mode})
 	})
-	return err
+	return applyError(err)
+}
+
+func applyError(err error) error {
+	return sharpen(err, func(f *fault.Error) {
+		if f.Kind == fault.Invalid && strings.Contains(f.Message, "immediate mode") {
+			f.Code, f.Message = NeedsReboot, "the change needs a reboot: it must be staged"
+		}
+	})
 }
 
 // Reset wipes a node's state and powers it off, without draining or leaving

@@ -196,7 +196,7 @@ func TestControlPlane(t *testing.T) {
 				ok, text := summary(s.Conditions())
 				return ok, text, err
 			})
-			if err := n.ApplyConfiguration(ctx, render(t, b, version, "demo-cp-1")); err != nil {
+			if err := n.Apply(ctx, render(t, b, version, "demo-cp-1"), false); err != nil {
 				t.Errorf("the same config again: %v", err)
 			}
 

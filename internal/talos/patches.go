@@ -206,8 +206,14 @@ var (
 // explain puts an error of machinery into one line that is safe to show.
 // Machinery quotes what it does not like, and that may be a secret: quoted text
 // and the values of unknown keys are left out.
-func explain(err error) string {
-	text := err.Error()
+func explain(err error) string { return explainText(err.Error()) }
+
+// diffFollows is what Talos before 1.14 writes before it shows how two configs
+// differ.
+const diffFollows = "\ndiff:"
+
+func explainText(text string) string {
+	text, _, _ = strings.Cut(text, diffFollows)
 	head, tail, unknown := strings.Cut(text, unknownKeys)
 	text = countOfErrors.ReplaceAllString(head, "")
 	var parts []string

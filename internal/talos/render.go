@@ -55,6 +55,10 @@ type RenderRequest struct {
 	// Base is what RenderBase returned when the cluster was created; Render
 	// generates one when it is empty.
 	Base secrets.Value
+	// Components are versions that differ from the base's while an upgrade is
+	// half-way. They win over patches, which keep repository and variant. Used by
+	// Render only; without any, images are as base and patches have them.
+	Components Components
 	// Gzip compresses the result; every Talos platform detects it.
 	Gzip bool
 }
@@ -115,6 +119,15 @@ func Render(req RenderRequest) (Rendered, error) {
 	cfg, problem := assemble(base, req.Patches, id, talos)
 	if problem != nil {
 		return out, fault.New(fault.Invalid, op, "%s: %s", problem.Field, problem.Message)
+	}
+	cfg, moved, err := req.Components.apply(cfg, contract, req.Role, req.Patches)
+	if err != nil {
+		return out, err
+	}
+	if moved {
+		if message := validate(cfg); message != "" {
+			return out, fault.New(fault.Invalid, op, "%s", message)
+		}
 	}
 	raw, err := encode(cfg)
 	if err != nil {
