@@ -5,6 +5,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/internal/talos"
 )
 
@@ -15,4 +16,18 @@ func (f factoryAdapter) Freeze(ctx context.Context, spec cluster.Spec, caps clou
 	return f.factory.Freeze(ctx, spec.Talos, spec.Kubernetes.Version, talos.Target{
 		Platform: caps.TalosPlatform, Arch: "amd64", Format: caps.ImageFormat,
 	})
+}
+
+func (f factoryAdapter) CheckInstaller(ctx context.Context, image string) error {
+	return f.factory.CheckInstaller(ctx, image)
+}
+
+// Rules makes the rules about versions: those of this release of Ichor, over the
+// releases that the factory builds now.
+func (f factoryAdapter) Rules(ctx context.Context) (plan.VersionRules, error) {
+	releases, err := f.factory.Releases(ctx)
+	if err != nil {
+		return plan.VersionRules{}, err
+	}
+	return talos.VersionRules(releases), nil
 }

@@ -29,11 +29,19 @@ func (machineAdapter) ApplyMaintenance(ctx context.Context, address string, conf
 }
 
 func (machineAdapter) Bootstrap(ctx context.Context, bundle secrets.Value, address string) error {
+	return onNode(ctx, bundle, address, func(n *talos.Node) error {
+		_, err := n.Bootstrap(ctx)
+		return err
+	})
+}
+
+// onNode dials, works and closes.
+func onNode(ctx context.Context, bundle secrets.Value, address string, work func(*talos.Node) error) error {
 	n, err := talos.Dial(ctx, talos.DialOptions{Bundle: bundle, Address: address})
 	if err != nil {
 		return err
 	}
-	_, err = n.Bootstrap(ctx)
+	err = work(n)
 	if cerr := n.Close(); err == nil {
 		err = cerr
 	}
