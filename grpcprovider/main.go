@@ -164,6 +164,9 @@ func dial(ctx context.Context, c config, resolver secrets.Resolver, seen *teleme
 		host = "unknown"
 	}
 	opts.Identity = fmt.Sprintf("ichor-grpcprovider@%s/%d", host, os.Getpid())
+	// The server answers as it is asked: to compress the state of hundreds of nodes
+	// there, and to undo it here, takes longer than to send it.
+	opts.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 	opts.Logger = log.NewStructuredLogger(seen.Logger())
 	opts.MetricsHandler = seen.MetricsHandler()
 	opts.Interceptors = seen.Interceptors()

@@ -30,8 +30,8 @@ type backend interface {
 	// query is exact but needs a worker.
 	query(ctx context.Context, id string) (workflows.GroupStatus, error)
 	// history reads the signals of one run after an event, and how the run began
-	// if after is 0.
-	history(ctx context.Context, id, runID string, after int64) (history, error)
+	// if after is 0. length is how many events there are, if that is known.
+	history(ctx context.Context, id, runID string, after, length int64) (history, error)
 	// signal makes a request durable. An error is Ambiguous unless it is certain
 	// that the request did not arrive.
 	signal(ctx context.Context, id, name, requestID string, arg any) error
@@ -69,6 +69,7 @@ type temporal struct {
 	namespace string
 	converter converter.DataConverter
 	identity  string
+	members   members
 }
 
 // op names reads in errors.
@@ -118,6 +119,7 @@ func (t *temporal) describe(ctx context.Context, id string) (description, error)
 	answer, err := t.client.DescribeWorkflowExecution(ctx, id, "")
 	var missing *serviceerror.NotFound
 	if errors.As(err, &missing) {
+		t.members.forget(id)
 		return description{}, fault.New(fault.NotFound, op, "%s: %v", id, err)
 	}
 	if err != nil {
@@ -132,6 +134,7 @@ func (t *temporal) describe(ctx context.Context, id string) (description, error)
 		return d, readFault(id, errors.New("it changes to a new run"))
 	default:
 		d.closed = true
+		t.members.forget(id)
 		return d, nil
 	}
 	fields := info.GetMemo().GetFields()
@@ -157,27 +160,41 @@ func field[T any](t *temporal, fields map[string]*commonpb.Payload, name string)
 	return out, nil
 }
 
-func (t *temporal) query(ctx context.Context, id string) (s workflows.GroupStatus, err error) {
-	answer, err := t.client.QueryWorkflow(ctx, id, "", workflows.QueryGroup)
+func (t *temporal) query(ctx context.Context, id string) (workflows.GroupStatus, error) {
+	var a answer
+	value, err := t.client.QueryWorkflow(ctx, id, "", workflows.QueryGroup)
 	if err == nil {
-		err = answer.Get(&s)
+		err = value.Get(&a)
+	}
+	if err == nil {
+		a.GroupStatus.Members, err = t.members.decode(id, a.Members)
 	}
 	if err != nil {
-		return s, readFault(id, err)
+		return workflows.GroupStatus{}, readFault(id, err)
 	}
-	return s, nil
+	return a.GroupStatus, nil
 }
 
-// historyPage is the number of events that are read at once; the server warns of
-// more than 256.
-const historyPage = 250
+// historyPage is the number of events that are read at once, at most; the server
+// warns of more than 256. margin are those that may have come since somebody
+// looked how many there are.
+const historyPage, margin = 250, 10
 
-func (t *temporal) history(ctx context.Context, id, runID string, after int64) (history, error) {
+// pageOf is the size of pages in which the events after one are read. The server
+// takes as long for a page as it has events, whether they are new or not.
+func pageOf(after, length int64) int32 {
+	if length <= after {
+		length = after + historyPage
+	}
+	return int32(min(length-after+margin, historyPage))
+}
+
+func (t *temporal) history(ctx context.Context, id, runID string, after, length int64) (history, error) {
 	h := history{last: after}
 	for token := []byte(nil); ; {
 		page, err := t.client.WorkflowService().GetWorkflowExecutionHistoryReverse(ctx, &workflowservice.GetWorkflowExecutionHistoryReverseRequest{
 			Namespace: t.namespace, Execution: &commonpb.WorkflowExecution{WorkflowId: id, RunId: runID},
-			MaximumPageSize: historyPage, NextPageToken: token,
+			MaximumPageSize: pageOf(after, length), NextPageToken: token,
 		})
 		var missing *serviceerror.NotFound
 		if errors.As(err, &missing) {

@@ -323,7 +323,7 @@ func (w *world) query(ctx context.Context, id string) (workflows.GroupStatus, er
 	}, nil
 }
 
-func (w *world) history(_ context.Context, id, runID string, after int64) (history, error) {
+func (w *world) history(_ context.Context, id, runID string, after, _ int64) (history, error) {
 	defer w.at("history")
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -14,14 +14,14 @@ const keptGone = 1000
 // gone: whatever the next readings are made of, a repeated request to delete one
 // stays a success. Only what was shown, and so may have been answered for, counts.
 func (e *entry) leave(before *view) {
-	there := map[string]bool{}
-	for _, m := range e.acked.members {
-		for _, id := range ids(m) {
-			there[id] = true
-		}
-	}
 	next := slices.Clone(e.base.view.gone)
-	if before != nil {
+	if before != nil && !sameMembers(before, e.acked) {
+		there := make(map[string]bool, 3*len(e.acked.members))
+		for _, m := range e.acked.members {
+			for _, id := range ids(m) {
+				there[id] = true
+			}
+		}
 		for _, m := range before.members {
 			if !anonymous(m) && slices.ContainsFunc(ids(m), func(id string) bool { return !there[id] }) {
 				next = append(next, goneMember(m))
@@ -46,6 +46,9 @@ func goneMember(m workflows.GroupMember) workflows.GoneInstance {
 // forgets the oldest beyond keptGone. One that is known by now under further ids
 // is another one.
 func joined(old, more []workflows.GoneInstance) []workflows.GoneInstance {
+	if len(more) == 0 {
+		return old
+	}
 	type names struct{ id, name, instance, providerID string }
 	of := func(g workflows.GoneInstance) names { return names{g.ID, g.Name, g.Instance, g.ProviderID} }
 	have := make(map[names]bool, len(old))
@@ -58,6 +61,9 @@ func joined(old, more []workflows.GoneInstance) []workflows.GoneInstance {
 			have[n] = true
 			out = append(out, g)
 		}
+	}
+	if len(out) == len(old) {
+		return old
 	}
 	return out[max(0, len(out)-keptGone):]
 }

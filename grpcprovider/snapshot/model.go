@@ -24,18 +24,30 @@ type view struct {
 	// paused is why nothing may be changed by the autoscaler, or empty.
 	paused string
 	ending bool
+	// shared says that another view has the same members: they are copied before
+	// they are changed.
+	shared bool
 	// byID finds members by provider ID, instance id, alias and machine id,
 	// byName by the Node's name; both are built when first needed.
 	byID, byName       map[string]int
 	goneIDs, goneNames map[string]bool
 }
 
-// clone copies what apply changes.
+// clone makes a view that may be changed without v being so. What changes is
+// copied then, which for most views is never.
 func (v *view) clone() *view {
 	c := *v
-	c.members, c.gone = slices.Clone(v.members), slices.Clone(v.gone)
+	c.shared = true
 	c.byID, c.byName, c.goneIDs, c.goneNames = nil, nil, nil, nil
 	return &c
+}
+
+// own copies what a view shares with others.
+func (v *view) own() {
+	if v.shared {
+		v.members, v.shared = slices.Clone(v.members), false
+		v.byID, v.byName = nil, nil
+	}
 }
 
 func (v *view) target() int {
@@ -93,6 +105,7 @@ func (v *view) apply(s signal) {
 	if uid := s.req.Cluster.UID; uid != "" && uid != v.facts.Cluster.UID || v.ending {
 		return
 	}
+	v.own()
 	accepted := s.at
 	// A clock of elsewhere is believed as far as it makes sense.
 	if age := accepted.Sub(s.req.At); !s.req.At.IsZero() && age > 0 && age < 24*time.Hour {

@@ -45,7 +45,7 @@ func (s *Source) recall(ctx context.Context, r *reading, d description, g glance
 		before, r.parts.prev = g.base.past, g.base.view
 	}
 	var err error
-	if r.past, err = s.look(ctx, r.id, r.runID, before); err != nil {
+	if r.past, err = s.look(ctx, r, before); err != nil {
 		return err
 	}
 	p := &r.parts
@@ -60,7 +60,7 @@ func (s *Source) recall(ctx context.Context, r *reading, d description, g glance
 		case r.past.previous:
 			// The run before ended without a last memo: what came after its memo
 			// is in its successor's state, but was not written down.
-			older, err := s.back.history(ctx, r.id, d.memo.RunID, d.memo.EventID)
+			older, err := s.back.history(ctx, r.id, d.memo.RunID, d.memo.EventID, 0)
 			if err != nil && !fault.Is(err, fault.NotFound) {
 				return err
 			}
@@ -144,15 +144,15 @@ func (p parts) before() *view {
 }
 
 // look reads a run's history, as far as it is not known yet.
-func (s *Source) look(ctx context.Context, id, runID string, known *past) (*past, error) {
-	if known == nil || known.runID != runID {
-		known = &past{runID: runID}
+func (s *Source) look(ctx context.Context, r *reading, known *past) (*past, error) {
+	if known == nil || known.runID != r.runID {
+		known = &past{runID: r.runID}
 	}
-	h, err := s.back.history(ctx, id, runID, known.last)
+	h, err := s.back.history(ctx, r.id, r.runID, known.last, r.length)
 	if err != nil {
 		return nil, err
 	}
-	next := &past{runID: runID, history: h}
+	next := &past{runID: r.runID, history: h}
 	next.signals = append(known.signals[:len(known.signals):len(known.signals)], h.signals...)
 	if known.last > 0 {
 		next.previous, next.input, next.original = known.previous, known.input, known.original
@@ -176,7 +176,7 @@ func (s *Source) searchOlder(ctx context.Context, r *reading, waiting map[string
 	}
 	run := r.past.previous
 	for n := 0; missing > 0 && run != "" && n < olderRuns; n++ {
-		h, err := s.back.history(ctx, r.id, run, 0)
+		h, err := s.back.history(ctx, r.id, run, 0, 0)
 		if fault.Is(err, fault.NotFound) {
 			return nil
 		}

@@ -18,10 +18,7 @@ func groupID(cluster, group string) string { return cluster + "/" + group }
 func (v *view) render(now time.Time) (g *provider.Group, due time.Time) {
 	g = &provider.Group{
 		ID: groupID(v.facts.Cluster.Name, v.facts.Group), Facts: v.facts, Generation: v.generation,
-		Paused: v.paused, Instances: make([]provider.Instance, 0, len(v.members)),
-	}
-	if v.ending {
-		g.Paused = "the group is being deleted"
+		Paused: v.whyPaused(), Instances: make([]provider.Instance, 0, len(v.members)),
 	}
 	for _, m := range v.members {
 		// Who leaves without a machine, its place and names taken over, is nothing
@@ -51,6 +48,14 @@ func (v *view) render(now time.Time) (g *provider.Group, due time.Time) {
 	}
 	slices.SortFunc(g.Instances, func(a, b provider.Instance) int { return strings.Compare(a.ID, b.ID) })
 	return g, due
+}
+
+// whyPaused is why requests are refused, empty when they are not.
+func (v *view) whyPaused() string {
+	if v.ending {
+		return "the group is being deleted"
+	}
+	return v.paused
 }
 
 // machineKnown says that a machine has been seen. Such an instance never has an

@@ -140,9 +140,11 @@ type entry struct {
 	silent, asking bool
 	asked          time.Time
 
-	shown *provider.Group
-	keys  map[key]place
-	due   time.Time
+	// shown is what rendered looked like, until due, and keys find its nodes.
+	shown    *provider.Group
+	rendered *view
+	keys     map[key]place
+	due      time.Time
 }
 
 // request is a change that was asked of this process.
@@ -269,11 +271,17 @@ func (s *Source) publish(changed, gone []*entry) {
 		}
 	}
 	for _, e := range changed {
+		if e.reshow(now) {
+			next.byID[e.shown.ID] = e.shown
+			continue
+		}
 		var keys map[key]place
 		before := e.shown
-		e.shown, e.due = nil, time.Time{}
+		e.shown, e.rendered, e.due = nil, nil, time.Time{}
 		if e.acked != nil && scales(e.acked) {
 			e.shown, e.due = e.acked.render(now)
+			// What is shown stays as it is when the next request changes the view.
+			e.rendered, e.acked.shared = e.acked.clone(), true
 			keys = e.acked.keys()
 			next.byID[e.shown.ID] = e.shown
 		} else if before != nil {
@@ -286,6 +294,18 @@ func (s *Source) publish(changed, gone []*entry) {
 		next.groups = slices.SortedFunc(maps.Values(next.byID), func(a, b *provider.Group) int { return strings.Compare(a.ID, b.ID) })
 	}
 	s.shown.Store(next)
+}
+
+// reshow shows an entry with the instances that it was shown with before, if they
+// still look the same.
+func (e *entry) reshow(now time.Time) bool {
+	if e.shown == nil || e.acked == nil || !scales(e.acked) || !e.due.IsZero() && !now.Before(e.due) || !e.acked.looksLike(e.rendered) {
+		return false
+	}
+	g := *e.shown
+	g.Facts, g.Generation, g.Paused = e.acked.facts, e.acked.generation, e.acked.whyPaused()
+	e.shown = &g
+	return true
 }
 
 // scales reports whether the autoscaler has anything to do with a group.
