@@ -269,6 +269,20 @@ func TestPlanLegsRefusals(t *testing.T) {
 			[]string{"kubernetes unknown no path to Kubernetes 1.38 is known here, which ends at 1.37"},
 		},
 		{
+			"another major",
+			Versions{Talos: "v1.14.1", Kubernetes: "v1.36.3"},
+			Versions{Kubernetes: "v2.0.0"},
+			VersionRules{Talos: rulesNow().Talos},
+			[]string{"kubernetes unknown no path to Kubernetes 2.0 is known here, which ends at (none)"},
+		},
+		{
+			"a Kubernetes that cannot be read",
+			Versions{Talos: "v1.14.1", Kubernetes: "v1.36.3"},
+			Versions{Kubernetes: "1.37.x"},
+			rulesNow(),
+			[]string{"kubernetes invalid \"1.37.x\" is not a version"},
+		},
+		{
 			"no releases between",
 			Versions{Talos: "v1.14.1", Kubernetes: "v1.32.9"},
 			Versions{Kubernetes: "v1.36.3"},

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // UpgradePlan is what an upgrade would do, for people and programs.
@@ -36,7 +37,7 @@ func MakePlan(from, to Versions, nodes []UpgradeNode, configChanged bool, rules 
 	if len(refusals) == 0 {
 		legs = withManifests(legs, from.Kubernetes, to)
 	}
-	p := UpgradePlan{Refusals: slices.Concat(refusals, nodeRefusals(nodes, to))}
+	p := UpgradePlan{Refusals: slices.Concat(refusals, nodeRefusals(nodes, at, to))}
 	touched := make([]bool, len(nodes))
 	for i, leg := range legs {
 		items := RollOrder(leg, nodes, s)
@@ -91,8 +92,9 @@ func withManifests(legs []Leg, record string, to Versions) []Leg {
 	})
 }
 
-// nodeRefusals are about single nodes, in order of the roll.
-func nodeRefusals(nodes []UpgradeNode, to Versions) []Refusal {
+// nodeRefusals are about single nodes, in the order of the roll. Where all of
+// them are ahead, at is too, and PlanLegs has said so once.
+func nodeRefusals(nodes []UpgradeNode, at, to Versions) []Refusal {
 	sorted := slices.Clone(nodes)
 	slices.SortFunc(sorted, inOrder)
 	var out []Refusal
@@ -107,17 +109,24 @@ func nodeRefusals(nodes []UpgradeNode, to Versions) []Refusal {
 		if _, ok := parse(n.Talos); !ok && to.Talos != "" {
 			add(n, RefusedUnknown, "it is not known which Talos it runs (%q)", n.Talos)
 		}
-		if newer(n.Talos, to.Talos) {
+		if newer(n.Talos, to.Talos) && !newer(at.Talos, to.Talos) {
 			add(n, RefusedDowngrade, "it runs Talos %s and %s is older: %s", n.Talos, to.Talos, NeverDowngraded)
 		}
+		var unknown, ahead []string
 		for _, name := range Components(n.Role) {
 			v := n.component(name)
 			if _, ok := parse(v); !ok && to.Kubernetes != "" {
-				add(n, RefusedUnknown, "it is not known which %s it runs (%q)", name, v)
+				unknown = append(unknown, name)
 			}
-			if newer(v, to.Kubernetes) {
-				add(n, RefusedDowngrade, "its %s is %s and %s is older: never downgraded", name, v, to.Kubernetes)
+			if newer(v, to.Kubernetes) && !newer(at.Kubernetes, to.Kubernetes) {
+				ahead = append(ahead, name+" "+v)
 			}
+		}
+		if len(unknown) > 0 {
+			add(n, RefusedUnknown, "it is not known which version it runs of %s", strings.Join(unknown, ", "))
+		}
+		if len(ahead) > 0 {
+			add(n, RefusedDowngrade, "it runs %s and %s is older: never downgraded", strings.Join(ahead, ", "), to.Kubernetes)
 		}
 	}
 	return out

@@ -97,9 +97,24 @@ func Lowest(nodes []UpgradeNode, want string) Versions {
 // RollOrder puts the nodes that need a leg into the order in which they are
 // begun: control planes by name and the leader of etcd last, then workers by
 // group and name. The order of the input does not matter. The canary of a
-// strategy is the first worker.
+// strategy is the first worker; one that works is preferred, since a node that
+// was broken before proves nothing.
 func RollOrder(leg Leg, nodes []UpgradeNode, s UpgradeStrategy) []RollItem {
-	return roll(nodes, func(n UpgradeNode) bool { return Behind(n, leg) })
+	items := roll(nodes, func(n UpgradeNode) bool { return Behind(n, leg) })
+	if !s.Canary {
+		return items
+	}
+	first := slices.IndexFunc(items, func(i RollItem) bool { return i.Role != cluster.RoleControlPlane })
+	works := slices.IndexFunc(items, func(i RollItem) bool {
+		return i.Role != cluster.RoleControlPlane && slices.ContainsFunc(nodes, func(n UpgradeNode) bool {
+			return n.Machine == i.Machine && n.Problem == "" && n.Ready && n.NodeReady && !n.Cordoned
+		})
+	})
+	if works <= first {
+		return items
+	}
+	canary := items[works]
+	return slices.Insert(slices.Delete(items, works, works+1), first, canary)
 }
 
 func roll(nodes []UpgradeNode, needs func(UpgradeNode) bool) []RollItem {
