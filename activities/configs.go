@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -25,32 +26,70 @@ func machineConfig(ctx context.Context, s Store, configs MachineConfigs, of conf
 	if err != nil {
 		return secrets.Value{}, "", err
 	}
-	req := UserDataRequest{Record: rec, Bundle: bundle, Role: of.role, Group: of.group, Machine: of.name, Gzip: of.gzip}
-	if req.Base, err = baseConfig(ctx, s, rec, of.role); err != nil {
-		return secrets.Value{}, "", err
-	}
-	if req.Bodies, err = patchBodies(ctx, s, rec.Spec, of.role, of.group); err != nil {
-		return secrets.Value{}, "", err
-	}
-	return configs.UserData(req)
+	return newRenderer(s, configs, rec, bundle).render(ctx, UserDataRequest{Role: of.role, Group: of.group, Machine: of.name, Gzip: of.gzip})
 }
 
-func baseConfig(ctx context.Context, s Store, rec cluster.Record, role cluster.Role) (secrets.Value, error) {
-	for _, b := range rec.Frozen.BaseConfig {
+// renderer renders configs of one cluster; what they have in common it reads once.
+// It is safe for concurrent use.
+type renderer struct {
+	store   Store
+	configs MachineConfigs
+	rec     cluster.Record
+	bundle  secrets.Value
+
+	mu    sync.Mutex
+	bases map[cluster.Role]secrets.Value
+	have  map[string]secrets.Value // bodies by key
+}
+
+func newRenderer(s Store, configs MachineConfigs, rec cluster.Record, bundle secrets.Value) *renderer {
+	return &renderer{store: s, configs: configs, rec: rec, bundle: bundle, bases: map[cluster.Role]secrets.Value{}, have: map[string]secrets.Value{}}
+}
+
+// config renders the plain config of a machine, with components that may differ
+// from the record.
+func (r *renderer) config(ctx context.Context, role cluster.Role, group, name string, c Components) (secrets.Value, string, error) {
+	return r.render(ctx, UserDataRequest{Role: role, Group: group, Machine: name, Components: c})
+}
+
+// render completes a request.
+func (r *renderer) render(ctx context.Context, req UserDataRequest) (secrets.Value, string, error) {
+	req.Record, req.Bundle = r.rec, r.bundle
+	var err error
+	if req.Base, err = r.base(ctx, req.Role); err != nil {
+		return secrets.Value{}, "", err
+	}
+	if req.Bodies, err = r.patches(ctx, req.Role, req.Group); err != nil {
+		return secrets.Value{}, "", err
+	}
+	return r.configs.UserData(req)
+}
+
+func (r *renderer) base(ctx context.Context, role cluster.Role) (secrets.Value, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if base, ok := r.bases[role]; ok {
+		return base, nil
+	}
+	for _, b := range r.rec.Frozen.BaseConfig {
 		if b.Role == role {
-			return s.Object(ctx, b.Ref)
+			base, err := r.store.Object(ctx, b.Ref)
+			if err == nil {
+				r.bases[role] = base
+			}
+			return base, err
 		}
 	}
 	return secrets.Value{}, fault.New(fault.Internal, "read base config", "the record has none for role %s", role)
 }
 
-// patchBodies reads the patches that apply to a machine: all nodes, then role,
-// then group.
-func patchBodies(ctx context.Context, s Store, spec cluster.Spec, role cluster.Role, group string) ([]PatchBody, error) {
+// patches reads the patches that apply to a machine: all nodes, then role, then
+// group.
+func (r *renderer) patches(ctx context.Context, role cluster.Role, group string) ([]PatchBody, error) {
 	var out []PatchBody
 	add := func(field string, sources []cluster.Source) error {
 		for i, src := range sources {
-			body, err := s.Body(ctx, src.Ref, src.SHA256)
+			body, err := r.body(ctx, src)
 			if err != nil {
 				return err
 			}
@@ -58,6 +97,7 @@ func patchBodies(ctx context.Context, s Store, spec cluster.Spec, role cluster.R
 		}
 		return nil
 	}
+	spec := r.rec.Spec
 	if err := add("spec.talos.patches", spec.Talos.Patches); err != nil {
 		return nil, err
 	}
@@ -70,4 +110,18 @@ func patchBodies(ctx context.Context, s Store, spec cluster.Spec, role cluster.R
 		}
 	}
 	return out, nil
+}
+
+func (r *renderer) body(ctx context.Context, src cluster.Source) (secrets.Value, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := src.Ref + "@" + src.SHA256
+	if body, ok := r.have[key]; ok {
+		return body, nil
+	}
+	body, err := r.store.Body(ctx, src.Ref, src.SHA256)
+	if err == nil {
+		r.have[key] = body
+	}
+	return body, err
 }

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"io"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -40,6 +41,16 @@ type Store interface {
 	Body(ctx context.Context, ref, sha256 string) (secrets.Value, error)
 	// Forget deletes everything of a cluster but its record. Safe to repeat.
 	Forget(ctx context.Context, rec cluster.Record) error
+	// Probe proves that the cluster's part of the store can be written and read.
+	Probe(ctx context.Context, ref cluster.Ref) error
+	// Stream returns what EnsureStream stored under a name. NotFound.
+	Stream(ctx context.Context, ref cluster.Ref, name string) (StoredStream, error)
+	// EnsureStream stores what write writes under a name of the cluster unless
+	// there is something; all callers get the same. What a failed write left is
+	// not seen. Bodies of any size, in bounded memory.
+	EnsureStream(ctx context.Context, ref cluster.Ref, name string, write func(io.Writer) error) (StoredStream, error)
+	// ReadStream writes a stored stream to w and proves its digest.
+	ReadStream(ctx context.Context, stream StoredStream, w io.Writer) error
 }
 
 // Checker validates a spec; the CLI uses the same one.
@@ -53,6 +64,9 @@ type Checker interface {
 type Factory interface {
 	// Freeze resolves the Talos part of a spec: schematic, image and installer.
 	Freeze(ctx context.Context, spec cluster.Spec, caps cloud.Capabilities) (cluster.Frozen, error)
+	// CheckInstaller returns nil when the factory serves an installer image that
+	// Freeze named. Errors: Invalid when it does not exist.
+	CheckInstaller(ctx context.Context, image string) error
 }
 
 // MachineConfigs renders Talos machine configs.
@@ -67,6 +81,17 @@ type MachineConfigs interface {
 	// NodeSettings reads out of a complete config what its node will report
 	// about itself.
 	NodeSettings(userData secrets.Value) (NodeSettings, error)
+	// Rebase returns a base config of the cluster with the versions of the
+	// record's frozen part. It changes what depends on versions and nothing else:
+	// a cluster's config is never generated anew.
+	Rebase(rec cluster.Record, base secrets.Value, role cluster.Role) (secrets.Value, error)
+	// Digest is the digest of a complete, uncompressed config, by which nodes are
+	// compared with it.
+	Digest(config secrets.Value) (string, error)
+	// Images reads the images of components out of a complete config.
+	Images(config secrets.Value) (ComponentImages, error)
+	// Expires says until when the authorities in a bundle are valid.
+	Expires(bundle secrets.Value) (time.Time, error)
 }
 
 // NodeSettings is what a machine config decides about its Node object.
@@ -88,6 +113,8 @@ type UserDataRequest struct {
 	Bodies []PatchBody
 	// Gzip compresses, for clouds that take it.
 	Gzip bool
+	// Components differ from the record's Kubernetes version.
+	Components Components
 }
 
 // PatchBody is a config patch and the field it came from.
@@ -179,6 +206,8 @@ type KubeNode struct {
 	// Uninitialized says that the cloud controller has not seen the node yet.
 	Uninitialized bool   `json:"uninitialized,omitempty"`
 	Version       string `json:"version,omitempty"`
+	// Cordoned says that nothing new is scheduled there.
+	Cordoned bool `json:"cordoned,omitempty"`
 	// Capacity and Allocatable are zero until the kubelet has reported them.
 	Capacity    cluster.NodeResources `json:"capacity,omitzero"`
 	Allocatable cluster.NodeResources `json:"allocatable,omitzero"`

@@ -62,6 +62,26 @@ type GroupLeases interface {
 	Lease(ctx context.Context, in LeaseInput) (LeaseResult, error)
 }
 
+// NeedsReboot is the code of the Invalid fault of NodeControl.Apply when the node
+// takes the config only staged.
+const NeedsReboot = "NeedsReboot"
+
+// ComponentImages are the images that a machine config names; those of the
+// control plane are empty on workers.
+type ComponentImages struct {
+	Kubelet           string
+	APIServer         string
+	ControllerManager string
+	Scheduler         string
+}
+
+// StoredStream is a large object in the store.
+type StoredStream struct {
+	Key    string
+	SHA256 string
+	Bytes  int64
+}
+
 // ImageSpace is which images of a node are meant.
 type ImageSpace string
 
@@ -145,9 +165,25 @@ type KubeUpgrades interface {
 	// Gate evaluates a user's health gate; nil when it holds, NotYet saying why
 	// not, Invalid when it cannot be evaluated.
 	Gate(ctx context.Context, g plan.Gate) error
+	// DiffManifests says what Apply of the same manifest would change.
+	DiffManifests(ctx context.Context, name string, manifest []byte) ([]ObjectChange, error)
+	// GetNode reads one Node object. NotFound when there is none.
+	GetNode(ctx context.Context, name string) (KubeNode, error)
 	// AutoscalerVersion is the version of a cluster autoscaler that runs in the
 	// cluster, empty when none is found.
 	AutoscalerVersion(ctx context.Context) (string, error)
+}
+
+// ObjectChange is what applying a manifest would do to one object.
+type ObjectChange struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Namespace  string `json:"namespace,omitempty"`
+	Name       string `json:"name"`
+	// Change is "created", "changed" or "unchanged".
+	Change string `json:"change"`
+	// Fields are the paths that change; never their values, which may be secrets.
+	Fields []string `json:"fields,omitempty"`
 }
 
 // DrainOptions are kubectl's.

@@ -113,6 +113,11 @@ type RecordChange struct {
 	ControlPlanes    []cluster.NodeAddress `json:"controlPlanes,omitempty"`
 	Failure          string                `json:"failure,omitempty"`
 	Account          string                `json:"account,omitempty"` // added
+	// Released is the name of a former image that was given back, Holding an image
+	// that is about to be taken into use: until it is the cluster's own it counts
+	// as a former one, so that whoever deletes the cluster gives it back.
+	Released string               `json:"released,omitempty"`
+	Holding  *cluster.FormerImage `json:"holding,omitempty"`
 }
 
 // UpdateRecord applies a change and returns the record as it is then. Safe to
@@ -120,12 +125,18 @@ type RecordChange struct {
 // when the bootstrap machine is already another one.
 func (r *Records) UpdateRecord(ctx context.Context, in RecordChange) (cluster.Record, error) {
 	defer alive(ctx, "updating the record")()
+	return r.swap(ctx, in.Ref, func(rec *cluster.Record) (bool, error) { return true, apply(rec, in) })
+}
+
+// swap reads a record, lets change work on it, and writes it if change says so;
+// when somebody else wrote in between it begins again.
+func (r *Records) swap(ctx context.Context, ref cluster.Ref, change func(*cluster.Record) (bool, error)) (cluster.Record, error) {
 	for attempt := 0; ; attempt++ {
-		rec, rev, err := r.record(ctx, in.Ref)
+		rec, rev, err := r.record(ctx, ref)
 		if err != nil {
 			return rec, err
 		}
-		if err := apply(&rec, in); err != nil {
+		if changed, err := change(&rec); err != nil || !changed {
 			return rec, err
 		}
 		rec.UpdatedAt = r.Now().UTC()
@@ -172,6 +183,12 @@ func apply(rec *cluster.Record, in RecordChange) error {
 	if in.Account != "" && !slices.Contains(rec.Accounts, in.Account) {
 		rec.Accounts = append(rec.Accounts, in.Account)
 	}
+	if h := in.Holding; h != nil && h.Image != rec.Frozen.Image && !slices.Contains(rec.Former, *h) {
+		rec.Former = append(rec.Former, *h)
+	}
+	if in.Released != "" {
+		rec.Former = slices.DeleteFunc(rec.Former, func(f cluster.FormerImage) bool { return f.Image == in.Released })
+	}
 	return nil
 }
 
@@ -200,7 +217,9 @@ func fill(have *cluster.Frozen, add cluster.Frozen) {
 	keep(&have.ImageURL, add.ImageURL)
 	keep(&have.InstallerImage, add.InstallerImage)
 	keep(&have.Bundle, add.Bundle)
-	if add.ImageID != "" { // an image that was deleted is imported again
+	// An image that was deleted is imported again; the id of another image, by who
+	// does not know of an upgrade, is not believed.
+	if add.ImageID != "" && (add.Image == "" || add.Image == have.Image) {
 		have.ImageID = add.ImageID
 	}
 	if len(have.BaseConfig) == 0 {

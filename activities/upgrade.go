@@ -32,7 +32,7 @@ type UpgradeChange struct {
 	KubernetesVersion string        `json:"kubernetesVersion,omitempty"`
 	Schematic         string        `json:"schematic,omitempty"`
 	// Extensions replaces the list of system extensions when not nil.
-	Extensions []string `json:"extensions,omitempty"`
+	Extensions []string `json:"extensions,omitzero"`
 }
 
 // ResolveUpgradeInput asks what a change means for a cluster.
@@ -77,7 +77,11 @@ type FreezeLegResult struct {
 // CommitLegInput makes a frozen leg the record's contents: from then on new
 // machines are born with it.
 type CommitLegInput struct {
-	Ref        cluster.Ref    `json:"ref"`
+	Ref cluster.Ref `json:"ref"`
+	// From is the digest of the spec that the record has before; an attempt that
+	// was given up and wakes late must not bring back an earlier leg. Empty is
+	// not compared.
+	From       string         `json:"from,omitempty"`
 	Spec       cluster.Spec   `json:"spec"`
 	SpecDigest string         `json:"specDigest"`
 	Frozen     cluster.Frozen `json:"frozen"`
@@ -102,6 +106,9 @@ type ObserveNodesInput struct {
 // ObserveNodesResult is what nodes answered, in the order of the input.
 type ObserveNodesResult struct {
 	Nodes []plan.UpgradeNode `json:"nodes"`
+	// Unseen says why the Node objects could not be looked at; Cordoned and
+	// NodeReady say nothing then.
+	Unseen string `json:"unseen,omitempty"`
 }
 
 // CheckUpgradeInput is everything the pre-flight looks at.
@@ -111,6 +118,8 @@ type CheckUpgradeInput struct {
 	Legs     []plan.Leg           `json:"legs"`
 	Last     FreezeLegResult      `json:"last"` // of the last leg
 	Strategy plan.UpgradeStrategy `json:"strategy"`
+	// Groups are problems of groups that the caller knows.
+	Groups []plan.Refusal `json:"groups,omitempty"`
 }
 
 // CheckUpgradeResult lists every problem at once; none means that the upgrade
@@ -139,6 +148,20 @@ type PullImageInput struct {
 type InstallInput struct {
 	NodeWorkInput
 	Image string `json:"image"`
+}
+
+// WholeUpgradeInput is the upgrade of a node that drains, installs and reboots by
+// itself, done once: BootID is the boot that it ends.
+type WholeUpgradeInput struct {
+	NodeWorkInput
+	Image  string `json:"image"`
+	BootID string `json:"bootID"`
+}
+
+// PullComponentsInput names a leg whose component images a node shall have.
+type PullComponentsInput struct {
+	NodeWorkInput
+	Leg FreezeLegResult `json:"leg"`
 }
 
 // RebootInput is a reboot that is done once: BootID is the boot that it ends.
@@ -180,6 +203,30 @@ type EtcdGateInput struct {
 	// Single consents to the outage of the only one.
 	Single bool          `json:"single,omitempty"`
 	Stable time.Duration `json:"stable,omitempty"`
+}
+
+// EtcdGateResult is etcd when the gate was open.
+type EtcdGateResult struct {
+	Leader string   `json:"leader"` // name of its node
+	Voters []string `json:"voters"` // names, sorted
+}
+
+// RemoveEtcdMemberInput names a member of etcd that shall be none any more.
+type RemoveEtcdMemberInput struct {
+	Ref cluster.Ref `json:"ref"`
+	// Nodes are all control planes, with the one that is gone.
+	Nodes []UpgradeTarget `json:"nodes"`
+	Name  string          `json:"name"`
+}
+
+// RestoreEtcdInput begins etcd anew from a snapshot, on one node.
+type RestoreEtcdInput struct {
+	NodeWorkInput
+	Snapshot SnapshotResult `json:"snapshot"`
+	// Peers are the other control planes: none of them may run etcd.
+	Peers []UpgradeTarget `json:"peers,omitempty"`
+	// Replaces is the bootstrap machine that the record had before.
+	Replaces string `json:"replaces"`
 }
 
 // SnapshotInput names a snapshot that is taken once.
@@ -229,6 +276,31 @@ type GatesInput struct {
 	Stable time.Duration `json:"stable"`
 	// Node, when set, must be Ready as well.
 	Node string `json:"node,omitempty"`
+}
+
+// ApplyUpgradeManifestsInput applies the manifests of the record's spec.
+type ApplyUpgradeManifestsInput struct {
+	Ref cluster.Ref `json:"ref"`
+	// Before were applied already: what did not change since is left alone.
+	Before []cluster.Manifest `json:"before,omitempty"`
+}
+
+// ApplyUpgradeManifestsResult names what was applied.
+type ApplyUpgradeManifestsResult struct {
+	Applied []string `json:"applied,omitempty"`
+	Skipped int      `json:"skipped,omitempty"`
+}
+
+// DiffUpgradeManifestsInput asks what the manifests of a leg would change.
+type DiffUpgradeManifestsInput struct {
+	Ref    cluster.Ref        `json:"ref"`
+	Leg    FreezeLegResult    `json:"leg"`
+	Before []cluster.Manifest `json:"before,omitempty"`
+}
+
+// DiffUpgradeManifestsResult names objects, never their contents.
+type DiffUpgradeManifestsResult struct {
+	Changes []ObjectChange `json:"changes,omitempty"`
 }
 
 // LeaseInput takes or returns the lease of a member of a group: while it is

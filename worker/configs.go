@@ -56,6 +56,7 @@ func (configAdapter) UserData(in activities.UserDataRequest) (secrets.Value, str
 		return secrets.Value{}, "", err
 	}
 	req.Base, req.Group, req.NodeName, req.Gzip = in.Base, in.Group, in.Machine, in.Gzip
+	req.Components = talos.Components(in.Components)
 	for _, p := range in.Bodies {
 		req.Patches = append(req.Patches, talos.Patch{Field: p.Field, Body: p.Body})
 	}
@@ -67,3 +68,18 @@ func (configAdapter) NodeSettings(userData secrets.Value) (activities.NodeSettin
 	n, err := talos.ReadNode(userData)
 	return activities.NodeSettings{Kubelet: n.Kubelet, Labels: n.Labels, Taints: n.Taints}, err
 }
+
+func (configAdapter) Rebase(rec cluster.Record, base secrets.Value, role cluster.Role) (secrets.Value, error) {
+	return talos.Rebase(talos.RenderRequest{Base: base, Spec: rec.Spec, Frozen: rec.Frozen, Role: role})
+}
+
+func (configAdapter) Digest(config secrets.Value) (string, error) { return talos.Digest(config) }
+
+func (configAdapter) Images(config secrets.Value) (activities.ComponentImages, error) {
+	i, err := talos.ReadImages(config)
+	return activities.ComponentImages{
+		Kubelet: i.Kubelet, APIServer: i.APIServer, ControllerManager: i.ControllerManager, Scheduler: i.Scheduler,
+	}, err
+}
+
+func (configAdapter) Expires(bundle secrets.Value) (time.Time, error) { return talos.Expires(bundle) }

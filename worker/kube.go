@@ -74,7 +74,7 @@ func (k kubeAPI) GetNode(ctx context.Context, name string) (activities.KubeNode,
 func kubeNode(n kube.Node) activities.KubeNode {
 	return activities.KubeNode{
 		Name: n.Name, Ready: n.Ready, Reason: n.Reason, ProviderID: n.ProviderID,
-		Uninitialized: n.Uninitialized, Version: n.KubeletVersion,
+		Uninitialized: n.Uninitialized, Version: n.KubeletVersion, Cordoned: n.Unschedulable,
 		Capacity: n.Capacity, Allocatable: n.Allocatable,
 	}
 }
@@ -115,4 +115,18 @@ func (k kubeAPI) StaticPod(ctx context.Context, node, component string) (activit
 		return activities.StaticPodView{}, err
 	}
 	return activities.StaticPodView{Image: p.Image, Version: p.Version, ConfigVersion: p.ConfigVersion, Ready: p.Ready}, nil
+}
+
+func (k kubeAPI) DiffManifests(ctx context.Context, name string, manifest []byte) ([]activities.ObjectChange, error) {
+	list, err := k.Client.DiffManifests(ctx, name, manifest)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]activities.ObjectChange, 0, len(list))
+	for _, c := range list {
+		out = append(out, activities.ObjectChange{
+			APIVersion: c.APIVersion, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Change: string(c.Change), Fields: c.Fields,
+		})
+	}
+	return out, nil
 }

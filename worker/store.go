@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 
+	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -65,6 +67,25 @@ func (s storeAdapter) Forget(ctx context.Context, rec cluster.Record) error {
 		}
 	}
 	return s.DeletePrefix(ctx, store.InstancePrefix(rec.Ref))
+}
+
+// Probe tries the folder of the cluster.
+func (s storeAdapter) Probe(ctx context.Context, ref cluster.Ref) error {
+	return s.Store.Probe(ctx, store.InstancePrefix(ref))
+}
+
+func (s storeAdapter) Stream(ctx context.Context, ref cluster.Ref, name string) (activities.StoredStream, error) {
+	kept, err := s.Store.Stream(ctx, store.InstancePrefix(ref)+name)
+	return activities.StoredStream(kept), err
+}
+
+func (s storeAdapter) EnsureStream(ctx context.Context, ref cluster.Ref, name string, write func(io.Writer) error) (activities.StoredStream, error) {
+	kept, err := s.Store.EnsureStream(ctx, store.InstancePrefix(ref)+name, write)
+	return activities.StoredStream(kept), err
+}
+
+func (s storeAdapter) ReadStream(ctx context.Context, stream activities.StoredStream, w io.Writer) error {
+	return s.Store.ReadStream(ctx, store.Stream(stream), w)
 }
 
 func bodyRefs(spec cluster.Spec) []string {

@@ -12,6 +12,8 @@ const (
 	PhaseFailed   Phase = "failed" // creation failed and what exists was kept
 	PhaseDeleting Phase = "deleting"
 	PhaseDeleted  Phase = "deleted"
+	// PhaseUpgrading is shown while an upgrade runs; the record stays ready.
+	PhaseUpgrading Phase = "upgrading"
 )
 
 // Record is what Ichor knows of a cluster outside Temporal: enough to show it
@@ -39,10 +41,21 @@ type Record struct {
 	// the cluster were seen or are made: one, and one more for each renewed
 	// credential.
 	Accounts []string `json:"accounts,omitempty"`
+	// Former are images that the cluster used before an upgrade and has not given
+	// back yet.
+	Former []FormerImage `json:"former,omitempty"`
 	// Failure is the message of the failure that ended creation, if any.
 	Failure   string    `json:"failure,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`
 	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// FormerImage is an image by what Frozen says of it.
+type FormerImage struct {
+	Image        string `json:"image"`
+	ImageURL     string `json:"imageURL,omitempty"`
+	Schematic    string `json:"schematic,omitempty"`
+	TalosVersion string `json:"talosVersion,omitempty"`
 }
 
 // NodeAddress says where a machine is reached.

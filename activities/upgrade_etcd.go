@@ -1,0 +1,413 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/plan"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// etcdView is etcd as several control planes see it.
+type etcdView struct {
+	// seen is what those answered that run etcd, silent why the others did not.
+	seen   map[string]EtcdHealth
+	silent map[string]string
+	// voters and learners are names, sorted, as the members know each other.
+	voters, learners []string
+	// leader is the name of the leader on which all agree, else empty.
+	leader string
+	// alarms and errors that any member reports, sorted.
+	alarms []string
+	// split says that the members do not agree on who they are.
+	split string
+}
+
+// lookAtEtcd asks control planes, all at once. Only an error that ends every
+// further attempt is one; a node that does not answer is a fact.
+func (u *Upgrades) lookAtEtcd(ctx context.Context, bundle secrets.Value, nodes []UpgradeTarget) (etcdView, error) {
+	healths, errs := make([]EtcdHealth, len(nodes)), make([]error, len(nodes))
+	_ = each(nodes, func(i int, t UpgradeTarget) error { // every error is kept
+		healths[i], errs[i] = u.etcd(ctx, bundle, t)
+		return nil
+	})
+	if err := ctx.Err(); err != nil {
+		return etcdView{}, err
+	}
+	v := etcdView{seen: map[string]EtcdHealth{}, silent: map[string]string{}}
+	for i, t := range nodes {
+		switch {
+		case fault.Is(errs[i], fault.Unauthorized):
+			return v, errs[i]
+		case errs[i] != nil:
+			v.silent[t.Node.Name] = errs[i].Error()
+		case !healths[i].Running:
+			v.silent[t.Node.Name] = etcdDown
+		default:
+			v.seen[t.Node.Name] = healths[i]
+		}
+	}
+	v.agree()
+	return v, nil
+}
+
+// agree sums up what the answers have in common.
+func (v *etcdView) agree() {
+	leaders := map[uint64]bool{}
+	byID := map[uint64]string{}
+	first := true
+	for _, name := range sortedKeys(v.seen) {
+		h := v.seen[name]
+		leaders[h.Leader] = true
+		for _, alarm := range append(slices.Clone(h.Alarms), h.Errors...) {
+			v.alarms = append(v.alarms, name+": "+alarm)
+		}
+		var voters, learners []string
+		for _, m := range h.Members {
+			byID[m.ID] = m.Name
+			if m.Learner {
+				learners = append(learners, m.Name)
+			} else {
+				voters = append(voters, m.Name)
+			}
+		}
+		slices.Sort(voters)
+		slices.Sort(learners)
+		if first {
+			v.voters, v.learners, first = voters, learners, false
+		} else if v.split == "" && (!slices.Equal(v.voters, voters) || !slices.Equal(v.learners, learners)) {
+			v.split = fmt.Sprintf("%s sees voters %s and learners %s, others voters %s and learners %s", name, listed(voters), listed(learners), listed(v.voters), listed(v.learners))
+		}
+	}
+	if len(leaders) == 1 {
+		for id := range leaders {
+			v.leader = byID[id]
+		}
+	}
+	slices.Sort(v.alarms)
+}
+
+func sortedKeys[T any](m map[string]T) []string {
+	out := make([]string, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// healthy counts the voters that answer, beside the named one.
+func (v etcdView) healthy(except string) int {
+	n := 0
+	for name, h := range v.seen {
+		if name != except && !h.Learner && len(h.Errors) == 0 && slices.Contains(v.voters, name) {
+			n++
+		}
+	}
+	return n
+}
+
+// strangers are members that are no known machine, and machines that are none.
+func (v etcdView) strangers(machines []string) (unknown, absent []string) {
+	members := slices.Concat(v.voters, v.learners)
+	for _, m := range members {
+		if !slices.Contains(machines, m) {
+			unknown = append(unknown, m)
+		}
+	}
+	for _, m := range machines {
+		if !slices.Contains(members, m) {
+			absent = append(absent, m)
+		}
+	}
+	return unknown, absent
+}
+
+// WaitEtcdGate returns when etcd has been healthy for a while: every control plane
+// is a voter, all agree on the members and on the leader, and there is no alarm.
+// With a leaving one, it need not be healthy itself, but the others must all be,
+// and must be a quorum of all members without it. When its time is over it ends
+// with NotYet, naming what is missing. Errors: Unsafe, at once, when so few members
+// could never spare one, and for a single one without consent.
+func (u *Upgrades) WaitEtcdGate(ctx context.Context, in EtcdGateInput) (EtcdGateResult, error) {
+	var out EtcdGateResult
+	_, bundle, err := open(ctx, u.Store, in.Ref)
+	if err != nil {
+		return out, err
+	}
+	hold := stable{need: in.Stable}
+	err = poll(ctx, "wait for etcd", u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
+		v, err := u.lookAtEtcd(ctx, bundle, in.Nodes)
+		missing := ""
+		if err == nil {
+			missing, err = v.gate(in)
+		}
+		if err != nil || missing != "" {
+			hold.broken()
+			return false, missing, err
+		}
+		out = EtcdGateResult{Leader: v.leader, Voters: v.voters}
+		done, saw := hold.holds()
+		return done, fmt.Sprintf("%d voters, led by %s; %s", len(v.voters), v.leader, saw), nil
+	})
+	return out, err
+}
+
+// gate says what is missing, or Unsafe when waiting would not help.
+func (v etcdView) gate(in EtcdGateInput) (missing string, err error) {
+	const op = "take a control plane out"
+	switch {
+	case in.Leaving != "" && len(in.Nodes) == 1 && !in.Single:
+		return "", fault.New(fault.Unsafe, op, "%s is the only control plane: the Kubernetes API is out while it is worked on, and that needs consent (strategy.singleControlPlane)", in.Leaving)
+	case in.Leaving != "" && len(in.Nodes) == 2:
+		_, why := plan.QuorumAllows(2, 2, 0, 1)
+		return "", fault.New(fault.Unsafe, op, "%s", why)
+	}
+	for _, name := range names(in.Nodes) {
+		if why, ok := v.silent[name]; ok && name != in.Leaving {
+			return name + ": " + why, nil
+		}
+	}
+	if len(v.seen) == 0 {
+		return in.Leaving + ": " + v.silent[in.Leaving], nil
+	}
+	unknown, absent := v.strangers(names(in.Nodes))
+	absent = slices.DeleteFunc(absent, func(name string) bool { return name == in.Leaving })
+	switch {
+	case v.split != "":
+		return v.split, nil
+	case len(unknown) > 0:
+		return "members of etcd that are no control plane of this cluster: " + listed(unknown), nil
+	case len(absent) > 0:
+		return "control planes that are no member of etcd: " + listed(absent), nil
+	case len(v.learners) > 0:
+		return "learners that do not vote yet: " + listed(v.learners), nil
+	case v.leader == "":
+		return "there is no leader on which all agree", nil
+	case len(v.alarms) > 0:
+		return "alarms and errors: " + strings.Join(v.alarms, "; "), nil
+	}
+	if in.Leaving == "" || len(in.Nodes) == 1 {
+		return "", nil
+	}
+	if len(v.voters) == 2 {
+		_, why := plan.QuorumAllows(2, 2, 0, 1)
+		return "", fault.New(fault.Unsafe, op, "%s", why)
+	}
+	if left, need := v.healthy(in.Leaving), plan.Quorum(len(v.voters)); left < need {
+		return fmt.Sprintf("%d healthy voters would be left without %s, and quorum is %d", left, in.Leaving, need), nil
+	}
+	return "", nil
+}
+
+// ForfeitLeadership makes the leaving node hand etcd's leadership over and returns
+// when another leads. A node that does not lead, and the only member, need nothing.
+// While another is unhealthy, or a learner, to which Talos might give it, it waits.
+func (u *Upgrades) ForfeitLeadership(ctx context.Context, in EtcdGateInput) error {
+	_, bundle, err := open(ctx, u.Store, in.Ref)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, "hand over the leadership of "+in.Leaving, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
+		v, err := u.lookAtEtcd(ctx, bundle, in.Nodes)
+		if err != nil {
+			return false, "", err
+		}
+		own, runs := v.seen[in.Leaving]
+		switch {
+		case !runs && v.silent[in.Leaving] != etcdDown:
+			return false, in.Leaving + ": " + v.silent[in.Leaving], nil
+		case !runs || own.Leader != 0 && own.Leader != own.MemberID:
+			return true, "another leads", nil
+		case own.Leader == 0:
+			return false, "there is no leader now", nil
+		case len(own.Members) == 1:
+			return true, "it is the only member", nil
+		}
+		if missing, err := v.gate(in); err != nil || missing != "" {
+			return false, missing, err
+		}
+		err = u.Machines.Forfeit(ctx, bundle, u.address(in.Nodes, in.Leaving))
+		return false, "asked it to hand over", err
+	})
+}
+
+// SnapshotEtcd stores a snapshot of etcd under a name, encrypted, once: what is
+// there already is returned. It is streamed, and seen only when it is complete.
+func (u *Upgrades) SnapshotEtcd(ctx context.Context, in SnapshotInput) (SnapshotResult, error) {
+	say, stop := telling(ctx, "storing a snapshot of etcd")
+	defer stop()
+	_, bundle, err := open(ctx, u.Store, in.Ref)
+	if err != nil {
+		return SnapshotResult{}, err
+	}
+	s, err := u.Store.EnsureStream(ctx, in.Ref, "etcd/"+in.Name, func(w io.Writer) error {
+		return u.Machines.Snapshot(ctx, bundle, in.Target.Node.Address, &countingWriter{w: w, say: say})
+	})
+	return SnapshotResult{Key: s.Key, SHA256: s.SHA256, Bytes: s.Bytes}, err
+}
+
+// countingWriter tells how much was written.
+type countingWriter struct {
+	w    io.Writer
+	n    int64
+	say  func(string)
+	last int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	const mib = 1 << 20
+	n, err := c.w.Write(p)
+	if c.n += int64(n); c.n/mib != c.last {
+		c.last = c.n / mib
+		c.say(fmt.Sprintf("%d MiB", c.last))
+	}
+	return n, err
+}
+
+// RemoveEtcdMember removes the member of a control plane that is gone or broken,
+// by its id, through a healthy peer. One that still answers leaves by itself. No
+// member any more is success. Errors: Unsafe when the others have no quorum: then
+// only a snapshot helps.
+func (u *Upgrades) RemoveEtcdMember(ctx context.Context, in RemoveEtcdMemberInput) error {
+	const op = "remove a member of etcd"
+	_, bundle, err := open(ctx, u.Store, in.Ref)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, op, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
+		v, err := u.lookAtEtcd(ctx, bundle, in.Nodes)
+		if err != nil {
+			return false, "", err
+		}
+		peer, id, found := v.peer(in.Name)
+		healthy := v.healthy(in.Name)
+		switch {
+		case peer == "":
+			return false, "", fault.New(fault.Unsafe, op, "no other control plane runs etcd; restore a snapshot with: ichor restore %s", in.Ref.Name)
+		case v.split != "":
+			return false, v.split, nil
+		case !found:
+			return true, in.Name + " is no member", nil
+		}
+		learners := len(v.learners)
+		if slices.Contains(v.learners, in.Name) {
+			learners-- // it is the one that goes
+		}
+		if ok, why := plan.RemovalAllows(len(v.voters), healthy, learners); !ok {
+			return false, "", fault.New(fault.Unsafe, op, "%s; ichor restore %s does that", why, in.Ref.Name)
+		}
+		if _, alive := v.seen[in.Name]; alive {
+			err := u.Machines.Leave(ctx, bundle, u.address(in.Nodes, in.Name))
+			if err == nil {
+				return false, in.Name + " was asked to leave", nil
+			}
+		}
+		err = u.Machines.RemoveMember(ctx, bundle, u.address(in.Nodes, peer), id)
+		if fault.Is(err, fault.Ambiguous) {
+			err = nil // the next look tells
+		}
+		return false, "its removal was requested through " + peer, err
+	})
+}
+
+// peer returns a healthy control plane other than the named one, preferring the
+// leader, and the named one's member id as that peer knows it.
+func (v etcdView) peer(name string) (peer string, id uint64, found bool) {
+	for _, other := range sortedKeys(v.seen) {
+		h := v.seen[other]
+		if other == name || h.Learner || peer != "" && other != v.leader {
+			continue
+		}
+		peer, id, found = other, 0, false
+		for _, m := range h.Members {
+			if m.Name == name {
+				id, found = m.ID, true
+			}
+		}
+	}
+	return peer, id, found
+}
+
+func (u *Upgrades) address(nodes []UpgradeTarget, name string) string {
+	for _, t := range nodes {
+		if t.Node.Name == name {
+			return t.Node.Address
+		}
+	}
+	return ""
+}
+
+// RestoreEtcd begins etcd anew on one node from a stored snapshot, when no control
+// plane runs it any more. Which node that is, the record says before the first
+// call: a second one would make a second cluster. A node that runs etcd already is
+// done. Errors: Unsafe when a peer runs etcd or the record names another node.
+func (u *Upgrades) RestoreEtcd(ctx context.Context, in RestoreEtcdInput) error {
+	const op = "restore etcd"
+	say, stop := telling(ctx, "restoring etcd from "+in.Snapshot.Key)
+	defer stop()
+	records := &Records{Store: u.Store, Now: u.Now}
+	machine := in.Target.Node.MachineID
+	_, err := records.swap(ctx, in.Ref, func(rec *cluster.Record) (bool, error) {
+		switch rec.BootstrapMachine {
+		case machine:
+			return false, nil
+		case in.Replaces:
+			rec.BootstrapMachine = machine
+			return true, nil
+		}
+		return false, fault.New(fault.Unsafe, op, "the record names machine %s for the bootstrap of etcd; %s would make a second cluster", rec.BootstrapMachine, machine)
+	})
+	if err != nil {
+		return err
+	}
+	_, bundle, err := open(ctx, u.Store, in.Ref)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, op, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
+		v, err := u.lookAtEtcd(ctx, bundle, append(slices.Clone(in.Peers), in.Target))
+		if err != nil {
+			return false, "", err
+		}
+		_, done := v.seen[in.Target.Node.Name]
+		switch {
+		case done:
+			return true, "etcd runs", nil
+		case len(v.seen) > 0:
+			return false, "", fault.New(fault.Unsafe, op, "%s runs etcd already: nothing is restored over a cluster that lives", listed(sortedKeys(v.seen)))
+		case v.silent[in.Target.Node.Name] != etcdDown:
+			return false, v.silent[in.Target.Node.Name], nil
+		}
+		err = u.recover(ctx, bundle, in, say)
+		if fault.Is(err, fault.Ambiguous) {
+			err = nil // whether etcd runs, the next look tells
+		}
+		return false, "sent the snapshot", err
+	})
+}
+
+// recover streams a stored snapshot to a node.
+func (u *Upgrades) recover(ctx context.Context, bundle secrets.Value, in RestoreEtcdInput, say func(string)) error {
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := u.Store.ReadStream(ctx, StoredStream{Key: in.Snapshot.Key, SHA256: in.Snapshot.SHA256, Bytes: in.Snapshot.Bytes}, &countingWriter{w: w, say: say})
+		_ = w.CloseWithError(err) // never fails; the reader sees err, or the end
+		ended <- err
+	}()
+	err := u.Machines.Recover(ctx, bundle, in.Target.Node.Address, r)
+	_ = r.Close() // never fails; the writer ends
+	if rerr := <-ended; rerr != nil && !fault.Is(err, fault.Ambiguous) && rerr != io.ErrClosedPipe {
+		return rerr
+	}
+	return err
+}
+
+// etcdDown is why a node that answers has nothing to say of etcd.
+const etcdDown = "etcd does not run there"
