@@ -142,6 +142,15 @@ func (e *entity) sweep() {
 	})
 }
 
+// lose takes a member out as an update does, of which no signal tells.
+func (e *entity) lose(i int) {
+	e.leave(i)
+	e.sweep()
+	e.gen++
+	e.lengths[e.run] += 5
+	e.write()
+}
+
 // work is one workflow task: every signal that has arrived.
 func (e *entity) work(now time.Time) {
 	fresh := e.signals[e.run][e.applied[e.run]:]

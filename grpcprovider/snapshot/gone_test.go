@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -120,5 +121,102 @@ func TestAWorkingReplacementIsNotItsPredecessor(t *testing.T) {
 				want(t, s, c.want)
 			}
 		})
+	}
+}
+
+// Machines that were asked to go before the entity fell silent are not among
+// those that its memo counts, whoever is listed first.
+func TestASilentEntityDoesNotBringBackWhatWasDeleted(t *testing.T) {
+	w := newWorld()
+	e := w.add(worker, 0, 5, 4)
+	w.lock(func() { e.advance(); e.advance() })
+	s := w.start(t)
+	remove := func(ids ...string) {
+		t.Helper()
+		for _, id := range ids {
+			if err := s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "cloudscale://" + id, Name: "demo-worker-" + id}}); err != nil {
+				t.Errorf("%s: %v", id, err)
+			}
+		}
+	}
+	remove("m0000", "m0002")
+	w.lock(func() { e.work(w.now); e.advance(); w.up = false })
+	for range 3 {
+		mustRefresh(t, s)
+		want(t, s, "cloudscale://m0001 running", "cloudscale://m0003 running")
+		remove("m0000", "m0002") // again, which changes nothing
+		w.lock(func() { e.lengths[0]++ })
+	}
+	remove("m0001")
+	want(t, s, "cloudscale://m0001 deleting", "cloudscale://m0003 running")
+	if n := w.called("signal"); n != 3 {
+		t.Errorf("%d signals were sent for three machines", n)
+	}
+	w.lock(func() { w.up = true; e.lengths[0]++ })
+	for range 1000 { // it answers in the background first
+		if mustRefresh(t, s); s.Numbers().Silent == 0 {
+			break
+		}
+		w.lock(func() { w.now = w.now.Add(11 * time.Second) })
+		time.Sleep(time.Millisecond)
+	}
+	want(t, s, "cloudscale://m0001 deleting", "cloudscale://m0003 running")
+}
+
+// One of four has left while nobody could say which: a request for any of them is
+// made durable or refused, never taken for done.
+func TestDoubtIsNoDeletion(t *testing.T) {
+	for lost := range 4 {
+		w := newWorld()
+		e := w.add(worker, 0, 5, 4)
+		w.lock(func() { e.advance(); e.advance() })
+		s := w.start(t)
+		w.lock(func() { e.lose(lost); e.advance(); w.up = false })
+		for range 3 {
+			mustRefresh(t, s)
+			if g, _ := s.Group(group); g.Target != 3 {
+				t.Errorf("target %d", g.Target)
+			}
+			w.lock(func() { e.lengths[0]++ })
+		}
+		for n := range 4 {
+			id, before := fmt.Sprintf("m%04d", n), w.called("signal")
+			err := s.DeleteNodes(t.Context(), group, []provider.NodeRef{{ProviderID: "cloudscale://" + id, Name: "demo-worker-" + id}})
+			if sent := w.called("signal") > before; sent != (err == nil) || err != nil && !fault.Is(err, fault.Unavailable) {
+				t.Errorf("%s: sent %v, answered %v", id, sent, err)
+			}
+		}
+	}
+}
+
+// What a run began with does not stand for what was deleted since.
+func TestAProviderThatBeginsKnowsWhatWasDeletedInTheRun(t *testing.T) {
+	member := func(id string) *workflows.Member {
+		m := &workflows.Member{Instance: "ichor://demo/worker/start-" + id}
+		m.ID, m.Name, m.ProviderID, m.Phase = id, "demo-worker-"+id, "cloudscale://"+id, workflows.MemberReady
+		return m
+	}
+	in := &workflows.GroupInput{State: &workflows.GroupState{Members: []*workflows.Member{member("0"), member("1"), member("2")}}}
+	remove := func(request string, event int64, node string) signal {
+		return signal{name: workflows.SignalDeleteNodes, event: event, req: workflows.ScaleRequest{RequestID: request, Nodes: []string{node}}}
+	}
+	cancelled, foreign := remove("c", 5, "2"), remove("f", 6, "2")
+	foreign.req.Cluster.UID = "another"
+	late := remove("", 9, "2")
+	p := parts{
+		facts: &workflows.GroupFacts{Cluster: ref, Group: worker}, memo: &workflows.GroupMemo{Target: 2, Ready: 2, EventID: 8}, input: in,
+		cancelled: map[string]bool{"c": true}, tail: []signal{late},
+	}
+	p.noteAsked([]signal{remove("a", 4, "ichor://demo/worker/start-0"), cancelled, foreign, late}, nil, 8)
+	v := fromMemo(*p.facts, *p.memo, p.before(), nil, p.begun())
+	var have []string
+	for _, m := range v.members {
+		have = append(have, m.ProviderID)
+	}
+	if diff := cmp.Diff([]string{"cloudscale://1", "cloudscale://2"}, have); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+	if !v.wasMember("cloudscale://0", "demo-worker-0") || len(in.State.Members) != 3 || len(in.State.Gone) != 0 {
+		t.Errorf("gone %v; the input has %d members now", v.gone, len(in.State.Members))
 	}
 }

@@ -47,7 +47,12 @@ func fromMemo(facts workflows.GroupFacts, memo workflows.GroupMemo, prev *view, 
 		r.add(m)
 	}
 	missing, ready := memo.Target-v.target(), memo.Ready
-	for _, m := range r.candidates(prev, machines, in) {
+	// What was there before, and what is not known to have left it.
+	var before []workflows.GroupMember
+	if prev != nil {
+		before = slices.Concat(prev.members, prev.doubtful)
+	}
+	for _, m := range r.candidates(before, machines, in) {
 		if missing <= 0 {
 			break
 		}
@@ -69,9 +74,13 @@ func fromMemo(facts workflows.GroupFacts, memo workflows.GroupMemo, prev *view, 
 	}
 	if prev != nil {
 		var left []workflows.GoneInstance
-		for _, m := range prev.members {
-			if !anonymous(m) && !r.used(m) {
-				left = append(left, goneMember(m))
+		for _, m := range before {
+			if anonymous(m) || r.used(m) {
+				continue
+			}
+			left = append(left, goneMember(m))
+			if m.Counted() {
+				v.doubtful = append(v.doubtful, m)
 			}
 		}
 		v.gone = joined(prev.gone, left)
@@ -125,31 +134,29 @@ func (r *rebuild) add(m workflows.GroupMember) {
 
 // candidates are members that the memo may mean without naming them, the most
 // likely first.
-func (r *rebuild) candidates(prev *view, machines []cloud.Machine, in *workflows.GroupInput) []workflows.GroupMember {
+func (r *rebuild) candidates(before []workflows.GroupMember, machines []cloud.Machine, in *workflows.GroupInput) []workflows.GroupMember {
 	var out []workflows.GroupMember
 	listed := map[string]bool{}
 	for _, m := range machines {
 		listed[m.Ref.ID] = true
 	}
-	if prev != nil {
-		for _, m := range prev.members {
-			if m.Counted() && !anonymous(m) && m.Phase != workflows.MemberFailed {
-				out = append(out, m)
-			}
+	for _, m := range before {
+		if m.Counted() && !anonymous(m) && m.Phase != workflows.MemberFailed {
+			out = append(out, m)
 		}
-		order := func(m workflows.GroupMember) int {
-			switch {
-			case m.Phase == workflows.MemberReady && (machines == nil || listed[m.ID]):
-				return 0
-			case m.Phase == workflows.MemberReady:
-				return 1
-			case made(m):
-				return 2
-			}
-			return 3
-		}
-		slices.SortStableFunc(out, func(a, b workflows.GroupMember) int { return order(a) - order(b) })
 	}
+	order := func(m workflows.GroupMember) int {
+		switch {
+		case m.Phase == workflows.MemberReady && (machines == nil || listed[m.ID]):
+			return 0
+		case m.Phase == workflows.MemberReady:
+			return 1
+		case made(m):
+			return 2
+		}
+		return 3
+	}
+	slices.SortStableFunc(out, func(a, b workflows.GroupMember) int { return order(a) - order(b) })
 	sorted := slices.Clone(machines)
 	slices.SortStableFunc(sorted, func(a, b cloud.Machine) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	for _, m := range sorted {

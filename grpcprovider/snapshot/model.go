@@ -21,6 +21,9 @@ type view struct {
 	generation int64
 	members    []workflows.GroupMember
 	gone       []workflows.GoneInstance
+	// doubtful are members of which a memo does not say whether they are still
+	// there: it counts who is ready, and those taken for them are as many.
+	doubtful []workflows.GroupMember
 	// paused is why nothing may be changed by the autoscaler, or empty.
 	paused string
 	ending bool

@@ -77,12 +77,16 @@ func (v *view) victims(what string, nodes []provider.NodeRef) ([]int, error) {
 	for _, n := range nodes {
 		i, ok := v.member(n.ProviderID, n.Name)
 		switch {
+		case !ok && v.doubts(n.ProviderID, n.Name):
+			return nil, fault.New(fault.Unavailable, what, "the group does not answer, and it is not known whether %q (provider ID %q) is still of it", n.Name, n.ProviderID)
 		case !ok && v.wasMember(n.ProviderID, n.Name):
 			continue
 		case !ok:
 			return nil, fault.New(fault.Invalid, what, "node %q (provider ID %q) is not of this group", n.Name, n.ProviderID)
 		case anonymous(v.members[i]):
 			return nil, fault.New(fault.Unavailable, what, "no worker runs, and it is not known which machine %q is", n.ProviderID)
+		case v.members[i].Phase == workflows.MemberGone && !slices.Contains(which, i):
+			// Given up, as it seems: the entity may have chosen another one.
 		case !v.members[i].Counted() || slices.Contains(which, i):
 			continue
 		}

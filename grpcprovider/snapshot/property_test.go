@@ -30,7 +30,7 @@ type script struct {
 	// of their ids; refused are requests that were answered with an error.
 	accepted map[string]int
 	refused  map[string]bool
-	removed  map[string]bool // ids that an accepted request removed
+	removed  map[string]bool // ids that an accepted request removed, or an update
 	decrease bool            // accepted ones, which choose by themselves
 	n        int
 	depth    int
@@ -101,6 +101,45 @@ func (x *script) remove() {
 	}
 }
 
+// drained asks for the deletion of a Node, which the autoscaler knows from
+// Kubernetes, whatever the Source shows.
+func (x *script) drained() {
+	var nodes []workflows.GroupMember
+	x.w.lock(func() {
+		for _, m := range x.e.members {
+			if m.Phase == workflows.MemberReady {
+				nodes = append(nodes, m)
+			}
+		}
+	})
+	if len(nodes) == 0 {
+		return
+	}
+	m := nodes[x.roll(len(nodes))]
+	if x.s.DeleteNodes(provider.WithRequestID(x.t.Context(), x.next()), group, []provider.NodeRef{{ProviderID: m.ProviderID, Name: m.Name}}) != nil {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.removed[m.ProviderID], x.removed[m.Instance] = true, true
+}
+
+// lose lets a person delete a machine by an update, of which history has no
+// signal.
+func (x *script) lose() {
+	x.w.lock(func() {
+		i := slices.IndexFunc(x.e.members, func(m workflows.GroupMember) bool { return m.Phase == workflows.MemberReady })
+		if !x.w.up || i < 0 {
+			return
+		}
+		x.mu.Lock()
+		x.removed[x.e.members[i].ProviderID], x.removed[x.e.members[i].Instance] = true, true
+		x.mu.Unlock()
+		x.e.work(x.w.now)
+		x.e.lose(i)
+	})
+}
+
 func (x *script) giveUp() {
 	x.mu.Lock()
 	x.decrease = true // before it has an effect
@@ -121,7 +160,7 @@ func (x *script) meanwhile(what string) {
 		return
 	}
 	defer func() { x.mu.Lock(); x.depth--; x.mu.Unlock() }()
-	switch x.roll(6) {
+	switch x.roll(7) {
 	case 0, 1:
 		x.increase()
 	case 2:
@@ -134,6 +173,8 @@ func (x *script) meanwhile(what string) {
 		if what == "signal" {
 			_ = x.s.Refresh(x.t.Context()) // may meet a cancellation that is refused
 		}
+	case 6:
+		x.drained()
 	}
 }
 
@@ -202,6 +243,9 @@ func (x *script) settled() {
 				if x.refused[cause] && m.Counted() {
 					x.t.Errorf("%s was answered with an error and counts", m.Instance)
 				}
+				if m.Counted() && (x.removed[m.Instance] || x.removed[m.ProviderID]) {
+					x.t.Errorf("the deletion of %s (%s) was accepted, and it counts", m.Instance, m.ProviderID)
+				}
 			}
 		}
 		for _, g := range x.e.gone {
@@ -263,7 +307,7 @@ func TestNoRequestIsLostOrDoubled(t *testing.T) {
 			}
 		})
 		steps := rapid.SliceOfN(rapid.SampledFrom([]string{
-			"increase", "increase", "remove", "decrease", "refresh", "refresh", "worker", "worker down", "worker up", "late", "renew", "restart",
+			"increase", "increase", "remove", "drained", "lose", "decrease", "refresh", "refresh", "worker", "worker down", "worker up", "late", "renew", "restart",
 		}), 1, 25).Draw(t, "steps")
 		for _, step := range steps {
 			switch step {
@@ -271,6 +315,10 @@ func TestNoRequestIsLostOrDoubled(t *testing.T) {
 				x.increase()
 			case "remove":
 				x.remove()
+			case "drained":
+				x.drained()
+			case "lose":
+				x.lose()
 			case "decrease":
 				x.giveUp()
 			case "refresh":

@@ -51,8 +51,10 @@ type glance struct {
 	base           *reading
 	silent, asking bool
 	due            bool
-	// waiting are durable requests that no reading contains yet.
+	// waiting are durable requests that no reading contains yet, sent the same
+	// with what they asked for.
 	waiting   map[string]bool
+	sent      []signal
 	cancelled map[string]bool
 }
 
@@ -70,6 +72,7 @@ func (s *Source) glance(id string) glance {
 	for _, p := range e.pending {
 		if p.acked {
 			g.waiting[p.req.RequestID] = true
+			g.sent = append(g.sent, p.signal)
 		}
 	}
 	return g

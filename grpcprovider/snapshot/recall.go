@@ -27,6 +27,9 @@ type parts struct {
 	// that it does, cancelled the ids that must have no effect.
 	tail            []signal
 	seen, cancelled map[string]bool
+	// asked are the names of machines that were to be deleted when the memo was
+	// written: no member that it counts is one of them.
+	asked map[string]bool
 	// bare is the view before the tail.
 	bare *view
 }
@@ -71,6 +74,7 @@ func (s *Source) recall(ctx context.Context, r *reading, d description, g glance
 		return fault.New(fault.Unavailable, op, "%s tells neither by a memo nor by its input what it is", r.id)
 	}
 	p.note(r.past.signals, after)
+	p.noteAsked(r.past.signals, g.sent, after)
 	r.requests = maps.Clone(p.seen)
 	for _, sig := range p.tail {
 		r.requests[sig.req.RequestID] = true
@@ -104,7 +108,7 @@ func (p *parts) note(signals []signal, after int64) {
 func (r *reading) compose(machines []cloud.Machine) {
 	p := r.parts
 	if p.memo != nil {
-		r.parts.bare = fromMemo(*p.facts, *p.memo, p.before(), machines, p.input)
+		r.parts.bare = fromMemo(*p.facts, *p.memo, p.before(), machines, p.begun())
 	} else {
 		r.parts.bare = fromInput(*p.input)
 		r.parts.bare.name(machines)
@@ -126,21 +130,6 @@ func (r *reading) with(more []signal) *view {
 	v := r.parts.bare.clone()
 	v.applyAll(slices.Concat(r.parts.tail, more), r.parts.seen, r.parts.cancelled)
 	return v
-}
-
-// before is the previous view without what the tail asks for: the entity does not
-// know of that yet, so its memo cannot mean it.
-func (p parts) before() *view {
-	if p.prev == nil || p.facts == nil {
-		return nil
-	}
-	v := *p.prev
-	v.members = slices.DeleteFunc(slices.Clone(v.members), func(m workflows.GroupMember) bool {
-		return slices.ContainsFunc(p.tail, func(s signal) bool {
-			return placeOf(m.Instance, workflows.PlaceholderPrefix(p.facts.Cluster.Name, p.facts.Group, cause(s)))
-		})
-	})
-	return &v
 }
 
 // look reads a run's history, as far as it is not known yet.
