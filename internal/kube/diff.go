@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -108,7 +110,12 @@ func withoutBookkeeping(obj *unstructured.Unstructured) {
 	for _, field := range []string{"managedFields", "resourceVersion", "generation", "creationTimestamp", "uid"} {
 		unstructured.RemoveNestedField(obj.Object, "metadata", field)
 	}
+	unstructured.RemoveNestedField(obj.Object, "metadata", "annotations", appsv1.DeprecatedTemplateGeneration)
 }
+
+// containerImage matches the paths of containers' images; a key "image" of a
+// ConfigMap may hold anything.
+var containerImage = regexp.MustCompile(`[cC]ontainers\[[^\]]*\]\.image$`)
 
 // compare appends the paths at which two values differ. With images, the values
 // of images are shown.
@@ -134,7 +141,7 @@ func compare(path string, before, after any, images bool, out *[]string) {
 	}
 	was, isText := before.(string)
 	becomes, both := after.(string)
-	if images && isText && both && strings.HasSuffix(path, ".image") {
+	if images && isText && both && containerImage.MatchString(path) {
 		path += ": " + was + " -> " + becomes
 	}
 	*out = append(*out, path)

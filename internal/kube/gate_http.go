@@ -40,6 +40,9 @@ func httpGate(ctx context.Context, op string, g plan.Gate) error {
 	case g.Status != 0 && (g.Status < 200 || g.Status > 599):
 		return fault.New(fault.Invalid, op, "%d is not a status that an answer ends with", g.Status)
 	}
+	if ip, err := netip.ParseAddr(target.Hostname()); err == nil && metadata(ip) { // a proxy would ask it for us
+		return fault.New(fault.Invalid, op, "it is not asked: %s", errMetadata)
+	}
 	want := g.Status
 	if want == 0 {
 		want = http.StatusOK
@@ -94,13 +97,19 @@ func httpGate(ctx context.Context, op string, g plan.Gate) error {
 // (docs.aws.amazon.com, "Use the Instance Metadata Service").
 var metadataIPv6 = netip.MustParseAddr("fd00:ec2::254")
 
+// metadata reports whether clouds serve the metadata of machines at an address.
+func metadata(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	return ip.IsLinkLocalUnicast() || ip.WithZone("") == metadataIPv6
+}
+
 // farOnly refuses addresses of metadata services, after names were resolved.
 func farOnly(_, address string, _ syscall.RawConn) error {
 	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
 	}
-	if ip := at.Addr().Unmap(); ip.IsLinkLocalUnicast() || ip == metadataIPv6 {
+	if metadata(at.Addr()) {
 		return errMetadata
 	}
 	return nil

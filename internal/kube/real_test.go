@@ -273,6 +273,10 @@ func TestRealAPI(t *testing.T) {
 	})
 
 	t.Run("drain", func(t *testing.T) { drains(t, c, judge) })
+	t.Run("rounds", func(t *testing.T) { rounds(t, c, judge) })
+	t.Run("PDB deadlock", func(t *testing.T) { budgets(t, c, judge) })
+	t.Run("what an upgrade asks", func(t *testing.T) { asks(t, c, judge) })
+	t.Run("bootstrap manifests pruned by surprise", func(t *testing.T) { bootstrap(t, c, judge) })
 
 	t.Run("foreign bundle", func(t *testing.T) {
 		other, err := talos.NewBundle("v1.13", time.Now())
