@@ -118,4 +118,3 @@ func (n *Node) EtcdAlarms(ctx context.Context) ([]string, error) {
 	slices.Sort(out)
 	return out, nil
 }
-
