@@ -15,13 +15,14 @@ import (
 // Nil pointers of the activity structs: they give method values compile-time
 // types without an instance.
 var (
-	aRecords *activities.Records
-	aCloud   *activities.Cloud
-	aWatch   *activities.Watch
-	aTalos   *activities.Talos
-	aKube    *activities.Kube
-	aSweeps  *activities.Sweeps
-	aLocks   *activities.Locks
+	aRecords  *activities.Records
+	aCloud    *activities.Cloud
+	aWatch    *activities.Watch
+	aTalos    *activities.Talos
+	aKube     *activities.Kube
+	aSweeps   *activities.Sweeps
+	aLocks    *activities.Locks
+	aUpgrades *activities.Upgrades
 )
 
 // Site is what a workflow freezes about where it works.

@@ -132,7 +132,14 @@ func (d *deletion) resources(ctx workflow.Context) error {
 	return err
 }
 
-func (d *deletion) release(ctx workflow.Context) error { return d.releaseImage(ctx, d.record.Frozen) }
+func (d *deletion) release(ctx workflow.Context) error {
+	for _, f := range d.record.Former {
+		if err := d.releaseImage(ctx, frozenOf(f)); err != nil {
+			return err
+		}
+	}
+	return d.releaseImage(ctx, d.record.Frozen)
+}
 
 // prove lists until nothing is owned; what appears late is deleted, its group
 // ended.

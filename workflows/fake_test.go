@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -39,6 +40,8 @@ type fakeWorld struct {
 	// cordoned, drained and forgotten are names of nodes, in order.
 	cordoned, drained, forgotten []string
 	steps                        []cloud.Step
+	// madeOf are the images of the machines that were made, in order.
+	madeOf []string
 }
 
 func newFakeWorld() *fakeWorld {
@@ -107,6 +110,7 @@ func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRe
 		return cloud.MachineLook{}, before
 	}
 	w.creates[req.Spec.ID]++
+	w.madeOf = append(w.madeOf, req.Spec.ImageID)
 	n := len(w.machines) + 1
 	m := cloud.Machine{
 		Ref: cloud.MachineRef{Owner: req.Spec.Owner, ID: req.Spec.ID, Cloud: fmt.Sprintf("uuid-%d-%d", n, w.calls["create machine"])}, Name: req.Spec.Name,
@@ -439,17 +443,48 @@ func (w *fakeWorld) Holder(context.Context, string) (string, string, error) {
 func (w *fakeWorld) activities() Activities {
 	t := activities.DefaultTiming()
 	t.Poll = 10 * time.Millisecond
-	kube := &activities.Kube{Store: w, Kube: fakeKube{w}, Secrets: w, Timing: t}
+	kube := &activities.Kube{Store: fakeStore{w}, Kube: fakeKube{w}, Secrets: w, Timing: t}
 	return Activities{
-		Records: &activities.Records{Store: w, Checker: w, Configs: w, Now: time.Now},
-		Cloud:   &activities.Cloud{Clouds: w, Store: w, Configs: w, Factory: w, Timing: t, Secrets: w},
+		Records: &activities.Records{Store: fakeStore{w}, Checker: w, Configs: w, Now: time.Now},
+		Cloud:   &activities.Cloud{Clouds: w, Store: fakeStore{w}, Configs: w, Factory: w, Timing: t, Secrets: w},
 		Watch:   &activities.Watch{Clouds: w, Kube: kube, Timing: t},
-		Talos:   &activities.Talos{Store: w, Configs: w, Machines: w, Timing: t},
+		Talos:   &activities.Talos{Store: fakeStore{w}, Configs: w, Machines: w, Timing: t},
 		Kube:    kube,
 		Locks:   &activities.Locks{Runs: w},
 		Sweeps: &activities.Sweeps{
-			Store: w, Clouds: w, Schedules: w, Owners: w, Now: time.Now,
+			Store: fakeStore{w}, Clouds: w, Schedules: w, Owners: w, Now: time.Now,
 			Settings: activities.SweepSettings{Mode: activities.SweepReport, Every: time.Hour, Age: time.Hour},
 		},
 	}
 }
+
+// fakeStore is the store of a fakeWorld, whose machines have a Probe of their own.
+type fakeStore struct{ *fakeWorld }
+
+// Only upgrades need what follows; they are tested with a fakeFleet.
+
+func (fakeStore) Probe(context.Context, cluster.Ref) error { return nil }
+
+func (fakeStore) Stream(context.Context, cluster.Ref, string) (activities.StoredStream, error) {
+	return activities.StoredStream{}, fault.New(fault.NotFound, "read stream", "there is none")
+}
+
+func (fakeStore) EnsureStream(context.Context, cluster.Ref, string, func(io.Writer) error) (activities.StoredStream, error) {
+	return activities.StoredStream{}, nil
+}
+
+func (fakeStore) ReadStream(context.Context, activities.StoredStream, io.Writer) error { return nil }
+
+func (w *fakeWorld) CheckInstaller(context.Context, string) error { return nil }
+
+func (w *fakeWorld) Rebase(_ cluster.Record, base secrets.Value, _ cluster.Role) (secrets.Value, error) {
+	return base, nil
+}
+
+func (w *fakeWorld) Digest(secrets.Value) (string, error) { return "sum", nil }
+
+func (w *fakeWorld) Images(secrets.Value) (activities.ComponentImages, error) {
+	return activities.ComponentImages{}, nil
+}
+
+func (w *fakeWorld) Expires(secrets.Value) (time.Time, error) { return time.Time{}, nil }

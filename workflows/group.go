@@ -159,7 +159,7 @@ func (g *group) handlers(ctx workflow.Context) error {
 	if err := workflow.SetQueryHandler(ctx, QueryGroup, func() (GroupStatus, error) { return g.status(), nil }); err != nil {
 		return err
 	}
-	for _, name := range append([]string{SignalEnd, SignalAsk, SignalAttach}, scaleOps...) {
+	for _, name := range append([]string{SignalEnd, SignalAsk, SignalAttach, SignalConfigure}, scaleOps...) {
 		g.channels = append(g.channels, workflow.GetSignalChannel(ctx, name))
 	}
 	for _, op := range scaleOps {
@@ -184,7 +184,7 @@ func (g *group) handlers(ctx workflow.Context) error {
 			return err
 		}
 	}
-	return nil
+	return g.handleLeases(ctx)
 }
 
 // withID lets an update without a request id count by its update id.
@@ -207,6 +207,13 @@ func (g *group) receive(ctx workflow.Context) {
 			}
 			g.take(ctx, op, req)
 		}
+	}
+	for ch := workflow.GetSignalChannel(ctx, SignalConfigure); ; {
+		var req ConfigureRequest
+		if !ch.ReceiveAsync(&req) {
+			break
+		}
+		g.configure(ctx, req)
 	}
 	for _, name := range []string{SignalAsk, SignalAttach} {
 		for ch := workflow.GetSignalChannel(ctx, name); ; {

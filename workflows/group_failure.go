@@ -268,6 +268,9 @@ func (g *group) next(now time.Time) time.Time {
 			at(due)
 		}
 		repairs = repairs || g.retries(m)
+		if m.Lease != nil && !m.counted() {
+			at(m.Lease.Until)
+		}
 	}
 	if b := g.state.Backoff; b != nil && repairs {
 		at(b.Until)

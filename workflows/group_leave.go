@@ -183,13 +183,13 @@ func (g *group) inspected(ctx workflow.Context, out activities.InspectGroupResul
 	g.missing(ctx, out.Missing)
 	note := func(ids []string, text string) {
 		for _, id := range ids {
-			if m := g.member(id); m != nil && m.Phase == MemberReady {
+			if m := g.member(id); m != nil && m.Phase == MemberReady && !m.leased(workflow.Now(ctx)) {
 				g.set(ctx, id, m.Phase, text)
 			}
 		}
 	}
 	for _, m := range g.state.Members {
-		if m.Phase == MemberReady {
+		if m.Phase == MemberReady && !m.leased(workflow.Now(ctx)) {
 			m.Note = ""
 		}
 	}
@@ -239,7 +239,7 @@ func (g *group) undouble(ctx workflow.Context, ref cloud.MachineRef) {
 func (g *group) missing(ctx workflow.Context, ids []string) {
 	for _, id := range ids {
 		m := g.member(id)
-		if m == nil || !m.counted() || m.CloudID == "" || g.young(ctx, m) {
+		if m == nil || !m.counted() || m.CloudID == "" || g.young(ctx, m) || m.leased(workflow.Now(ctx)) {
 			continue
 		}
 		if !g.managed(m) {

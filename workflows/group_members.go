@@ -41,6 +41,7 @@ func (g *group) work(ctx workflow.Context) {
 			g.start(creates, m.ID, g.create)
 		case g.scales && m.Phase == MemberCreating:
 			g.start(creates, m.ID, g.create)
+		case m.leased(workflow.Now(ctx)): // whoever works on it gives it back first
 		case g.scales && (m.Phase == MemberDraining || m.Phase == MemberDeleting):
 			g.start(g.restCtx, m.ID, g.takeOut)
 		}

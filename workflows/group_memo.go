@@ -26,7 +26,7 @@ func (g *group) status() GroupStatus {
 	for _, m := range g.state.Members {
 		s.Members = append(s.Members, GroupMember{
 			MemberStatus: m.MemberStatus, Instance: m.Instance, Aliases: m.Aliases, Failure: m.Failure,
-			Replaces: m.Replaces, Origin: m.Origin, Accepted: m.Accepted,
+			Replaces: m.Replaces, Origin: m.Origin, Accepted: m.Accepted, Lease: m.Lease,
 		})
 	}
 	slices.SortFunc(s.Members, func(a, b GroupMember) int { return cmp.Compare(a.ID, b.ID) })

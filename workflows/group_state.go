@@ -140,6 +140,8 @@ type Member struct {
 	Beyond bool `json:"beyond,omitempty"`
 	// Drain says that pods are evicted before the machine is deleted.
 	Drain bool `json:"drain,omitempty"`
+	// Lease says who works on it; nil when nobody does.
+	Lease *Lease `json:"lease,omitempty"`
 	// Choice is which of the group's flavors and zones is in use: 0 is its own.
 	Choice int `json:"choice,omitempty"`
 }

@@ -109,6 +109,9 @@ type GroupMember struct {
 	Origin   Origin `json:"origin,omitempty"`
 	// Accepted is when the place was asked for.
 	Accepted time.Time `json:"accepted,omitzero"`
+	// Lease says who works on the member: until then it is neither deleted nor
+	// replaced.
+	Lease *Lease `json:"lease,omitempty"`
 }
 
 // Counted reports whether a member is part of the target: everything that is

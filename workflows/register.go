@@ -15,13 +15,14 @@ type Registry interface {
 
 // Activities are the instances that a worker runs.
 type Activities struct {
-	Records *activities.Records
-	Cloud   *activities.Cloud
-	Watch   *activities.Watch
-	Talos   *activities.Talos
-	Kube    *activities.Kube
-	Sweeps  *activities.Sweeps
-	Locks   *activities.Locks
+	Records  *activities.Records
+	Cloud    *activities.Cloud
+	Watch    *activities.Watch
+	Talos    *activities.Talos
+	Kube     *activities.Kube
+	Sweeps   *activities.Sweeps
+	Locks    *activities.Locks
+	Upgrades *activities.Upgrades
 }
 
 // Register registers every workflow under its public name and every activity. A
@@ -32,7 +33,9 @@ func Register(r Registry, a Activities) {
 	r.RegisterWorkflowWithOptions(ScaleNodeGroup, workflow.RegisterOptions{Name: TypeScaleNodeGroup})
 	r.RegisterWorkflowWithOptions(HoldImage, workflow.RegisterOptions{Name: TypeHoldImage})
 	r.RegisterWorkflowWithOptions(SweepOrphans, workflow.RegisterOptions{Name: TypeSweepOrphans})
-	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps, a.Locks} {
+	r.RegisterWorkflowWithOptions(RollingUpgrade, workflow.RegisterOptions{Name: TypeRollingUpgrade})
+	r.RegisterWorkflowWithOptions(UpgradeNode, workflow.RegisterOptions{Name: TypeUpgradeNode})
+	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps, a.Locks, a.Upgrades} {
 		r.RegisterActivity(s)
 	}
 }

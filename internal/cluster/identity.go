@@ -31,6 +31,10 @@ func LifecycleID(name string) string { return "cluster/" + name + "/lifecycle" }
 // GroupID is the workflow id of the entity that owns the members of a group.
 func GroupID(name, group string) string { return "cluster/" + name + "/group/" + group }
 
+// NodeWorkID is the workflow id under which one node is worked on; it is the lock
+// of the node.
+func NodeWorkID(name, node string) string { return "cluster/" + name + "/node/" + node }
+
 // ImageID is the workflow id under which one image of one account is imported,
 // used and released; it is the lock of that image.
 func ImageID(provider, account, image string) string {

@@ -44,6 +44,9 @@ type Record struct {
 	// Former are images that the cluster used before an upgrade and has not given
 	// back yet.
 	Former []FormerImage `json:"former,omitempty"`
+	// Documents are store keys of documents that earlier specs referred to; they
+	// go with the cluster.
+	Documents []string `json:"documents,omitempty"`
 	// Failure is the message of the failure that ended creation, if any.
 	Failure   string    `json:"failure,omitempty"`
 	CreatedAt time.Time `json:"createdAt"`

@@ -1,0 +1,372 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/plan"
+)
+
+// Steps of RollingUpgrade; one for each leg follows.
+const (
+	stepResolve   = "resolve the change"
+	stepLook      = "look at every node"
+	stepPlan      = "plan"
+	stepPreflight = "pre-flight"
+)
+
+// RollingUpgrade brings a cluster to other versions, extensions or configs, node
+// by node. It runs under cluster.LifecycleID, the lock of the cluster. Whatever
+// goes wrong parks it with a true report; who starts it again continues with what
+// is left.
+func RollingUpgrade(ctx workflow.Context, in UpgradeInput) (UpgradeResult, error) {
+	u, err := newUpgrade(ctx, in)
+	if err != nil {
+		return UpgradeResult{}, err
+	}
+	err = u.runbook(ctx)
+	return u.finish(ctx, err)
+}
+
+// runbook is what happens, in this order, until nothing is left to do.
+func (u *upgrade) runbook(ctx workflow.Context) error {
+	if err := u.step(ctx, stepResolve, u.resolve); err != nil {
+		return err
+	}
+	for {
+		for _, ph := range []phase{{stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
+			if err := u.step(ctx, ph.name, ph.do); err != nil {
+				return err
+			}
+		}
+		if u.in.PlanOnly || len(u.plan.Legs) == 0 && !u.uncommitted() {
+			return nil
+		}
+		u.state.Rounds++
+		for i := range u.plan.Legs {
+			u.leg = i
+			leg := u.plan.Legs[i].Leg
+			if err := u.step(ctx, legStep(u.state.Rounds, i, leg), func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
+				return err
+			}
+		}
+		if len(u.plan.Legs) == 0 {
+			return u.step(ctx, "record the change", u.commitOnly)
+		}
+		if u.state.Rounds >= mostRounds {
+			return nil // what is left is in the report
+		}
+	}
+}
+
+// mostRounds bounds the passes over the cluster: the first does the work, the
+// second what joined meanwhile. A node that is behind after that is told of.
+const mostRounds = 4
+
+func legStep(round, i int, leg plan.Leg) string {
+	s := fmt.Sprintf("leg %d: %s", i+1, describeLeg(leg))
+	if round > 1 {
+		s += fmt.Sprintf(" (round %d)", round)
+	}
+	return s
+}
+
+func describeLeg(leg plan.Leg) string {
+	switch leg.Kind {
+	case plan.LegTalos:
+		if leg.From.Talos == leg.To.Talos {
+			return "Talos " + leg.To.Talos + " with other extensions"
+		}
+		return "Talos " + leg.From.Talos + " to " + leg.To.Talos
+	case plan.LegKubernetes:
+		return "Kubernetes " + leg.From.Kubernetes + " to " + leg.To.Kubernetes
+	case plan.LegConfig:
+		return "machine configs"
+	}
+	return string(leg.Kind)
+}
+
+// upgrade is a running RollingUpgrade.
+type upgrade struct {
+	lifecycle
+	in       UpgradeInput
+	state    UpgradeState
+	resolved activities.ResolveUpgradeResult
+	seen     []plan.UpgradeNode
+	plan     plan.UpgradePlan
+	leg      int // index into plan.Legs
+	warnings []plan.Refusal
+
+	// nodes are those of the roll under way; waits, until and asks say what it
+	// waits for.
+	nodes []*rolling
+	waits string
+	asks  string
+	until time.Time
+	// approved says that somebody approved what is asked.
+	approved bool
+	// stopped says why nothing is begun although nodes are left.
+	stopped string
+	dirty   bool
+	begun   bool // something was changed
+}
+
+func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {
+	if in.problem != "" {
+		return nil, fail(fault.Invalid, "the input is not an upgrade: %s", in.problem)
+	}
+	if in.Cluster == "" {
+		return nil, fail(fault.Invalid, "cluster: is required, the name of the cluster")
+	}
+	if err := checkID(ctx, cluster.LifecycleID(in.Cluster), TypeRollingUpgrade); err != nil {
+		return nil, err
+	}
+	u := &upgrade{in: in}
+	if in.State != nil {
+		u.state = *in.State
+	}
+	u.in.State = nil
+	steps := []string{stepResolve, stepLook, stepPlan, stepPreflight}
+	if err := u.begin(ctx, TypeRollingUpgrade, cluster.Ref{Name: in.Cluster}, cluster.PhaseUpgrading, steps); err != nil {
+		return nil, err
+	}
+	u.show = u.page
+	return u, u.handlers(ctx)
+}
+
+// resolve asks what the change means; everything that is wrong with it is one
+// error.
+func (u *upgrade) resolve(ctx workflow.Context) error {
+	out, err := call(ctx, &u.desk, u.short("resolve versions and check the change"), aUpgrades.ResolveUpgrade,
+		activities.ResolveUpgradeInput{Name: u.in.Cluster, Change: u.in.UpgradeChange, Strategy: u.in.Strategy})
+	if err != nil {
+		return err
+	}
+	u.resolved, u.progress.Cluster, u.progress.Endpoint = out, out.Record.Ref, out.Record.Endpoint
+	u.spec = out.Record.Spec
+	u.site, u.parks = Site{Account: out.Account, Capabilities: out.Capabilities, Timing: out.Timing}, true
+	u.phase(ctx, cluster.PhaseUpgrading)
+	return nil
+}
+
+// look asks the groups for their members and the members for what they run.
+func (u *upgrade) look(ctx workflow.Context) error {
+	if err := u.askMembers(ctx); err != nil {
+		return err
+	}
+	final, err := u.freezeLeg(ctx, plan.Leg{Kind: plan.LegConfig, To: versionsOf(u.resolved.Frozen)})
+	if err != nil {
+		return err
+	}
+	if u.seen, err = u.observe(ctx, &final); err != nil {
+		return err
+	}
+	if u.state.From == (plan.Versions{}) {
+		u.state.From = versionsOf(u.resolved.Record.Frozen)
+	}
+	u.at(ctx, stepLook, "%d nodes", len(u.seen))
+	return nil
+}
+
+// askMembers waits until every group has told all its members.
+func (u *upgrade) askMembers(ctx workflow.Context) error {
+	var names []string
+	for _, id := range u.resolved.Record.Entities {
+		names = append(names, groupOf(id))
+		*u.group(groupOf(id)) = groupView{}
+	}
+	for {
+		for _, name := range names {
+			if u.group(name).full {
+				continue
+			}
+			err := workflow.SignalExternalWorkflow(ctx, cluster.GroupID(u.ref().Name, name), "", SignalAttach, GroupMessage{Cluster: u.ref()}).Get(ctx, nil)
+			if isNotRunning(err) {
+				return fail(fault.NotFound, "group %s does not run; start it again with: ichor provision", name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		ok, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool {
+			return !slices.ContainsFunc(names, func(n string) bool { return !u.group(n).full })
+		})
+		if err != nil {
+			return err
+		}
+		if ok {
+			return nil
+		}
+	}
+}
+
+// targets are the machines that exist and have joined, sorted by name within
+// their groups.
+func (u *upgrade) targets(which func(MemberStatus) bool) []activities.UpgradeTarget {
+	var out []activities.UpgradeTarget
+	for _, name := range u.groupNames() {
+		for _, m := range u.groups[name].members {
+			if (m.Phase == MemberReady || m.Phase == MemberJoined) && (which == nil || which(m)) {
+				out = append(out, activities.UpgradeTarget{
+					Node:  cluster.NodeAddress{MachineID: m.ID, Name: m.Name, Address: m.Address, Private: m.Private},
+					Group: m.Group, Role: m.Role,
+				})
+			}
+		}
+	}
+	return out
+}
+
+func (u *upgrade) controlPlanes() []activities.UpgradeTarget {
+	return u.targets(func(m MemberStatus) bool { return m.Role == cluster.RoleControlPlane })
+}
+
+func (u *upgrade) target(machine string) (activities.UpgradeTarget, bool) {
+	for _, t := range u.targets(nil) {
+		if t.Node.MachineID == machine {
+			return t, true
+		}
+	}
+	return activities.UpgradeTarget{}, false
+}
+
+func (u *upgrade) observe(ctx workflow.Context, leg *activities.FreezeLegResult) ([]plan.UpgradeNode, error) {
+	out, err := call(ctx, &u.desk, u.waiting("look at every node", u.timing().Joined), aUpgrades.ObserveNodes,
+		activities.ObserveNodesInput{Ref: u.ref(), Nodes: u.targets(nil), Leg: leg})
+	return out.Nodes, err
+}
+
+// makePlan decides what has to be done; what cannot be done refuses the whole.
+func (u *upgrade) makePlan(ctx workflow.Context) error {
+	to := versionsOf(u.resolved.Frozen)
+	u.plan = plan.MakePlan(versionsOf(u.resolved.Record.Frozen), to, u.seen, u.resolved.ConfigChanged || u.drifted(to), u.resolved.Rules, u.in.Strategy)
+	for i := range u.plan.Legs {
+		u.plan.Legs[i].Nodes = slices.DeleteFunc(u.plan.Legs[i].Nodes, func(n plan.RollItem) bool { return slices.Contains(u.state.Skipped, n.Machine) })
+	}
+	u.plan.Legs = slices.DeleteFunc(u.plan.Legs, func(l plan.LegPlan) bool { return u.state.Rounds > 0 && len(l.Nodes) == 0 })
+	if len(u.plan.Refusals) > 0 {
+		return fail(fault.Unsafe, "%s", refusals(u.plan.Refusals))
+	}
+	u.at(ctx, stepPlan, "%d legs", len(u.plan.Legs))
+	return nil
+}
+
+// drifted reports whether nodes that run the wanted versions have another config
+// than they should.
+func (u *upgrade) drifted(to plan.Versions) bool {
+	return u.state.Rounds == 0 && slices.ContainsFunc(u.seen, func(n plan.UpgradeNode) bool {
+		return n.Problem == "" && n.Talos == to.Talos && n.Kubelet == to.Kubernetes && n.ConfigSHA256 != n.WantSHA256
+	})
+}
+
+// preflight looks at everything that could go wrong before anything changes. In
+// later rounds it was passed already.
+func (u *upgrade) preflight(ctx workflow.Context) error {
+	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 {
+		return nil
+	}
+	last, err := u.freezeLeg(ctx, u.plan.Legs[len(u.plan.Legs)-1].Leg)
+	if err != nil {
+		return err
+	}
+	var legs []plan.Leg
+	for _, l := range u.plan.Legs {
+		legs = append(legs, l.Leg)
+	}
+	out, err := call(ctx, &u.desk, u.waiting("check that nothing stands in the way", u.timing().Joined), aUpgrades.CheckUpgrade,
+		activities.CheckUpgradeInput{Ref: u.ref(), Nodes: u.targets(nil), Legs: legs, Last: last, Strategy: u.in.Strategy})
+	if err != nil {
+		return err
+	}
+	u.warnings = out.Warnings
+	if len(out.Problems) > 0 {
+		return fail(fault.Unsafe, "%d problems, nothing was changed: %s", len(out.Problems), refusals(out.Problems))
+	}
+	u.at(ctx, stepPreflight, "%d warnings", len(out.Warnings))
+	return nil
+}
+
+func refusals(all []plan.Refusal) string {
+	var out []string
+	for _, r := range all {
+		out = append(out, r.Field+": "+r.Reason)
+	}
+	return strings.Join(out, "; ")
+}
+
+func versionsOf(f cluster.Frozen) plan.Versions {
+	return plan.Versions{Talos: f.TalosVersion, Schematic: f.Schematic, Kubernetes: f.KubernetesVersion}
+}
+
+// finish ends a roll with its report; one that was cancelled says where it
+// stands.
+func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error) {
+	r := UpgradeResult{
+		Cluster: u.ref(), Plan: u.plan, From: u.state.From, To: versionsOf(u.resolved.Record.Frozen),
+		Upgraded: u.state.Upgraded, Nodes: u.seen, Warnings: u.warnings,
+	}
+	for _, id := range u.state.Skipped {
+		r.Skipped = append(r.Skipped, u.nameOf(id))
+	}
+	u.progress.Failure = failureOf(err)
+	var again *workflow.ContinueAsNewError
+	switch {
+	case errorsAs(err, &again):
+		return r, err
+	case err == nil && u.in.PlanOnly:
+		r.Message = planMessage(u.plan)
+	case err == nil && u.state.Upgraded == 0 && !u.begun:
+		r.Message = fmt.Sprintf("cluster %q runs that already; nothing was changed", u.ref().Name)
+	case err == nil:
+		r.Message = fmt.Sprintf("cluster %q: %d nodes were upgraded%s", u.ref().Name, u.state.Upgraded, u.skippedText())
+	case temporal.IsCanceledError(err):
+		u.progress.Failure = &Failure{Message: u.report()}
+		u.shown(ctx)
+		return r, temporal.NewCanceledError(u.report())
+	default:
+		u.shown(ctx)
+		if u.begun {
+			err = fail(kindOf(err), "%s; %s", messageOf(err), u.report())
+		}
+		return r, err
+	}
+	u.shown(ctx)
+	return r, nil
+}
+
+func (u *upgrade) shown(ctx workflow.Context) {
+	if u.progress.Cluster.UID != "" {
+		u.phase(ctx, cluster.PhaseReady)
+	}
+	u.page(ctx)
+}
+
+func (u *upgrade) skippedText() string {
+	if len(u.state.Skipped) == 0 {
+		return ""
+	}
+	var names []string
+	for _, id := range u.state.Skipped {
+		names = append(names, u.nameOf(id))
+	}
+	return "; left out: " + strings.Join(names, ", ")
+}
+
+func planMessage(p plan.UpgradePlan) string {
+	if len(p.Legs) == 0 {
+		return "nothing to do"
+	}
+	var out []string
+	for _, l := range p.Legs {
+		out = append(out, fmt.Sprintf("%s: %d nodes", describeLeg(l.Leg), len(l.Nodes)))
+	}
+	return strings.Join(out, "; ")
+}

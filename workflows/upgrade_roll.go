@@ -1,0 +1,347 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/plan"
+)
+
+// rolling is a node of the roll under way.
+type rolling struct {
+	NodeRoll
+	seen plan.UpgradeNode
+	// stop cancels its workflow; it ends on a safe point.
+	stop workflow.CancelFunc
+	// skip says that a person wants it left out.
+	skip bool
+}
+
+// roll does one kind of work on every node that is behind, as fast as the
+// strategy allows. What joins meanwhile is looked for afterwards, so that nothing
+// is left behind.
+func (u *upgrade) roll(ctx workflow.Context, leg plan.Leg, frozen activities.FreezeLegResult, work NodeWork) error {
+	for pass := 0; pass < mostPasses; pass++ {
+		if err := u.askMembers(ctx); err != nil {
+			return err
+		}
+		seen, err := u.observe(ctx, &frozen)
+		if err != nil {
+			return err
+		}
+		u.nodes = u.behind(leg, work, seen)
+		if len(u.nodes) == 0 {
+			return nil
+		}
+		if err := u.rollNodes(ctx, frozen, work); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mostPasses bounds how often one roll looks for nodes that joined meanwhile.
+const mostPasses = 5
+
+// behind are the nodes that still need the work, in their order.
+func (u *upgrade) behind(leg plan.Leg, work NodeWork, seen []plan.UpgradeNode) []*rolling {
+	need := slices.DeleteFunc(slices.Clone(seen), func(n plan.UpgradeNode) bool {
+		return slices.Contains(u.state.Skipped, n.Machine) || !needs(n, leg, work)
+	})
+	var out []*rolling
+	for _, item := range plan.RollOrder(leg, need, u.in.Strategy) {
+		i := slices.IndexFunc(need, func(n plan.UpgradeNode) bool { return n.Machine == item.Machine })
+		out = append(out, &rolling{NodeRoll: NodeRoll{RollItem: item}, seen: need[i]})
+	}
+	return out
+}
+
+// needs reports whether a node is behind in what the work changes.
+func needs(n plan.UpgradeNode, leg plan.Leg, work NodeWork) bool {
+	switch work {
+	case WorkAPIServer, WorkControllerManager, WorkScheduler:
+		return n.Role == cluster.RoleControlPlane && plan.BehindComponent(n, string(work), leg.To.Kubernetes)
+	case WorkKubelet:
+		return plan.BehindComponent(n, string(work), leg.To.Kubernetes)
+	case WorkTalos, WorkConfig:
+		return plan.Behind(n, leg)
+	}
+	return false
+}
+
+// rollNodes works on the nodes until all are done or left out.
+func (u *upgrade) rollNodes(ctx workflow.Context, frozen activities.FreezeLegResult, work NodeWork) error {
+	calm, cancel := workflow.NewDisconnectedContext(ctx)
+	defer cancel()
+	for {
+		d := plan.NextNodes(u.items(), u.in.Strategy, workflow.Now(ctx))
+		running := u.running()
+		switch {
+		case ctx.Err() != nil && running == 0:
+			return ctx.Err()
+		case ctx.Err() != nil:
+			// Nodes at work come to their next safe point by themselves.
+		case d.Done && running == 0:
+			u.idle(ctx, "", time.Time{})
+			return nil
+		case d.Stop != "" && running == 0:
+			if err := u.parkRoll(ctx, d.Stop); err != nil {
+				return err
+			}
+			continue
+		case u.exhausted(ctx) && running == 0:
+			return u.continueAsNew(ctx)
+		case !u.state.Paused && !u.exhausted(ctx):
+			if err := u.beginNodes(ctx, d.Start, frozen, work); err != nil {
+				return err
+			}
+		}
+		u.idle(ctx, d.Reason, d.Wait)
+		u.dirty = false
+		if err := u.sleepUntil(ctx, calm, d.Wait); err != nil {
+			return err
+		}
+	}
+}
+
+// sleepUntil waits for something to happen, or for a moment to come.
+func (u *upgrade) sleepUntil(ctx, calm workflow.Context, at time.Time) error {
+	happened := func() bool { return u.dirty || ctx.Err() != nil }
+	if ctx.Err() != nil {
+		// Cancelled: only the end of what runs matters.
+		running := u.running()
+		return workflow.Await(calm, func() bool { return u.running() < running })
+	}
+	if left := at.Sub(workflow.Now(ctx)); !at.IsZero() && left > 0 {
+		_, err := workflow.AwaitWithTimeout(ctx, left, happened)
+		return ignoreCancel(err)
+	}
+	return ignoreCancel(workflow.Await(ctx, happened))
+}
+
+// ignoreCancel lets the loop see a cancellation itself, since nodes at work are
+// waited for.
+func ignoreCancel(err error) error {
+	if temporal.IsCanceledError(err) || errors.Is(err, workflow.ErrCanceled) {
+		return nil
+	}
+	return err
+}
+
+// beginNodes starts work on nodes, one workflow each.
+func (u *upgrade) beginNodes(ctx workflow.Context, ids []string, frozen activities.FreezeLegResult, work NodeWork) error {
+	for _, id := range ids {
+		n := u.rolling(id)
+		if u.in.Strategy.Approve == approveNode {
+			if err := u.ask(ctx, fmt.Sprintf("%s on %s", work, n.Name), func() bool { return n.State != plan.RollPending }); err != nil {
+				return ignoreCancel(err)
+			}
+			if n.State != plan.RollPending {
+				continue // skipped meanwhile
+			}
+		}
+		t, ok := u.target(id)
+		if !ok {
+			n.State, n.Note = plan.RollSkipped, "it is gone"
+			u.dirty = true
+			continue
+		}
+		u.start(ctx, n, NodeUpgradeInput{
+			Ref: u.ref(), Target: t, Work: work, Leg: frozen, Seen: n.seen, ControlPlanes: u.controlPlanes(),
+			Strategy: u.in.Strategy, Components: halfway(n.seen, work), Site: u.site, Roll: cluster.LifecycleID(u.ref().Name),
+		})
+	}
+	return nil
+}
+
+// halfway are the versions that a control plane keeps while one component after
+// the other is upgraded.
+func halfway(n plan.UpgradeNode, work NodeWork) activities.Components {
+	c := activities.Components{}
+	if n.Role != cluster.RoleControlPlane {
+		return c
+	}
+	switch work {
+	case WorkAPIServer:
+		return activities.Components{ControllerManager: n.ControllerManager, Scheduler: n.Scheduler, Proxy: n.Kubelet, Kubelet: n.Kubelet}
+	case WorkControllerManager:
+		return activities.Components{Scheduler: n.Scheduler, Proxy: n.Kubelet, Kubelet: n.Kubelet}
+	case WorkScheduler:
+		return activities.Components{Proxy: n.Kubelet, Kubelet: n.Kubelet}
+	case WorkTalos, WorkKubelet, WorkConfig:
+	}
+	return c
+}
+
+func (u *upgrade) start(ctx workflow.Context, n *rolling, in NodeUpgradeInput) {
+	nodeCtx, stop := workflow.WithCancel(ctx)
+	n.State, n.Began, n.Note, n.Parked, n.stop = plan.RollRunning, workflow.Now(ctx), "", false, stop
+	n.Workflow = cluster.NodeWorkID(u.ref().Name, n.Name)
+	u.page(ctx)
+	workflow.GoNamed(nodeCtx, "node "+n.Name, func(ctx workflow.Context) {
+		out, err := u.runNode(ctx, n.Workflow, in)
+		calm, cancel := workflow.NewDisconnectedContext(ctx)
+		defer cancel()
+		n.Ended, n.Parked, n.stop = workflow.Now(calm), false, nil
+		switch {
+		case err != nil && temporal.IsCanceledError(err), err == nil && out.Cancelled:
+			n.State, n.Note = plan.RollPending, out.Note
+			if n.skip {
+				n.State = plan.RollSkipped
+			}
+		case err != nil:
+			n.State, n.Note = plan.RollFailed, messageOf(err)
+		case out.Failure != nil:
+			n.State, n.Note = plan.RollFailed, fmt.Sprintf("%s (%s)", out.Failure.Message, out.Failure.Kind)
+		default:
+			n.State, n.Note = plan.RollDone, out.Note
+			u.state.Upgraded++
+		}
+		u.dirty = true
+		u.page(calm)
+	})
+}
+
+// runNode runs the workflow of one node, waiting for its lock: one of a roll that
+// was terminated may still be on its way to a safe point.
+func (u *upgrade) runNode(ctx workflow.Context, id string, in NodeUpgradeInput) (NodeUpgradeResult, error) {
+	for {
+		var out NodeUpgradeResult
+		err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+			WorkflowID:            id,
+			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+			ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
+			WaitForCancellation:   true,
+			StaticSummary:         fmt.Sprintf("%s on %s", in.Work, in.Target.Node.Name),
+		}), UpgradeNode, in).Get(ctx, &out)
+		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
+			return out, err
+		}
+		if err := workflow.Sleep(ctx, u.timing().Backoff); err != nil {
+			return out, err
+		}
+	}
+}
+
+// parkRoll waits for a person: to resume, which tries failed nodes again, to skip
+// them, or to cancel.
+func (u *upgrade) parkRoll(ctx workflow.Context, why string) error {
+	seen := u.resumed
+	u.parked = why + u.failedNodes() + " — send the signal " + SignalResume + " to try again, " + SignalSkipNode + " to leave a node out, or cancel"
+	u.page(ctx)
+	err := workflow.Await(ctx, func() bool {
+		return u.resumed > seen || !slices.ContainsFunc(u.nodes, func(n *rolling) bool { return n.State == plan.RollFailed })
+	})
+	u.parked = ""
+	if err == nil && u.resumed > seen {
+		for _, n := range u.nodes {
+			if n.State == plan.RollFailed {
+				n.State = plan.RollPending
+			}
+		}
+	}
+	u.page(ctx)
+	return err
+}
+
+func (u *upgrade) failedNodes() string {
+	var out []string
+	for _, n := range u.nodes {
+		if n.State == plan.RollFailed {
+			out = append(out, n.Name+": "+n.Note)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(out, "; ") + ")"
+}
+
+// exhausted reports whether history is so long that a new run shall go on.
+func (u *upgrade) exhausted(ctx workflow.Context) bool {
+	limit, info := u.timing().HistoryLimit, workflow.GetInfo(ctx)
+	return info.GetContinueAsNewSuggested() || limit > 0 && info.GetCurrentHistoryLength() > 10*limit
+}
+
+// continueAsNew goes on in a new run, which looks at every node again. No node is
+// at work.
+func (u *upgrade) continueAsNew(ctx workflow.Context) error {
+	in := u.in
+	u.drain(ctx)
+	in.State = &u.state
+	in.State.Rounds = 0
+	return workflow.NewContinueAsNewError(ctx, RollingUpgrade, in)
+}
+
+func (u *upgrade) items() []plan.RollItem {
+	var out []plan.RollItem
+	for _, n := range u.nodes {
+		out = append(out, n.RollItem)
+	}
+	return out
+}
+
+func (u *upgrade) running() int {
+	count := 0
+	for _, n := range u.nodes {
+		if n.State == plan.RollRunning {
+			count++
+		}
+	}
+	return count
+}
+
+// rolling finds a node of the roll by machine id or name.
+func (u *upgrade) rolling(name string) *rolling {
+	i := slices.IndexFunc(u.nodes, func(n *rolling) bool { return n.Machine == name || n.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return u.nodes[i]
+}
+
+func (u *upgrade) nameOf(machine string) string {
+	for _, n := range u.seen {
+		if n.Machine == machine {
+			return n.Name
+		}
+	}
+	return machine
+}
+
+// report says what was and was not done.
+func (u *upgrade) report() string {
+	var pending, failed []string
+	for _, n := range u.nodes {
+		switch n.State {
+		case plan.RollPending, plan.RollRunning:
+			text := n.Name
+			if n.Note != "" {
+				text += " (" + n.Note + ")"
+			}
+			pending = append(pending, text)
+		case plan.RollFailed:
+			failed = append(failed, n.Name+": "+n.Note)
+		case plan.RollDone, plan.RollSkipped:
+		}
+	}
+	out := fmt.Sprintf("%d nodes were upgraded", u.state.Upgraded)
+	if len(failed) > 0 {
+		out += "; failed: " + strings.Join(failed, "; ")
+	}
+	if len(pending) > 0 {
+		out += "; not done: " + strings.Join(pending, ", ")
+	}
+	return out + u.skippedText() + "; start it again to continue with what is left"
+}
+
+func errorsAs[T error](err error, target *T) bool { return errors.As(err, target) }
