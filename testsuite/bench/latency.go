@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"time"
 )
@@ -25,9 +27,18 @@ func (l latency) p50() time.Duration { return l.percentile(0.5) }
 func (l latency) p99() time.Duration { return l.percentile(0.99) }
 func (l latency) max() time.Duration { return l.percentile(1) }
 
+// garbage is how much memory the measuring process may fill before it collects
+// garbage in the middle of a sample.
+const garbage = 1 << 30
+
 // sample makes calls one after the other and takes the time of each. The first
 // ones, a twentieth more, are not counted: they open streams and warm caches.
+// What this process leaves behind is cleared away before and after, since its own
+// pauses are not the server's.
 func sample(ctx context.Context, n int, call func(i int) error) (latency, error) {
+	runtime.GC()
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(garbage))
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	warm := n / 20
 	out := make(latency, 0, n)
 	for i := range warm + n {

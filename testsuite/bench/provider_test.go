@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +58,18 @@ func TestSample(t *testing.T) {
 	broken := errors.New("broken")
 	if _, err := sample(t.Context(), 10, func(int) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("a call that fails is %v", err)
+	}
+	// The tests' own garbage is collected as before.
+	if _, err := sample(t.Context(), 1, func(int) error {
+		if percent := debug.SetGCPercent(-1); percent != -1 {
+			t.Errorf("garbage is collected in the middle of a sample, at %d%%", percent)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if percent, limit := debug.SetGCPercent(100), debug.SetMemoryLimit(-1); percent != 100 || limit < garbage*2 {
+		t.Errorf("garbage is collected at %d%% and %d bytes after a sample", percent, limit)
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()

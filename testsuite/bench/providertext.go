@@ -84,6 +84,7 @@ const providerMethod = `- The provider runs behind mutual TLS with its default s
 - Every machine is a server that devcloud has, with Ichor's tags; every group is a running ` + "`ScaleNodeGroup`" + ` that was started
   with the state of an earlier run, in which they are ready. Half of the groups configure ` + "`autoscaling`" + `.
 - The first calls of each kind, a twentieth more, are not counted. Answers are checked; a wrong one ends the measurement.
+  The measuring client decodes each answer, and collects its own garbage between the kinds.
 - The health check of the same connection shows what TLS, gRPC and the busy machine take by themselves.
 - "Just changed": each group gets a signal that takes no machine, then the refresh is asked for at once, so that it has to
   query every entity anew; half a second later comes the next one. The autoscaler itself comes every ten seconds.
