@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,67 @@ func TestFreezeRefuses(t *testing.T) {
 		_, err := f.Freeze(context.Background(), tc.talos, "v1.36.3", target)
 		if err == nil || !strings.Contains(err.Error(), tc.want) || fault.KindOf(err) != fault.Invalid {
 			t.Errorf("%s: %v (%s)", name, err, fault.KindOf(err))
+		}
+	}
+}
+
+func TestReleases(t *testing.T) {
+	got, err := startFactory(t).Releases(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) == 0 || got[len(got)-1] != "v1.14.1" || !slices.Contains(got, "v1.12.8") {
+		t.Errorf("releases %v", got)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		if _, err := rw.Write([]byte(`["v1.14.0","v1.13.10","v1.13.9","v1.15.0-alpha.1","latest","v1.14.0"]`)); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer s.Close()
+	got, err = talos.Factory{URL: s.URL}.Releases(t.Context())
+	if diff := cmp.Diff([]string{"v1.13.9", "v1.13.10", "v1.14.0"}, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
+func TestCheckInstaller(t *testing.T) {
+	f := startFactory(t)
+	schematic, err := f.EnsureSchematic(t.Context(), []string{"siderolabs/qemu-guest-agent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for image, want := range map[string]fault.Kind{
+		f.InstallerImage(schematic, "v1.14.1", "openstack"):                                 "",
+		f.InstallerImage(talos.DefaultSchematic, "v1.13.5", "aws"):                          "",
+		f.InstallerImage(schematic, "v1.14.99", "openstack"):                                fault.Invalid,
+		f.InstallerImage(strings.Repeat("0", 64), "v1.14.1", "openstack"):                   fault.Invalid,
+		"registry.invalid/openstack-installer/" + talos.DefaultSchematic + ":v1.14.1":       fault.Invalid,
+		strings.TrimSuffix(f.InstallerImage(schematic, "v1.14.1", "openstack"), ":v1.14.1"): fault.Invalid,
+		"": fault.Invalid,
+	} {
+		if err := f.CheckInstaller(t.Context(), image); fault.KindOf(err) != want {
+			t.Errorf("%s: %v", image, err)
+		}
+	}
+	for status, want := range map[int]fault.Kind{200: "", 307: "", 401: fault.Unauthorized, 404: fault.Invalid, 429: fault.RateLimited, 502: fault.Unavailable} {
+		s := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodHead {
+				t.Errorf("%s %s", r.Method, r.URL)
+			}
+			rw.Header().Set("Location", "http://registry.invalid/")
+			rw.WriteHeader(status)
+		}))
+		there := talos.Factory{URL: s.URL}
+		if err := there.CheckInstaller(t.Context(), there.InstallerImage(schematic, "v1.14.1", "openstack")); fault.KindOf(err) != want {
+			t.Errorf("HTTP %d: %v", status, err)
+		}
+		s.Close()
+		if status != http.StatusOK {
+			continue
+		}
+		if err := there.CheckInstaller(t.Context(), there.InstallerImage(schematic, "v1.14.1", "openstack")); fault.KindOf(err) != fault.Unavailable {
+			t.Errorf("nobody listens: %v", err)
 		}
 	}
 }

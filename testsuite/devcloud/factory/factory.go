@@ -47,6 +47,7 @@ func New(log *slog.Logger) (*Factory, error) {
 	f.mux.HandleFunc("GET /version/{version}/extensions/official", f.extensions)
 	f.mux.HandleFunc("GET /version/{version}/overlays/official", f.overlays)
 	f.mux.HandleFunc("GET /image/{schematic}/{version}/{file}", f.image)
+	f.mux.HandleFunc("GET /v2/{image}/{schematic}/manifests/{tag}", f.installer)
 	return f, nil
 }
 
@@ -159,11 +160,9 @@ func (f *Factory) image(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "error parsing profile from path: "+file, http.StatusBadRequest)
 		return
 	}
-	for _, e := range s.Customization.SystemExtensions.OfficialExtensions {
-		if !slices.Contains(officialExtensions, strings.TrimPrefix(e, "siderolabs/")) {
-			http.Error(rw, "official extension "+e+" is not available for Talos version "+version, http.StatusBadRequest)
-			return
-		}
+	if missing := unknownExtension(s); missing != "" {
+		http.Error(rw, "official extension "+missing+" is not available for Talos version "+version, http.StatusBadRequest)
+		return
 	}
 	magic := map[string]string{".xz": "\xfd7zXZ\x00", ".gz": "\x1f\x8b", ".zst": "\x28\xb5\x2f\xfd"}[m[4]]
 	if magic == "" && m[3] == "qcow2" {
@@ -176,6 +175,43 @@ func (f *Factory) image(rw http.ResponseWriter, r *http.Request) {
 	if _, err := io.WriteString(rw, body); err != nil {
 		f.log.Debug("answer not delivered", "error", err)
 	}
+}
+
+var installerName = regexp.MustCompile(`^([a-z]+-)?installer(-secureboot)?$`)
+
+// installer answers as a registry: the real factory builds an installer that
+// nobody has asked for before, and sends to the registry that holds it.
+func (f *Factory) installer(rw http.ResponseWriter, r *http.Request) {
+	s, ok := f.get(r.PathValue("schematic"))
+	if !ok {
+		http.Error(rw, "schematic ID "+r.PathValue("schematic")+" not found", http.StatusNotFound)
+		return
+	}
+	if !installerName.MatchString(r.PathValue("image")) {
+		http.Error(rw, "invalid image: "+r.PathValue("image"), http.StatusBadRequest)
+		return
+	}
+	if tag := r.PathValue("tag"); !slices.Contains(Versions(), tag) {
+		http.Error(rw, "Talos version "+tag+" is not available", http.StatusNotFound)
+		return
+	}
+	if missing := unknownExtension(s); missing != "" {
+		http.Error(rw, "official extension "+missing+" is not available for Talos version "+r.PathValue("tag"), http.StatusBadRequest)
+		return
+	}
+	sum := sha256.Sum256([]byte(r.URL.Path))
+	rw.Header().Set("Location", "https://registry.invalid/v2/"+r.PathValue("image")+"/"+r.PathValue("schematic")+"/manifests/sha256:"+hex.EncodeToString(sum[:]))
+	rw.WriteHeader(http.StatusTemporaryRedirect)
+}
+
+// unknownExtension returns an extension that no version has, or nothing.
+func unknownExtension(s schematic.Schematic) string {
+	for _, e := range s.Customization.SystemExtensions.OfficialExtensions {
+		if !slices.Contains(officialExtensions, strings.TrimPrefix(e, "siderolabs/")) {
+			return e
+		}
+	}
+	return ""
 }
 
 // Describe tells what an image of this factory boots, from its address alone.
