@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -218,5 +219,40 @@ func TestAProviderThatBeginsKnowsWhatWasDeletedInTheRun(t *testing.T) {
 	}
 	if !v.wasMember("cloudscale://0", "demo-worker-0") || len(in.State.Members) != 3 || len(in.State.Gone) != 0 {
 		t.Errorf("gone %v; the input has %d members now", v.gone, len(in.State.Members))
+	}
+}
+
+// Two ask for the same at once, as two leaders do, and one of them fails: the
+// other's answer does not rest on it.
+func TestASuccessIsNoneOfAnotherRequest(t *testing.T) {
+	for _, fails := range []fate{refused, lost, swallows} {
+		w := newWorld()
+		e := w.add(worker, 1, 5, 2)
+		w.lock(func() { e.advance(); e.advance() })
+		s := w.start(t)
+		nodes := []provider.NodeRef{{ProviderID: "cloudscale://m0000", Name: "demo-worker-m0000"}}
+		sent, other := 0, errors.New("was not asked")
+		w.lock(func() {
+			w.fate = func(string, string) fate {
+				if sent++; sent == 1 {
+					return fails
+				}
+				return arrives
+			}
+			w.between = func(what string) {
+				if what == "signal" && sent == 1 {
+					other = s.DeleteNodes(t.Context(), group, nodes)
+				}
+			}
+		})
+		if err := s.DeleteNodes(t.Context(), group, nodes); err == nil {
+			t.Errorf("%v: the first succeeded", fails)
+		}
+		w.lock(func() { w.between = nil })
+		if other != nil {
+			t.Errorf("%v: the other failed: %v", fails, other)
+		}
+		mustRefresh(t, s)
+		want(t, s, "cloudscale://m0000 deleting", "cloudscale://m0001 running")
 	}
 }

@@ -16,7 +16,7 @@ import (
 // IncreaseSize implements provider.Source.
 func (s *Source) IncreaseSize(ctx context.Context, groupID string, delta int) error {
 	what := "increase the size of " + groupID
-	return s.request(ctx, groupID, what, func(v *view) (string, workflows.ScaleRequest, error) {
+	return s.request(ctx, groupID, what, func(v, _ *view) (string, workflows.ScaleRequest, error) {
 		target := v.target()
 		switch {
 		case delta <= 0:
@@ -32,7 +32,7 @@ func (s *Source) IncreaseSize(ctx context.Context, groupID string, delta int) er
 // it fails with Conflict: the autoscaler must not believe that it had an effect.
 func (s *Source) DecreaseTargetSize(ctx context.Context, groupID string, delta int) error {
 	what := "decrease the target of " + groupID
-	return s.request(ctx, groupID, what, func(v *view) (string, workflows.ScaleRequest, error) {
+	return s.request(ctx, groupID, what, func(v, _ *view) (string, workflows.ScaleRequest, error) {
 		if delta <= 0 {
 			return "", workflows.ScaleRequest{}, fault.New(fault.Invalid, what, "%d is not a positive number of machines", delta)
 		}
@@ -47,8 +47,8 @@ func (s *Source) DecreaseTargetSize(ctx context.Context, groupID string, delta i
 // DeleteNodes implements provider.Source.
 func (s *Source) DeleteNodes(ctx context.Context, groupID string, nodes []provider.NodeRef) error {
 	what := "delete nodes of " + groupID
-	return s.request(ctx, groupID, what, func(v *view) (string, workflows.ScaleRequest, error) {
-		which, err := v.victims(what, nodes)
+	return s.request(ctx, groupID, what, func(v, durable *view) (string, workflows.ScaleRequest, error) {
+		which, err := v.victims(what, nodes, durable)
 		if err != nil || len(which) == 0 {
 			return "", workflows.ScaleRequest{}, err
 		}
@@ -69,11 +69,12 @@ func deleteID(m workflows.GroupMember) string {
 	return shownID(m)
 }
 
-// victims finds the members that a request means and that are not on their way
-// out yet, or says which node is not of the group.
-func (v *view) victims(what string, nodes []provider.NodeRef) ([]int, error) {
+// victims finds the members that a request means and that are not durably on
+// their way out yet, or says which node is not of the group. A request that is
+// still being sent may fail, so whoever asks for the same meanwhile sends one, too.
+func (v *view) victims(what string, nodes []provider.NodeRef, durable *view) ([]int, error) {
 	var which []int
-	running := 0
+	running, more := 0, 0
 	for _, n := range nodes {
 		i, ok := v.member(n.ProviderID, n.Name)
 		switch {
@@ -85,10 +86,15 @@ func (v *view) victims(what string, nodes []provider.NodeRef) ([]int, error) {
 			return nil, fault.New(fault.Invalid, what, "node %q (provider ID %q) is not of this group", n.Name, n.ProviderID)
 		case anonymous(v.members[i]):
 			return nil, fault.New(fault.Unavailable, what, "no worker runs, and it is not known which machine %q is", n.ProviderID)
-		case v.members[i].Phase == workflows.MemberGone && !slices.Contains(which, i):
-			// Given up, as it seems: the entity may have chosen another one.
-		case !v.members[i].Counted() || slices.Contains(which, i):
+		case slices.Contains(which, i):
 			continue
+		case v.members[i].Phase == workflows.MemberGone || !v.members[i].Counted() && durable.counts(n):
+			// Leaving by a request that is being sent, or given up, as it seems: the
+			// entity may have chosen another one.
+		case !v.members[i].Counted():
+			continue
+		default:
+			more++
 		}
 		if stateOf(v.members[i].Phase) == provider.Running {
 			running++
@@ -100,15 +106,25 @@ func (v *view) victims(what string, nodes []provider.NodeRef) ([]int, error) {
 	}
 	// What failed or never came up is replaced if min requires it, so it may
 	// always go; a node that works may not.
-	if left := v.target() - len(which); running > 0 && left < v.facts.Min {
+	if left := v.target() - more; running > 0 && left < v.facts.Min {
 		return nil, fault.New(fault.Invalid, what, "%d machines would be left, fewer than the group's min of %d", left, v.facts.Min)
 	}
 	return which, nil
 }
 
+// counts reports whether a node is a member that is in the target.
+func (v *view) counts(n provider.NodeRef) bool {
+	i, ok := v.member(n.ProviderID, n.Name)
+	return ok && v.members[i].Counted()
+}
+
+// decision chooses the signal of a change, by the group with all requests and with
+// those that are durable. An empty name says that nothing is to do.
+type decision func(all, durable *view) (name string, req workflows.ScaleRequest, err error)
+
 // request checks a change against all that is known, makes it durable and shows
-// it. decide is called with mu held; an empty name says that nothing is to do.
-func (s *Source) request(ctx context.Context, groupID, what string, decide func(*view) (string, workflows.ScaleRequest, error)) error {
+// it. decide is called with mu held.
+func (s *Source) request(ctx context.Context, groupID, what string, decide decision) error {
 	e, r, err := s.reserve(ctx, groupID, what, decide)
 	if err != nil || r == nil {
 		return err
@@ -121,7 +137,7 @@ func (s *Source) request(ctx context.Context, groupID, what string, decide func(
 	return s.conclude(e, r, what, err, ctx.Err())
 }
 
-func (s *Source) reserve(ctx context.Context, groupID, what string, decide func(*view) (string, workflows.ScaleRequest, error)) (*entry, *request, error) {
+func (s *Source) reserve(ctx context.Context, groupID, what string, decide decision) (*entry, *request, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.group(groupID)
@@ -133,7 +149,7 @@ func (s *Source) reserve(ctx context.Context, groupID, what string, decide func(
 	case e.all.paused != "":
 		return nil, nil, fault.New(fault.Conflict, what, "%s", e.all.paused)
 	}
-	name, req, err := decide(e.all)
+	name, req, err := decide(e.all, e.acked)
 	if err != nil || name == "" {
 		return nil, nil, err
 	}
