@@ -145,6 +145,9 @@ type UpgradeStrategy struct {
 type GroupStrategy struct {
 	Group          string `json:"group"`
 	MaxUnavailable string `json:"maxUnavailable,omitempty"`
+	// Surge, when positive, replaces that many machines at a time instead of
+	// changing them: the new one is ready before the old one is drained.
+	Surge int `json:"surge,omitempty"`
 	// Force evicts pods that nobody recreates, DeleteEmptyDir those that lose
 	// local data; Grace overrides the pods' own grace period when positive.
 	Force          bool             `json:"force,omitempty"`

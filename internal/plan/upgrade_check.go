@@ -85,6 +85,14 @@ func (c *strategyCheck) groups(overrides []GroupStrategy, known []string) {
 		if g.Group != "" && slices.ContainsFunc(overrides[:i], func(o GroupStrategy) bool { return o.Group == g.Group }) {
 			c.add(at+".group", "%q is there twice", g.Group)
 		}
+		switch {
+		case g.Surge < 0:
+			c.add(at+".surge", "must not be negative")
+		case g.Surge > 0 && g.Group == cluster.ControlPlaneGroup:
+			c.add(at+".surge", "a control plane is not replaced by adding one first")
+		case g.Surge > 0 && g.MaxUnavailable != "":
+			c.add(at+".maxUnavailable", "has no meaning with surge, by which no node is missing")
+		}
 		if g.Group != cluster.ControlPlaneGroup {
 			c.unavailable(at+".maxUnavailable", g.MaxUnavailable)
 		}

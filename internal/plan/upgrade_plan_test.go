@@ -73,9 +73,9 @@ func TestMakePlan(t *testing.T) {
 			want:  []string{"unchanged c1"},
 		},
 		{
-			name: "only Kubernetes is asked for: schematics stay as they are", from: Versions{"v1.14.1", "s1", "v1.35.4"}, to: Versions{Kubernetes: "v1.36.3"},
+			name: "only Kubernetes is asked for: schematics stay as they are", from: Versions{"v1.14.1", "s2", "v1.35.4"}, to: Versions{Kubernetes: "v1.36.3"},
 			nodes: []UpgradeNode{moved(plane("c1"), half), moved(worker("w", "w1"), Versions{"v1.14.1", "s1", "v1.35.4"})},
-			want:  []string{"kubernetes v1.14.1 v1.36.3 s1: c1 w1"},
+			want:  []string{"kubernetes v1.14.1 v1.36.3 s2: c1 w1"},
 		},
 		{
 			name: "no nodes yet", from: from, to: to,

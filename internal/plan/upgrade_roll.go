@@ -161,6 +161,9 @@ func yesLast(a, b bool) int {
 func MaxUnavailable(s UpgradeStrategy, group string, size int) int {
 	value := s.MaxUnavailable
 	for _, g := range s.Groups {
+		if g.Group == group && g.Surge > 0 {
+			return g.Surge
+		}
 		if g.Group == group && g.MaxUnavailable != "" {
 			value = g.MaxUnavailable
 		}

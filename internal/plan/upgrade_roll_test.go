@@ -453,7 +453,9 @@ func TestRounds(t *testing.T) {
 			if d.Done {
 				break
 			}
-			got++
+			if got++; got > len(items) {
+				t.Fatal("does not end")
+			}
 			for i := range items {
 				if slices.Contains(d.Start, items[i].Machine) {
 					items[i].State, items[i].Ended = RollDone, now
