@@ -33,6 +33,8 @@ type app struct {
 	payloads converter.DataConverter
 	// specFile is the file that a command reads, for messages.
 	specFile string
+	// isStrategy says that it is the strategy of an upgrade, not a spec.
+	isStrategy bool
 }
 
 // dialTimeout bounds the first contact with Temporal.

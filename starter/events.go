@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -61,8 +62,8 @@ func changes(old, now workflows.Progress, seen time.Time) []event {
 	}
 	for _, n := range now.Nodes {
 		i := slices.IndexFunc(old.Nodes, func(o workflows.MemberStatus) bool { return o.ID == n.ID && o.Group == n.Group })
-		if i >= 0 && old.Nodes[i].Phase == n.Phase {
-			continue
+		if i >= 0 && old.Nodes[i].Phase == n.Phase || n.Phase == phaseOf(plan.RollPending) {
+			continue // that its turn comes later is no news
 		}
 		detail := n.Note
 		if n.Address != "" && detail == "" {

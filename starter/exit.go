@@ -19,7 +19,7 @@ const (
 	exitFailed      = 1   // the operation ended in failure, or something unexpected
 	exitUsage       = 2   // flags, arguments or configuration
 	exitInvalid     = 3   // the spec or the request is wrong
-	exitConflict    = 4   // another run holds the lock, the cluster exists differently, or the group is paused
+	exitConflict    = 4   // another run holds the lock, the cluster exists differently, or what was asked is refused now
 	exitNotFound    = 5   // there is no such cluster or group
 	exitUnavailable = 6   // Temporal, the store or the credentials cannot be used
 	exitUnanswered  = 7   // a request got no answer in time; it may be applied yet
@@ -147,7 +147,11 @@ func (a *app) report(err error) int {
 			e["requestID"] = open.requestID
 		}
 		if isSpec {
-			e["error"], e["problems"] = "the spec is not valid", problems
+			what := "the spec"
+			if a.isStrategy {
+				what = "the strategy"
+			}
+			e["error"], e["problems"] = what+" is not valid", problems
 		}
 		if b, jsonErr := json.Marshal(e); jsonErr == nil {
 			fmt.Fprintln(a.err, string(b))

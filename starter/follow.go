@@ -35,22 +35,46 @@ type view interface {
 // first, the run goes on, and the error says only that watching has stopped.
 func (a *app) follow(ctx context.Context, c client.Client, name, kind string, run client.WorkflowRun, result any) error {
 	v := a.newView(name, kind)
-	err := watchRun(ctx, c, name, run, result, v)
+	err := watchRun(ctx, question(c, name, kind, run.GetRunID()), run, result, v)
 	v.end()
 	if err != nil && ctx.Err() != nil {
-		fmt.Fprintf(a.err, "\nStopped watching; the run goes on.\n  come back:  ichor watch %s\n  stop it:    ichor delete %s\n", name, name)
+		end := "ichor cancel " + name
+		if kind == workflows.TypeProvisionCluster {
+			end = "ichor delete " + name
+		}
+		fmt.Fprintf(a.err, "\nStopped watching; the run goes on.\n  come back:  ichor watch %s\n  stop it:    %s\n", name, end)
 		return interrupted{}
 	}
 	return err
 }
 
-func watchRun(ctx context.Context, c client.Client, name string, run client.WorkflowRun, result any, v view) error {
+// followQuietly waits for a run that only looks, and tells what keeps it from
+// going on.
+func (a *app) followQuietly(ctx context.Context, c client.Client, name string, run client.WorkflowRun, result any) error {
+	err := watchRun(ctx, question(c, name, workflows.TypeRollingUpgrade, run.GetRunID()), run, result, &quietView{out: a.err})
+	if err != nil && ctx.Err() != nil {
+		fmt.Fprintf(a.err, "\nStopped waiting; the run goes on, and changes nothing.\n  come back:  ichor watch %s\n", name)
+		return interrupted{}
+	}
+	return err
+}
+
+// question asks a run of a kind how far it is.
+func question(c client.Client, name, kind, runID string) func(context.Context) (workflows.Progress, error) {
+	if kind == workflows.TypeRollingUpgrade {
+		// It may go on in a new run, which is the latest under the lock.
+		return func(ctx context.Context) (workflows.Progress, error) { return upgradeProgress(ctx, c, name) }
+	}
+	return func(ctx context.Context) (workflows.Progress, error) { return progressOf(ctx, c, name, runID) }
+}
+
+func watchRun(ctx context.Context, ask func(context.Context) (workflows.Progress, error), run client.WorkflowRun, result any, v view) error {
 	done := make(chan error, 1)
 	go func() { done <- run.Get(ctx, result) }()
 	polling, stop := context.WithCancel(ctx)
 	defer stop()
 	answers := make(chan answer)
-	go poll(polling, c, name, run.GetRunID(), answers)
+	go poll(polling, ask, answers)
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	heard, warned := time.Now(), false
@@ -59,7 +83,7 @@ func watchRun(ctx context.Context, c client.Client, name string, run client.Work
 		case err := <-done:
 			if ctx.Err() == nil {
 				// The last word: what happened between the last answer and the end.
-				if p, perr := progressOf(ctx, c, name, run.GetRunID()); perr == nil {
+				if p, perr := ask(ctx); perr == nil {
 					v.progress(p)
 				}
 			}
@@ -84,7 +108,7 @@ type answer struct {
 }
 
 // poll asks until ctx ends.
-func poll(ctx context.Context, c client.Client, name, runID string, answers chan<- answer) {
+func poll(ctx context.Context, ask func(context.Context) (workflows.Progress, error), answers chan<- answer) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -93,7 +117,7 @@ func poll(ctx context.Context, c client.Client, name, runID string, answers chan
 			return
 		case <-timer.C:
 		}
-		p, err := progressOf(ctx, c, name, runID)
+		p, err := ask(ctx)
 		select {
 		case answers <- answer{p, err}:
 		case <-ctx.Done():

@@ -6,6 +6,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -91,29 +92,36 @@ func (f frame) nodes(short bool) []string {
 		wide = max(wide, len(n.Name))
 	}
 	out := []string{"", f.paint(dim, fmt.Sprintf("%-*s  %-12s  %-9s %8s  %s", wide, "NODE", "ROLE", "PHASE", "FOR", "NOTE"))}
-	ready := 0
+	ready, what := 0, "ready"
+	if f.progress.Kind == workflows.TypeRollingUpgrade {
+		what = "done"
+	}
 	for _, n := range f.progress.Nodes {
 		color := yellow
 		switch n.Phase {
-		case workflows.MemberReady:
+		case workflows.MemberReady, phaseOf(plan.RollDone):
 			color = green
 			ready++
-		case workflows.MemberFailed:
+		case workflows.MemberFailed, phaseParked:
 			color = red
-		case workflows.MemberGone, workflows.MemberWanted:
+		case workflows.MemberGone, workflows.MemberWanted, phaseOf(plan.RollPending), phaseOf(plan.RollSkipped):
 			color = dim
 		}
-		if short && n.Phase == workflows.MemberReady {
+		if short && color == green {
 			continue
 		}
 		note := n.Note
 		if note == "" {
 			note = n.Address
 		}
-		out = append(out, f.paint(color, fmt.Sprintf("%-*s  %-12s  %-9s %8s  %s", wide, n.Name, n.Role, n.Phase, clock(f.now.Sub(n.Since)), note)))
+		since := ""
+		if !n.Since.IsZero() {
+			since = clock(f.now.Sub(n.Since))
+		}
+		out = append(out, f.paint(color, fmt.Sprintf("%-*s  %-12s  %-9s %8s  %s", wide, n.Name, n.Role, n.Phase, since, note)))
 	}
 	if short && ready > 0 {
-		out = append(out, f.paint(green, fmt.Sprintf("%d of %d nodes ready", ready, len(f.progress.Nodes))))
+		out = append(out, f.paint(green, fmt.Sprintf("%d of %d nodes %s", ready, len(f.progress.Nodes), what)))
 	}
 	return out
 }

@@ -21,19 +21,15 @@ import (
 	"github.com/ichor-project/ichor/internal/talos"
 )
 
-// recorded makes a store in which the cluster of a spec file is ready.
-func recorded(t *testing.T, file string) {
+// recorded makes a store in which the cluster of a spec file is ready, and further
+// ones of the same kind.
+func recorded(t *testing.T, file string, others ...string) {
 	t.Helper()
 	t.Setenv("ICHOR_STORE", "file://"+filepath.Join(t.TempDir(), "store"))
 	t.Setenv("HOME", t.TempDir())
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Setenv("TEMPORAL_ADDRESS", "127.0.0.1:1") // nobody listens there
 	ctx := t.Context()
-	a := &app{getenv: os.Getenv}
-	l, err := a.loadSpec(ctx, file)
-	if err != nil {
-		t.Fatal(err)
-	}
 	st, err := store.Open(ctx, store.Options{URL: os.Getenv("ICHOR_STORE")})
 	if err != nil {
 		t.Fatal(err)
@@ -43,6 +39,20 @@ func recorded(t *testing.T, file string) {
 			t.Error(err)
 		}
 	}()
+	putRecord(t, st, file)
+	for _, name := range others {
+		putRecord(t, st, specNamed(t, name))
+	}
+}
+
+func putRecord(t *testing.T, st *store.Store, file string) {
+	t.Helper()
+	ctx := t.Context()
+	a := &app{getenv: os.Getenv}
+	l, err := a.loadSpec(ctx, file)
+	if err != nil {
+		t.Fatal(err)
+	}
 	published, err := publish(ctx, st, l)
 	if err != nil {
 		t.Fatal(err)

@@ -83,7 +83,7 @@ func (f *requestFlags) complete() error {
 
 // unanswered is a request whose fate is not known: it may be applied yet.
 type unanswered struct {
-	group     groupName
+	who       fmt.Stringer
 	requestID string
 	waited    time.Duration
 	why       string
@@ -91,7 +91,7 @@ type unanswered struct {
 
 func (e unanswered) Error() string {
 	return fmt.Sprintf("%s: no answer within %s: %s; request %s may still be applied; ask again, it counts once, with: --request-id %s",
-		e.group, e.waited, e.why, e.requestID, e.requestID)
+		e.who, e.waited, e.why, e.requestID, e.requestID)
 }
 
 // request sends a request as an update until it is answered. Every attempt has
@@ -130,7 +130,7 @@ func (a *app) request(ctx context.Context, t client.Client, g groupName, op stri
 		if sleep(waiting, retryAfter) {
 			continue
 		}
-		lost := unanswered{group: g, requestID: req.RequestID, waited: wait, why: a.silence(context.WithoutCancel(ctx), t, err)}
+		lost := unanswered{who: g, requestID: req.RequestID, waited: wait, why: a.silence(context.WithoutCancel(ctx), t, err)}
 		if ctx.Err() != nil && sent {
 			fmt.Fprintf(a.err, "\nStopped waiting for an answer. Request %s may still be applied;\nask again, it counts once, with: --request-id %s\n", req.RequestID, req.RequestID)
 			return res, interrupted{}
@@ -149,18 +149,24 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// attempt sends the update once.
+// attempt sends a request to a group once.
 func attempt(ctx context.Context, t client.Client, g groupName, op string, req workflows.ScaleRequest) (workflows.ScaleResult, error) {
 	var res workflows.ScaleResult
+	err := sendUpdate(ctx, t, g.workflowID(), op, req.RequestID, req, &res)
+	return res, err
+}
+
+// sendUpdate sends an update once and reads its answer.
+func sendUpdate(ctx context.Context, t client.Client, workflowID, op, id string, req, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
 	h, err := t.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: g.workflowID(), UpdateID: req.RequestID, UpdateName: op, Args: []any{req}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		WorkflowID: workflowID, UpdateID: id, UpdateName: op, Args: []any{req}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err != nil {
-		return res, err
+		return err
 	}
-	return res, h.Get(ctx, &res)
+	return h.Get(ctx, answer)
 }
 
 // closedMeanwhile is the type of the server's failure of an update whose run

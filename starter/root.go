@@ -8,8 +8,8 @@ import (
 func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "ichor",
-		Short: "Create, watch, scale and delete Talos clusters",
-		Long: `ichor creates, watches, scales and deletes Talos clusters. One file describes a
+		Short: "Create, watch, scale, upgrade and delete Talos clusters",
+		Long: `ichor creates, watches, scales, upgrades and deletes Talos clusters. One file describes a
 cluster; durable workflows on Temporal make it so and survive every crash.
 
 Settings come from flags, then ICHOR_* variables, then the configuration file.
@@ -30,6 +30,7 @@ be done yet), 130 interrupted (the run goes on).`,
 	root.AddCommand(
 		newValidate(a), newPlan(a), newProvision(a), newSpec(a), newStatus(a), newWatch(a), newResume(a), newList(a),
 		newGroups(a), newGroup(a), newScale(a), newPause(a),
+		newUpgrade(a), newApprove(a), newSkipNode(a), newCancel(a),
 		newKubeconfig(a), newTalosconfig(a), newDelete(a), newCodecServer(a),
 	)
 	strict(root)

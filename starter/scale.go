@@ -102,16 +102,22 @@ func increase(s string) (int, error) {
 
 func newPause(a *app) *cobra.Command {
 	c := &cobra.Command{
-		Use:   "pause CLUSTER/GROUP",
-		Short: "Stop a node group from creating and deleting machines",
-		Long: `pause stops a node group from creating and deleting machines, until ichor resume.
-What is under way is finished. While it is paused, the group refuses to be scaled, by
-people and by the autoscaler.`,
+		Use:   "pause NAME | CLUSTER/GROUP",
+		Short: "Have an upgrade begin no other node, or stop a node group from creating and deleting machines",
+		Long: `pause NAME has the running upgrade of a cluster begin no other node until ichor resume;
+nodes at work are finished.
+
+pause CLUSTER/GROUP stops a node group from creating and deleting machines, until ichor
+resume. What is under way is finished. While it is paused, the group refuses to be scaled,
+by people and by the autoscaler.`,
 		Args: cobra.ExactArgs(1),
 	}
 	var flags requestFlags
 	flags.add(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if !strings.Contains(args[0], "/") {
+			return a.steerUpgrade(cmd.Context(), args[0], workflows.SignalPause, "", flags)
+		}
 		return a.steer(cmd.Context(), args[0], workflows.SignalPause, flags)
 	}
 	return c

@@ -176,7 +176,7 @@ func TestScaling(t *testing.T) {
 		if strings.Contains(c.out.String(), "resumed by signal") {
 			t.Errorf("the paused group was resumed:\n%s", c.out.String())
 		}
-		s.ichor(t, "resume", "demo", "--reason", "x").wants(t, exitUsage, "--reason goes with CLUSTER/GROUP only")
+		s.ichor(t, "resume", "demo", "--reason", "x").wants(t, exitUsage, "--reason goes with CLUSTER/GROUP or a running upgrade only")
 	})
 
 	t.Run("ended", func(t *testing.T) {

@@ -26,21 +26,25 @@ import (
 // state is what `ichor status` knows: the record, which survives everything, and
 // what runs, if Temporal can be asked.
 type state struct {
-	Cluster    cluster.Ref             `json:"cluster"`
-	Phase      cluster.Phase           `json:"phase"`
-	Cloud      cluster.Cloud           `json:"cloud"`
-	Talos      string                  `json:"talos,omitempty"`
-	Contract   string                  `json:"contract,omitempty"`
-	Kubernetes string                  `json:"kubernetes,omitempty"`
-	Image      string                  `json:"image,omitempty"`
-	Endpoint   string                  `json:"endpoint,omitempty"`
-	SpecDigest string                  `json:"specDigest,omitempty"`
-	Created    time.Time               `json:"created,omitzero"`
-	Updated    time.Time               `json:"updated,omitzero"`
-	Failure    string                  `json:"failure,omitempty"`
-	Lifecycle  *lifecycle              `json:"lifecycle,omitempty"`
-	Progress   *workflows.Progress     `json:"progress,omitempty"`
-	Groups     []workflows.GroupStatus `json:"groups,omitempty"`
+	Cluster    cluster.Ref         `json:"cluster"`
+	Phase      cluster.Phase       `json:"phase"`
+	Cloud      cluster.Cloud       `json:"cloud"`
+	Talos      string              `json:"talos,omitempty"`
+	Contract   string              `json:"contract,omitempty"`
+	Kubernetes string              `json:"kubernetes,omitempty"`
+	Image      string              `json:"image,omitempty"`
+	Endpoint   string              `json:"endpoint,omitempty"`
+	SpecDigest string              `json:"specDigest,omitempty"`
+	Created    time.Time           `json:"created,omitzero"`
+	Updated    time.Time           `json:"updated,omitzero"`
+	Failure    string              `json:"failure,omitempty"`
+	Lifecycle  *lifecycle          `json:"lifecycle,omitempty"`
+	Progress   *workflows.Progress `json:"progress,omitempty"`
+	// Upgrade is how far an upgrade is that runs, LastUpgrade what one reported
+	// that has ended.
+	Upgrade     *workflows.UpgradeStatus `json:"upgrade,omitempty"`
+	LastUpgrade string                   `json:"lastUpgrade,omitempty"`
+	Groups      []workflows.GroupStatus  `json:"groups,omitempty"`
 	// ControlPlanes are addresses of the machine API, from the record.
 	ControlPlanes []cluster.NodeAddress `json:"controlPlanes,omitempty"`
 	// Unknown says what could not be asked, and why.
@@ -48,23 +52,33 @@ type state struct {
 }
 
 func newStatus(a *app) *cobra.Command {
-	return &cobra.Command{
+	c := &cobra.Command{
 		Use:   "status NAME",
 		Short: "Say what a cluster is, what runs, and what remains",
 		Long: `status reads the cluster's record from the store and asks Temporal what runs. The
-record alone is enough: without Temporal, status says what it does not know.`,
+record alone is enough: without Temporal, status says what it does not know. While an
+upgrade runs, it shows its plan, its nodes, and what waits for a person.
+
+--drift asks every node what it runs and compares that with the record: versions,
+schematic and the digest of the machine config. It runs under the cluster's lock and
+changes nothing. It exits with 1 when a node differs or does not answer.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			s, err := a.state(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if a.cfg.Output == outputJSON {
-				return a.printJSON(s)
-			}
-			return s.print(a.out, time.Now())
-		},
 	}
+	drift := c.Flags().Bool("drift", false, "ask every node and compare it with the record")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if *drift {
+			return a.drift(cmd.Context(), args[0])
+		}
+		s, err := a.state(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if a.cfg.Output == outputJSON {
+			return a.printJSON(s)
+		}
+		return s.print(a.out, time.Now())
+	}
+	return c
 }
 
 // record reads a cluster's record; NotFound is said in the words of the command.
@@ -132,6 +146,7 @@ func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
 		} else {
 			s.Unknown = append(s.Unknown, err.Error())
 		}
+		s.askUpgrade(ctx, t, *l)
 	}
 	groups := make([]workflows.GroupStatus, len(entities))
 	errs := make([]error, len(entities))
@@ -150,6 +165,22 @@ func (s *state) ask(ctx context.Context, t client.Client, entities []string) {
 		default:
 			s.Unknown = append(s.Unknown, fmt.Sprintf("group %s: Temporal does not know it", entities[i]))
 		}
+	}
+}
+
+// askUpgrade fills in an upgrade, if that is the last run.
+func (s *state) askUpgrade(ctx context.Context, t client.Client, l lifecycle) {
+	switch {
+	case l.Type != workflows.TypeRollingUpgrade:
+	case !l.Running:
+		s.LastUpgrade = endedUpgrade(ctx, t, s.Cluster.Name, l.RunID)
+	default:
+		u, err := upgradeOf(ctx, t, s.Cluster.Name, "")
+		if err != nil {
+			s.Unknown = append(s.Unknown, err.Error())
+			return
+		}
+		s.Upgrade = &u
 	}
 }
 
@@ -213,6 +244,9 @@ func (s state) print(out io.Writer, now time.Time) error {
 	if s.Lifecycle != nil {
 		row("Last run", "%s, %s, since %s (run %s)", s.Lifecycle.Type, s.Lifecycle.Status, s.Lifecycle.Started.Local().Format(time.DateTime), s.Lifecycle.RunID)
 	}
+	if s.LastUpgrade != "" {
+		row("Last upgrade", "%s", printable(s.LastUpgrade))
+	}
 	if s.Failure != "" {
 		row("Failure", "%s", s.Failure)
 	}
@@ -238,8 +272,13 @@ func (s state) print(out io.Writer, now time.Time) error {
 	for _, l := range f.nodes(false) {
 		fmt.Fprintln(out, l)
 	}
+	if s.Upgrade != nil {
+		if err := printUpgrade(out, s.Cluster.Name, *s.Upgrade, now); err != nil {
+			return err
+		}
+	}
 	if p := s.Progress; p != nil {
-		if p.Parked != "" {
+		if s.Upgrade == nil && p.Parked != "" {
 			fmt.Fprintf(out, "\nParked: %s\n  go on with: ichor resume %s\n", p.Parked, s.Cluster.Name)
 		}
 		if len(p.Remaining) > 0 {

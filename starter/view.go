@@ -60,6 +60,23 @@ func (v *lineView) notice(text string) {
 func (v *lineView) tick() {}
 func (v *lineView) end()  {}
 
+// quietView tells only what keeps a run from going on.
+type quietView struct {
+	out    io.Writer
+	parked string
+}
+
+func (v *quietView) progress(p workflows.Progress) {
+	if p.Parked != "" && p.Parked != v.parked {
+		v.notice("parked: " + p.Parked)
+	}
+	v.parked = p.Parked
+}
+
+func (v *quietView) notice(text string) { fmt.Fprintln(v.out, printable(text)) }
+func (v *quietView) tick()              {}
+func (v *quietView) end()               {}
+
 // screenView redraws one frame in place.
 type screenView struct {
 	out   io.Writer

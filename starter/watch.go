@@ -63,6 +63,13 @@ func (a *app) watch(ctx context.Context, t client.Client, name string, l *lifecy
 		}
 		return a.provisioned(name, r)
 	}
+	if l.Type == workflows.TypeRollingUpgrade {
+		var r workflows.UpgradeResult
+		if err := a.follow(ctx, t, name, l.Type, run, &r); err != nil {
+			return err
+		}
+		return a.upgraded(r)
+	}
 	var r struct {
 		Message string `json:"message"`
 	}
