@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
 
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -76,23 +77,20 @@ func (c *Client) diffObject(ctx context.Context, manifest string, obj *unstructu
 	if err != nil {
 		return out, apiError(op, err)
 	}
-	live, err := resource.Get(ctx, obj.GetName(), metav1.GetOptions{})
-	missing := apierrors.IsNotFound(err)
-	if err != nil && !missing {
-		return out, apiError(op, err)
-	}
-	then, err := resource.Apply(ctx, obj.GetName(), obj, metav1.ApplyOptions{
-		FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll},
-	})
+	live, then, err := pretend(ctx, resource, obj)
 	if err := apiError(op, err); err != nil {
-		if missing && fault.Is(err, fault.NotFound) { // its namespace is to be made first
+		if live == nil && fault.Is(err, fault.NotFound) { // its namespace is to be made first
 			return out, nil
 		}
 		return out, err
 	}
 	out.Namespace = then.GetNamespace()
-	if missing {
+	if live == nil {
 		return out, nil
+	}
+	if _, given := obj.Object["status"]; !given { // controllers write it meanwhile
+		delete(live.Object, "status")
+		delete(then.Object, "status")
 	}
 	withoutBookkeeping(live)
 	withoutBookkeeping(then)
@@ -103,6 +101,32 @@ func (c *Client) diffObject(ctx context.Context, manifest string, obj *unstructu
 		slices.Sort(out.Fields)
 	}
 	return out, nil
+}
+
+// diffAttempts is how often an object is compared that somebody changes between
+// the two calls that it takes.
+const diffAttempts = 5
+
+// pretend returns an object as it is, nil when it does not exist, and as it would
+// be after an apply. A dry run keeps the version of what it is based on, so both
+// are of the same moment.
+func pretend(ctx context.Context, resource dynamic.ResourceInterface, obj *unstructured.Unstructured) (live, then *unstructured.Unstructured, err error) {
+	for range diffAttempts {
+		live, err = resource.Get(ctx, obj.GetName(), metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			live, err = nil, nil
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		then, err = resource.Apply(ctx, obj.GetName(), obj, metav1.ApplyOptions{
+			FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll},
+		})
+		if err != nil || live == nil || live.GetResourceVersion() == then.GetResourceVersion() {
+			break
+		}
+	}
+	return live, then, err
 }
 
 // withoutBookkeeping drops what the API server writes by itself.

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
 )
 
@@ -52,4 +54,56 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%s shows a value: %v", tc.name, got)
 		}
 	}
+}
+
+// drawValue draws what JSON can hold, with names often enough that lists are
+// compared by them.
+func drawValue(t *rapid.T, depth int) any {
+	kinds := []string{"text", "number", "flag"}
+	if depth > 0 {
+		kinds = append(kinds, "map", "list", "named")
+	}
+	small := func(label string) int { return rapid.IntRange(0, 3).Draw(t, label) }
+	switch rapid.SampledFrom(kinds).Draw(t, "kind") {
+	case "map":
+		out := map[string]any{}
+		for range small("fields") {
+			out[rapid.SampledFrom([]string{"a", "b", "name", "x.y"}).Draw(t, "field")] = drawValue(t, depth-1)
+		}
+		return out
+	case "list", "named":
+		out := []any{}
+		for range small("elements") {
+			v := drawValue(t, depth-1)
+			if m, ok := v.(map[string]any); ok {
+				m["name"] = rapid.SampledFrom([]string{"p", "q", "r"}).Draw(t, "name")
+			}
+			out = append(out, v)
+		}
+		return out
+	case "text":
+		return rapid.SampledFrom([]string{"u", "v"}).Draw(t, "text")
+	case "number":
+		return int64(small("number"))
+	default:
+		return rapid.Bool().Draw(t, "flag")
+	}
+}
+
+// TestCompareMissesNothing: values differ exactly when a path is named.
+func TestCompareMissesNothing(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		before, after := drawValue(rt, 3), drawValue(rt, 3)
+		var changed, same []string
+		compare("x", before, after, true, &changed)
+		compare("x", before, before, true, &same)
+		if equal := equality.Semantic.DeepEqual(before, after); equal != (len(changed) == 0) || len(same) > 0 {
+			rt.Errorf("%v and %v: equal %v, paths %v; with itself %v", before, after, equal, changed, same)
+		}
+		for _, path := range changed {
+			if !strings.HasPrefix(path, "x") {
+				rt.Errorf("path %q", path)
+			}
+		}
+	})
 }

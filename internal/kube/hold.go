@@ -109,21 +109,6 @@ func (c *Client) ReleaseNode(ctx context.Context, name, holder string) error {
 	return err
 }
 
-// Holder returns who holds a node, empty when nobody does. Errors: NotFound;
-// Invalid when the annotation is not readable.
-func (c *Client) Holder(ctx context.Context, name string) (string, error) {
-	op := "look who holds node " + name
-	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{})
-	if err != nil {
-		return "", apiError(op, err)
-	}
-	held, err := heldBy(op, n)
-	if err != nil || held == nil {
-		return "", err
-	}
-	return held.Holder, nil
-}
-
 // retired reports whether a node is to stay cordoned for good.
 func retired(n *corev1.Node) bool {
 	return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool {

@@ -31,8 +31,10 @@ type Node struct {
 	Uninitialized  bool
 	KubeletVersion string // for example "v1.36.3"
 	Unschedulable  bool
-	CreatedAt      time.Time
-	Labels         map[string]string
+	// HeldBy is who works on the node by HoldNode, empty when nobody does.
+	HeldBy    string
+	CreatedAt time.Time
+	Labels    map[string]string
 	// Capacity and Allocatable are what the kubelet reported, zero before that.
 	Capacity    cluster.NodeResources
 	Allocatable cluster.NodeResources
@@ -67,6 +69,11 @@ func nodeOf(n *corev1.Node) Node {
 		Unschedulable: n.Spec.Unschedulable, CreatedAt: n.CreationTimestamp.UTC(), Labels: n.Labels,
 		Reason:   "the kubelet has reported nothing yet",
 		Capacity: resourcesOf(n.Status.Capacity), Allocatable: resourcesOf(n.Status.Allocatable),
+	}
+	if held, err := heldBy("", n); err != nil {
+		out.HeldBy = "somebody whose annotation is not readable"
+	} else if held != nil {
+		out.HeldBy = held.Holder
 	}
 	for _, taint := range n.Spec.Taints {
 		out.Uninitialized = out.Uninitialized || taint.Key == uninitializedTaint

@@ -59,7 +59,7 @@ func (c *Client) RemovedAPIs(ctx context.Context, from, to string) ([]plan.Refus
 			}
 			out = append(out, found...)
 		}
-		asked, err := c.deprecatedRequests(ctx, last)
+		asked, err := c.deprecatedRequests(ctx, first, last)
 		if err != nil {
 			return nil, err
 		}
@@ -174,9 +174,10 @@ const deprecatedMetric = "apiserver_requested_deprecated_apis"
 
 var metricLabel = regexp.MustCompile(`([a-z_]+)="((?:[^"\\]|\\.)*)"`)
 
-// deprecatedRequests reads which APIs somebody uses that are gone in a version.
+// deprecatedRequests reads which APIs somebody uses that go after a version, up to
+// another.
 // With several API servers it is the count of the one that answers.
-func (c *Client) deprecatedRequests(ctx context.Context, to *version.Version) ([]plan.Refusal, error) {
+func (c *Client) deprecatedRequests(ctx context.Context, from, to *version.Version) ([]plan.Refusal, error) {
 	body, err := c.rest.Get().AbsPath("/metrics").Do(ctx).Raw()
 	if err != nil {
 		return nil, apiError("read the metrics of the Kubernetes API", err)
@@ -194,8 +195,8 @@ func (c *Client) deprecatedRequests(ctx context.Context, to *version.Version) ([
 			labels[m[1]] = m[2]
 		}
 		removed, err := version.ParseGeneric(labels["removed_release"])
-		if err != nil || to.LessThan(removed) {
-			continue // never to be removed, or later
+		if err != nil || to.LessThan(removed) || !from.LessThan(removed) {
+			continue // never to be removed, or in another step
 		}
 		resource := labels["resource"]
 		if labels["subresource"] != "" {

@@ -57,6 +57,7 @@ const askedFor = `# HELP apiserver_requested_deprecated_apis [STABLE] Gauge of d
 apiserver_requested_deprecated_apis{group="",removed_release="",resource="componentstatuses",subresource="",version="v1"} 1
 apiserver_requested_deprecated_apis{group="flowcontrol.apiserver.k8s.io",removed_release="1.37",resource="flowschemas",subresource="status",version="v1beta3"} 1
 apiserver_requested_deprecated_apis{group="resource.k8s.io",removed_release="1.39",resource="resourceclaims",subresource="",version="v1beta1"} 1
+apiserver_requested_deprecated_apis{group="policy",removed_release="1.36",resource="old",subresource="",version="v1beta1"} 1
 apiserver_requested_deprecated_apis_else{removed_release="1.36"} 1
 `
 
