@@ -36,9 +36,14 @@ func poll(ctx context.Context, op string, every time.Duration, f look) error {
 	// The end of the attempt is kept for saying what was missing.
 	reserve := min(time.Until(until)/10, 5*time.Second)
 	var last Observation
+	var before error // of the look before
 	begun := time.Now()
-	for {
+	for looks := 0; ; looks++ {
 		done, saw, err := once(ctx, f, bounded, until.Add(-reserve))
+		if looks > 0 && bounded && fault.Is(err, fault.Unavailable, fault.NotYet) && !time.Now().Before(until.Add(-reserve)) {
+			saw, err = "", before // the end of the attempt cut this look off: it says nothing
+		}
+		before = err
 		if saw != "" {
 			last.Saw = saw
 		}

@@ -43,8 +43,6 @@ type Store interface {
 	Forget(ctx context.Context, rec cluster.Record) error
 	// Probe proves that the cluster's part of the store can be written and read.
 	Probe(ctx context.Context, ref cluster.Ref) error
-	// Stream returns what EnsureStream stored under a name. NotFound.
-	Stream(ctx context.Context, ref cluster.Ref, name string) (StoredStream, error)
 	// EnsureStream stores what write writes under a name of the cluster unless
 	// there is something; all callers get the same. What a failed write left is
 	// not seen. Bodies of any size, in bounded memory.

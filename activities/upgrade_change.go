@@ -15,6 +15,7 @@ func mergeChange(rec cluster.Record, c UpgradeChange, problems *problemList) clu
 	if c.Spec != nil {
 		spec = *c.Spec
 	}
+	published := spec.Talos
 	add := func(format string, args ...any) { *problems = append(*problems, fmt.Sprintf(format, args...)) }
 	if c.TalosVersion != "" {
 		spec.Talos.Version = c.TalosVersion
@@ -33,7 +34,7 @@ func mergeChange(rec cluster.Record, c UpgradeChange, problems *problemList) clu
 	// A spec without a contract gets that of its version when it is published;
 	// neither asks for another one.
 	pinned := rec.Frozen.Contract
-	if have := spec.Talos.Contract; have != "" && have != pinned && have != contractOf(spec.Talos.Version) && have != rec.Spec.Talos.Contract {
+	if have := published.Contract; have != "" && have != pinned && have != contractOf(published.Version) && have != rec.Spec.Talos.Contract {
 		add("spec.talos.contract: is %s for the life of the cluster; %s would generate other configs", pinned, have)
 	}
 	if pinned != "" {
@@ -67,6 +68,7 @@ func unchangeable(was, want cluster.Spec) problemList {
 	same("spec.network.adminCIDRs", was.Network.AdminCIDRs, want.Network.AdminCIDRs, ingress)
 	same("spec.network.allowWorld", was.Network.AllowWorld, want.Network.AllowWorld, ingress)
 	same("spec.endpoint", was.Endpoint, want.Endpoint, "it is part of certificates and of every kubeconfig")
+	same("spec.secrets", was.Secrets, want.Secrets, "they are made when the cluster is created; change the Secret in the cluster")
 	same("spec.datastore", was.Datastore, want.Datastore, forever)
 	same("spec.controlPlane.replicas", was.ControlPlane.Replicas, want.ControlPlane.Replicas, "etcd members are added and removed one by one, not by an upgrade")
 	const machines = "machines that exist keep it"

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,7 +152,7 @@ func (c *preflight) etcd(ctx context.Context) {
 	for _, name := range v.learners {
 		c.problem("etcd", "%s does not vote yet", name)
 	}
-	for _, alarm := range v.alarms {
+	for _, alarm := range slices.Concat(v.alarms, v.errors("")) {
 		c.problem("etcd", "%s", alarm)
 	}
 	if v.split != "" {
@@ -225,7 +226,7 @@ func (c *preflight) kubernetes(ctx context.Context) {
 	c.budgets(ctx, k)
 	c.autoscaler(ctx, k)
 	for _, g := range c.in.Strategy.Gates {
-		if err := within1(ctx, func(ctx context.Context) error { return k.Gate(ctx, g) }); err != nil {
+		if err := holds(ctx, k, g); err != nil {
 			c.problem("gate "+g.Name, "does not hold now: %v", err)
 		}
 	}

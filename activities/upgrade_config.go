@@ -27,6 +27,7 @@ func (u *Upgrades) ApplyMachineConfig(ctx context.Context, in ApplyConfigInput) 
 	if out.SHA256, err = u.Configs.Digest(config); err != nil {
 		return out, err
 	}
+	sent := false
 	err = poll(ctx, "apply the config of "+t.Node.Name, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
 		f, err := u.facts(ctx, bundle, t)
 		switch {
@@ -35,6 +36,7 @@ func (u *Upgrades) ApplyMachineConfig(ctx context.Context, in ApplyConfigInput) 
 		case f.Stage == maintenance:
 			return false, "", fault.New(fault.Unsafe, "apply the config of "+t.Node.Name, "the node waits for a config (maintenance mode): it has lost its state and must be replaced")
 		case f.ConfigSHA256 == out.SHA256:
+			out.Changed = sent
 			return true, "has it", nil
 		}
 		out.BootID = f.BootID
@@ -47,15 +49,11 @@ func (u *Upgrades) ApplyMachineConfig(ctx context.Context, in ApplyConfigInput) 
 				return true, "staged", nil
 			}
 		}
-		switch {
-		case err == nil:
-			out.Changed = true
-			return false, "sent; the node does not report it yet", nil
-		case fault.Is(err, fault.Ambiguous):
-			out.Changed = true
+		sent = sent || err == nil || fault.Is(err, fault.Ambiguous, fault.Unavailable)
+		if fault.Is(err, fault.Ambiguous) {
 			return false, "sent; the answer was lost", nil
 		}
-		return false, "", err
+		return false, "sent; the node does not report it yet", err
 	})
 	return out, err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -22,7 +23,7 @@ type etcdView struct {
 	voters, learners []string
 	// leader is the name of the leader on which all agree, else empty.
 	leader string
-	// alarms and errors that any member reports, sorted.
+	// alarms are those that any member reports, sorted.
 	alarms []string
 	// split says that the members do not agree on who they are.
 	split string
@@ -64,9 +65,7 @@ func (v *etcdView) agree() {
 	for _, name := range sortedKeys(v.seen) {
 		h := v.seen[name]
 		leaders[h.Leader] = true
-		for _, alarm := range append(slices.Clone(h.Alarms), h.Errors...) {
-			v.alarms = append(v.alarms, name+": "+alarm)
-		}
+		v.alarms = append(v.alarms, h.Alarms...) // each member reports those of all
 		var voters, learners []string
 		for _, m := range h.Members {
 			byID[m.ID] = m.Name
@@ -90,6 +89,18 @@ func (v *etcdView) agree() {
 		}
 	}
 	slices.Sort(v.alarms)
+	v.alarms = slices.Compact(v.alarms)
+}
+
+// errors are what members report of themselves, beside the named one.
+func (v etcdView) errors(except string) []string {
+	var out []string
+	for _, name := range sortedKeys(v.seen) {
+		if name != except && len(v.seen[name].Errors) > 0 {
+			out = append(out, name+": "+strings.Join(v.seen[name].Errors, ", "))
+		}
+	}
+	return out
 }
 
 func sortedKeys[T any](m map[string]T) []string {
@@ -101,11 +112,11 @@ func sortedKeys[T any](m map[string]T) []string {
 	return out
 }
 
-// healthy counts the voters that answer, beside the named one.
+// healthy counts the voters that answer and follow a leader, beside the named one.
 func (v etcdView) healthy(except string) int {
 	n := 0
 	for name, h := range v.seen {
-		if name != except && !h.Learner && len(h.Errors) == 0 && slices.Contains(v.voters, name) {
+		if name != except && h.Leader != 0 && !h.Learner && len(h.Errors) == 0 && slices.Contains(v.voters, name) {
 			n++
 		}
 	}
@@ -190,7 +201,10 @@ func (v etcdView) gate(in EtcdGateInput) (missing string, err error) {
 	case v.leader == "":
 		return "there is no leader on which all agree", nil
 	case len(v.alarms) > 0:
-		return "alarms and errors: " + strings.Join(v.alarms, "; "), nil
+		return "alarms: " + strings.Join(v.alarms, "; "), nil
+	}
+	if broken := v.errors(in.Leaving); len(broken) > 0 {
+		return "errors: " + strings.Join(broken, "; "), nil
 	}
 	if in.Leaving == "" || len(in.Nodes) == 1 {
 		return "", nil
@@ -232,7 +246,7 @@ func (u *Upgrades) ForfeitLeadership(ctx context.Context, in EtcdGateInput) erro
 		if missing, err := v.gate(in); err != nil || missing != "" {
 			return false, missing, err
 		}
-		err = u.Machines.Forfeit(ctx, bundle, u.address(in.Nodes, in.Leaving))
+		err = u.Machines.Forfeit(ctx, bundle, address(in.Nodes, in.Leaving))
 		return false, "asked it to hand over", err
 	})
 }
@@ -272,43 +286,48 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 
 // RemoveEtcdMember removes the member of a control plane that is gone or broken,
 // by its id, through a healthy peer. One that still answers leaves by itself. No
-// member any more is success. Errors: Unsafe when the others have no quorum: then
-// only a snapshot helps.
+// member any more is success. Errors: Unsafe when the others have had no quorum for
+// a while: then only a snapshot helps.
 func (u *Upgrades) RemoveEtcdMember(ctx context.Context, in RemoveEtcdMemberInput) error {
 	const op = "remove a member of etcd"
+	_, stop := telling(ctx, "removing "+in.Name+" from etcd")
+	defer stop()
 	_, bundle, err := open(ctx, u.Store, in.Ref)
 	if err != nil {
 		return err
 	}
+	var refused time.Time
 	return poll(ctx, op, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
 		v, err := u.lookAtEtcd(ctx, bundle, in.Nodes)
 		if err != nil {
 			return false, "", err
 		}
 		peer, id, found := v.peer(in.Name)
-		healthy := v.healthy(in.Name)
+		if ok, why := v.spares(in.Name); !ok {
+			if refused.IsZero() {
+				refused = time.Now()
+			}
+			if time.Since(refused) >= u.settle() {
+				return false, "", fault.New(fault.Unsafe, op, "%s; run: ichor restore %s", why, in.Ref.Name)
+			}
+			return false, why, nil
+		}
+		refused = time.Time{}
 		switch {
-		case peer == "":
-			return false, "", fault.New(fault.Unsafe, op, "no other control plane runs etcd; restore a snapshot with: ichor restore %s", in.Ref.Name)
 		case v.split != "":
 			return false, v.split, nil
+		case peer == "":
+			return false, "no other control plane leads or follows", nil
 		case !found:
 			return true, in.Name + " is no member", nil
 		}
-		learners := len(v.learners)
-		if slices.Contains(v.learners, in.Name) {
-			learners-- // it is the one that goes
-		}
-		if ok, why := plan.RemovalAllows(len(v.voters), healthy, learners); !ok {
-			return false, "", fault.New(fault.Unsafe, op, "%s; ichor restore %s does that", why, in.Ref.Name)
-		}
-		if _, alive := v.seen[in.Name]; alive {
-			err := u.Machines.Leave(ctx, bundle, u.address(in.Nodes, in.Name))
-			if err == nil {
-				return false, in.Name + " was asked to leave", nil
+		if own, alive := v.seen[in.Name]; alive && own.Leader != 0 {
+			err := u.Machines.Leave(ctx, bundle, address(in.Nodes, in.Name))
+			if err == nil || fault.Is(err, fault.Unsafe) {
+				return false, in.Name + " was asked to leave", err
 			}
 		}
-		err = u.Machines.RemoveMember(ctx, bundle, u.address(in.Nodes, peer), id)
+		err = u.Machines.RemoveMember(ctx, bundle, address(in.Nodes, peer), id)
 		if fault.Is(err, fault.Ambiguous) {
 			err = nil // the next look tells
 		}
@@ -316,12 +335,22 @@ func (u *Upgrades) RemoveEtcdMember(ctx context.Context, in RemoveEtcdMemberInpu
 	})
 }
 
+// spares says whether the others go on without the named member. Without a leader
+// nobody knows for sure who is a member.
+func (v etcdView) spares(name string) (bool, string) {
+	learners := len(v.learners)
+	if slices.Contains(v.learners, name) {
+		learners-- // it is the one that goes
+	}
+	return plan.RemovalAllows(max(len(v.voters), 1), v.healthy(name), learners)
+}
+
 // peer returns a healthy control plane other than the named one, preferring the
 // leader, and the named one's member id as that peer knows it.
 func (v etcdView) peer(name string) (peer string, id uint64, found bool) {
 	for _, other := range sortedKeys(v.seen) {
 		h := v.seen[other]
-		if other == name || h.Learner || peer != "" && other != v.leader {
+		if other == name || h.Learner || h.Leader == 0 || peer != "" && other != v.leader {
 			continue
 		}
 		peer, id, found = other, 0, false
@@ -334,7 +363,7 @@ func (v etcdView) peer(name string) (peer string, id uint64, found bool) {
 	return peer, id, found
 }
 
-func (u *Upgrades) address(nodes []UpgradeTarget, name string) string {
+func address(nodes []UpgradeTarget, name string) string {
 	for _, t := range nodes {
 		if t.Node.Name == name {
 			return t.Node.Address

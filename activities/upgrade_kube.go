@@ -123,7 +123,7 @@ func (u *Upgrades) gatesHold(ctx context.Context, in GatesInput) (missing string
 		return apiSilent, err
 	}
 	for _, g := range in.Gates {
-		if err := within1(ctx, func(ctx context.Context) error { return k.Gate(ctx, g) }); err != nil {
+		if err := holds(ctx, k, g); err != nil {
 			return "gate " + g.Name, err
 		}
 	}
@@ -133,10 +133,11 @@ func (u *Upgrades) gatesHold(ctx context.Context, in GatesInput) (missing string
 // gateTimeout bounds one evaluation: an HTTP check may wait for a slow answer.
 const gateTimeout = drainTimeout
 
-func within1(ctx context.Context, f func(context.Context) error) error {
+// holds evaluates a gate once.
+func holds(ctx context.Context, k KubeUpgrades, g plan.Gate) error {
 	ctx, cancel := within(ctx, gateTimeout)
 	defer cancel()
-	return f(ctx)
+	return k.Gate(ctx, g)
 }
 
 // LeaseMember takes or returns the lease of a group's member, once per request id.

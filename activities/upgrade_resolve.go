@@ -287,6 +287,7 @@ func (u *Upgrades) CommitLeg(ctx context.Context, in CommitLegInput) (cluster.Re
 			return false, err
 		}
 		was := rec.Frozen
+		keepDocuments(rec, in.Spec)
 		rec.Spec, rec.SpecDigest, rec.Frozen = in.Spec, in.SpecDigest, in.Frozen
 		if was.Image != in.Frozen.Image {
 			retire(rec, was)
@@ -316,6 +317,26 @@ func retire(rec *cluster.Record, was cluster.Frozen) {
 	rec.Former = append(rec.Former, cluster.FormerImage{
 		Image: was.Image, ImageURL: was.ImageURL, Schematic: was.Schematic, TalosVersion: was.TalosVersion,
 	})
+}
+
+// keepDocuments notes the documents that the recorded spec refers to and the next
+// one does not: deleting the cluster deletes them, too.
+func keepDocuments(rec *cluster.Record, next cluster.Spec) {
+	refs := func(spec cluster.Spec) []string {
+		var out []string
+		c := cluster.Cluster{Spec: spec}
+		for _, s := range c.Sources() {
+			if s.Source.Ref != "" {
+				out = append(out, s.Source.Ref)
+			}
+		}
+		return out
+	}
+	now := refs(next)
+	all := slices.Concat(rec.Documents, refs(rec.Spec))
+	all = slices.DeleteFunc(all, func(ref string) bool { return slices.Contains(now, ref) })
+	slices.Sort(all)
+	rec.Documents = slices.Compact(all)
 }
 
 // legID names versions, and what they were made from, in a store key.

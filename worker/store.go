@@ -59,9 +59,9 @@ func (s storeAdapter) Body(ctx context.Context, ref, sum string) (secrets.Value,
 }
 
 // Forget deletes the bundle and configs of this uid, and the bodies that its
-// spec refers to. A later cluster of the name publishes its own.
+// specs referred to. A later cluster of the name publishes its own.
 func (s storeAdapter) Forget(ctx context.Context, rec cluster.Record) error {
-	for _, key := range bodyRefs(rec.Spec) {
+	for _, key := range append(bodyRefs(rec.Spec), rec.Documents...) {
 		if err := s.DeleteObject(ctx, key); err != nil && !fault.Is(err, fault.NotFound) {
 			return err
 		}
@@ -72,11 +72,6 @@ func (s storeAdapter) Forget(ctx context.Context, rec cluster.Record) error {
 // Probe tries the folder of the cluster.
 func (s storeAdapter) Probe(ctx context.Context, ref cluster.Ref) error {
 	return s.Store.Probe(ctx, store.InstancePrefix(ref))
-}
-
-func (s storeAdapter) Stream(ctx context.Context, ref cluster.Ref, name string) (activities.StoredStream, error) {
-	kept, err := s.Store.Stream(ctx, store.InstancePrefix(ref)+name)
-	return activities.StoredStream(kept), err
 }
 
 func (s storeAdapter) EnsureStream(ctx context.Context, ref cluster.Ref, name string, write func(io.Writer) error) (activities.StoredStream, error) {
