@@ -15,7 +15,8 @@ import (
 )
 
 // config is what the provider can be told. Every setting is a flag and an
-// environment variable (--tls-cert is ICHOR_TLS_CERT); the flag wins. Temporal's
+// environment variable (--tls-cert is ICHOR_TLS_CERT; --config is
+// ICHOR_PROVIDER_CONFIG, since ICHOR_CONFIG is the CLI's); the flag wins. Temporal's
 // own settings come from its environment and profile file, as for the temporal
 // CLI.
 type config struct {
@@ -143,6 +144,10 @@ func number(name string, v *float64, usage string) setting {
 }
 
 func variable(name string) string {
+	if name == "config" {
+		// The CLI's ICHOR_CONFIG is another file, and both may run in one shell.
+		name = "provider-config"
+	}
 	return "ICHOR_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 

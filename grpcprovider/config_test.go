@@ -89,3 +89,15 @@ func TestHelpNamesEveryVariable(t *testing.T) {
 		}
 	}
 }
+
+// One shell may hold the settings of the CLI and of the provider.
+func TestTheCLIsFileIsNotTheProviders(t *testing.T) {
+	env := map[string]string{"ICHOR_CONFIG": "cli.yaml", "ICHOR_INSECURE": "true", "ICHOR_LISTEN": "127.0.0.1:0"}
+	if c, err := parse(t, env); err != nil || c.File != "" {
+		t.Errorf("the provider reads %q: %v", c.File, err)
+	}
+	env["ICHOR_PROVIDER_CONFIG"] = "groups.yaml"
+	if c, err := parse(t, env); err != nil || c.File != "groups.yaml" {
+		t.Errorf("the provider reads %q: %v", c.File, err)
+	}
+}
