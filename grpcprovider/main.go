@@ -39,6 +39,12 @@ var version = "dev"
 // stopTimeout lets calls that are under way finish; they take 4 s at most.
 const stopTimeout = 5 * time.Second
 
+// wholeFor is how long a start waits for groups that cannot be read, before it
+// serves the others: longer than a workflow task of a killed worker and a restart
+// of Temporal, far shorter than the 15 minutes in which an autoscaler forgets what
+// it asked of a group that it sees no more.
+const wholeFor = 2 * time.Minute
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -100,11 +106,15 @@ func run(ctx context.Context, args []string) (err error) {
 			prices = &server.Prices{Flavors: groups.Prices}
 		}
 	}
+	how.WholeUntil = time.Now().Add(wholeFor)
 	source, err := open(ctx, how, groups, seen.Logger())
 	if err != nil {
 		return err
 	}
 	defer source.Close()
+	if err := seen.Registerer().Register(gauges{source.Numbers}); err != nil {
+		return err
+	}
 	fresh.watch(ctx, source)
 	return serve(ctx, c, creds, server.Options{Source: source, Prices: prices, GPULabel: c.GPULabel, Logger: seen.Logger()}, fresh, seen)
 }

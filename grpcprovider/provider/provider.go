@@ -71,6 +71,9 @@ type Group struct {
 	Instances []Instance
 	// Paused is why requests are refused, empty when they are not.
 	Paused string
+	// Unread is why the group is shown as it was last read and its requests are
+	// refused; empty when it could be read.
+	Unread string
 }
 
 // NodeRef names a node as the autoscaler does: ProviderID may be a provider ID,

@@ -52,6 +52,7 @@ var (
 	descMin     = prometheus.NewDesc("ichor_provider_min_size", "Least machines, by group.", groupLabels, nil)
 	descMax     = prometheus.NewDesc("ichor_provider_max_size", "Most machines, by group.", groupLabels, nil)
 	descPaused  = prometheus.NewDesc("ichor_provider_paused", "1 for groups that are paused.", groupLabels, nil)
+	descUnread  = prometheus.NewDesc("ichor_provider_unread", "1 for groups that could not be read: they are shown as they were, and refuse requests.", groupLabels, nil)
 	descInst    = prometheus.NewDesc("ichor_provider_instances", "Instances by group and state: creating, running, deleting, failed.", []string{"group", "state"}, nil)
 	descAge     = prometheus.NewDesc("ichor_provider_snapshot_age_seconds", "Time since the state of all groups was last read.", nil, nil)
 	descList    = prometheus.NewDesc("ichor_provider_cloud_list_age_seconds", "Time since the account's machines were last listed completely.", []string{"account"}, nil)
@@ -59,7 +60,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (snapshot) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descGroups, descTarget, descMin, descMax, descPaused, descInst, descAge, descList} {
+	for _, d := range []*prometheus.Desc{descGroups, descTarget, descMin, descMax, descPaused, descUnread, descInst, descAge, descList} {
 		ch <- d
 	}
 }
@@ -80,6 +81,11 @@ func (s snapshot) Collect(ch chan<- prometheus.Metric) {
 			paused = 1
 		}
 		gauge(descPaused, paused, g.ID)
+		unread := 0.0
+		if g.Unread != "" {
+			unread = 1
+		}
+		gauge(descUnread, unread, g.ID)
 		count := map[string]int{string(provider.Creating): 0, string(provider.Running): 0, string(provider.Deleting): 0, "failed": 0}
 		for _, i := range g.Instances {
 			if i.Error != nil {

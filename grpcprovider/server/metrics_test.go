@@ -44,6 +44,7 @@ func scrape(t *testing.T, f *fixture) map[string]float64 {
 
 func TestMetrics(t *testing.T) {
 	source := newFake()
+	source.groups[1].Unread = "its history cannot be read"
 	f := serve(t, source, nil)
 	for range 3 {
 		if _, err := f.call(t, "NodeGroups", nil); err != nil {
@@ -68,6 +69,8 @@ func TestMetrics(t *testing.T) {
 		"ichor_provider_max_size{group=demo/tuned}":                  3,
 		"ichor_provider_paused{group=demo/worker}":                   0,
 		"ichor_provider_paused{group=demo/tuned}":                    1,
+		"ichor_provider_unread{group=demo/worker}":                   1,
+		"ichor_provider_unread{group=demo/tuned}":                    0,
 		"ichor_provider_instances{group=demo/worker,state=creating}": 1,
 		"ichor_provider_instances{group=demo/worker,state=running}":  1,
 		"ichor_provider_instances{group=demo/worker,state=deleting}": 1,

@@ -503,3 +503,29 @@ func sidecar(cpu, memory string) []corev1.Container {
 func gpu(name string) []corev1.Container {
 	return []corev1.Container{{Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{corev1.ResourceName(name): resource.MustParse("1")}}}}
 }
+
+// A group that could not be read has bounds that leave the autoscaler nothing to
+// ask for, and says why.
+func TestAnUnreadGroupIsHeldWhereItIs(t *testing.T) {
+	source := newFake()
+	source.groups[1].Unread = "its history cannot be read"
+	f := serve(t, source, nil)
+	out, err := f.call(t, "NodeGroups", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups := decode(t, out)[1]
+	g := decode(t, groups[1].([]byte))
+	if id, lowest, highest := g.text(1), g.num(2), g.num(3); id != "demo/worker" || lowest != 4 || highest != 4 {
+		t.Errorf("%s has bounds of %d and %d, its target is 4", id, lowest, highest)
+	}
+	if debug := g.text(4); !strings.Contains(debug, "its history cannot be read") {
+		t.Errorf("%q does not say why", debug)
+	}
+	if out, err = f.call(t, "NodeGroupTargetSize", msg{}.text(1, "demo/worker")); err != nil || decode(t, out).num(1) != 4 {
+		t.Errorf("target %x: %v", out, err)
+	}
+	if other := decode(t, groups[0].([]byte)); other.num(2) != 0 || other.num(3) != 3 {
+		t.Errorf("the bounds of another group are %d and %d", other.num(2), other.num(3))
+	}
+}

@@ -280,13 +280,23 @@ func (s *Server) change(ctx context.Context, op string, g *provider.Group, what 
 }
 
 func nodeGroup(g *provider.Group) *pb.NodeGroup {
-	return &pb.NodeGroup{Id: g.ID, MinSize: int32(g.Facts.Min), MaxSize: int32(g.Facts.Max), Debug: describe(g)}
+	out := &pb.NodeGroup{Id: g.ID, MinSize: int32(g.Facts.Min), MaxSize: int32(g.Facts.Max), Debug: describe(g)}
+	if g.Unread != "" {
+		// Whatever is asked of it is refused. Between bounds that leave nothing to
+		// ask for, the autoscaler looks at other groups instead, and drains no node
+		// that it could not delete.
+		out.MinSize, out.MaxSize = int32(g.Target), int32(g.Target)
+	}
+	return out
 }
 
 func describe(g *provider.Group) string {
 	text := fmt.Sprintf("%s (%d to %d, wanted %d, %s in %s)", g.ID, g.Facts.Min, g.Facts.Max, g.Target, g.Facts.Flavor, g.Facts.Zone)
 	if g.Paused != "" {
 		text += " paused: " + g.Paused
+	}
+	if g.Unread != "" {
+		text += " as last read: " + clip(g.Unread)
 	}
 	return text
 }

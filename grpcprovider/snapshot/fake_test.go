@@ -57,6 +57,7 @@ type world struct {
 	busy     bool  // a killed worker had a workflow task
 	down     error // the server does not answer
 	hidden   map[string]bool
+	broken   map[string]error // workflow ids that cannot be read
 	now      time.Time
 	// fate decides what becomes of a signal; nil for success.
 	fate func(name, requestID string) fate
@@ -78,7 +79,7 @@ const (
 
 func newWorld() *world {
 	return &world{
-		entities: map[string]*entity{}, up: true, hidden: map[string]bool{}, calls: map[string]int{},
+		entities: map[string]*entity{}, up: true, hidden: map[string]bool{}, broken: map[string]error{}, calls: map[string]int{},
 		now: time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC),
 	}
 }
@@ -296,8 +297,8 @@ func (w *world) describe(_ context.Context, id string) (description, error) {
 	defer w.at("describe")
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := w.read(); err != nil {
-		return description{}, err
+	if err := cmp.Or(w.read(), w.broken[id]); err != nil {
+		return description{}, readFault(id, err)
 	}
 	e := w.entities[id]
 	if e == nil {

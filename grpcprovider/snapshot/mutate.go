@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -144,6 +143,8 @@ func (s *Source) reserve(ctx context.Context, groupID, what string, decide decis
 	switch {
 	case e == nil:
 		return nil, nil, fault.New(fault.NotFound, what, "there is no such node group")
+	case e.unread != nil:
+		return nil, nil, fault.New(fault.Unavailable, what, "the group could not be read since %s: %v", e.unreadSince.UTC().Format(time.RFC3339), e.unread)
 	case e.all.ending:
 		return nil, nil, fault.New(fault.Conflict, what, "the group is being deleted")
 	case e.all.paused != "":
@@ -242,9 +243,9 @@ func (s *Source) payLater() {
 	s.background(func(ctx context.Context) {
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 			try, stop := context.WithTimeout(ctx, s.cfg.SignalBudget)
-			err := s.sendOwed(try)
+			failed := s.sendOwed(try)
 			stop()
-			if err == nil && s.paid() {
+			if len(failed) == 0 && s.paid() {
 				return
 			}
 			select {
@@ -269,8 +270,9 @@ func (s *Source) paid() bool {
 	return true
 }
 
-// sendOwed makes all owed cancellations durable.
-func (s *Source) sendOwed(ctx context.Context) error {
+// sendOwed makes all owed cancellations durable and returns, by group, why some
+// could not be. Those groups must not be read before they are.
+func (s *Source) sendOwed(ctx context.Context) failures {
 	type debt struct {
 		e  *entry
 		id string
@@ -303,8 +305,13 @@ func (s *Source) sendOwed(ctx context.Context) error {
 			s.count.cancelled.Add(1)
 		}
 	})
-	if err := errors.Join(errs...); err != nil {
-		return fault.New(fault.Unavailable, op, "%v", err)
+	out := failures{}
+	for i, d := range debts {
+		if errs[i] != nil {
+			out[d.e.id] = errs[i]
+		}
 	}
-	return nil
+	return out
 }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

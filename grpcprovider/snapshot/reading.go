@@ -176,6 +176,22 @@ const patience = 7 * time.Second
 
 // askLater asks in the background and takes the answer over when it comes.
 func (s *Source) askLater(id string) {
+	s.inBackground(id, func(ctx context.Context) {
+		g := s.glance(id)
+		d, err := s.describe(ctx, id)
+		if err != nil || d.closed {
+			return // the next Refresh will say so
+		}
+		r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
+		if s.ask(ctx, r) {
+			s.accept([]*reading{r}, []string{id}, nil, time.Time{})
+		}
+	})
+}
+
+// inBackground does something about a group in the background, one thing at a
+// time.
+func (s *Source) inBackground(id string, f func(context.Context)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entry(id)
@@ -197,14 +213,6 @@ func (s *Source) askLater(id string) {
 		}
 		ctx, stop := context.WithTimeout(ctx, patience)
 		defer stop()
-		g := s.glance(id)
-		d, err := s.describe(ctx, id)
-		if err != nil || d.closed {
-			return // the next Refresh will say so
-		}
-		r := &reading{id: id, clock: g.clock, runID: d.runID, length: d.length}
-		if s.ask(ctx, r) {
-			s.accept([]*reading{r}, time.Time{})
-		}
+		f(ctx)
 	})
 }

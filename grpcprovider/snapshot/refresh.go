@@ -3,17 +3,17 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
-// Refresh implements provider.Source: it is the health gate. Either all groups
-// were read, or it fails with Unavailable and nothing changes.
+// Refresh implements provider.Source: it is the health gate. If Temporal cannot be
+// read, it fails with Unavailable and nothing changes; one group that cannot be
+// read among others that can is left as it was.
 func (s *Source) Refresh(ctx context.Context) error {
 	ctx, stop := context.WithTimeout(ctx, s.cfg.RefreshBudget)
 	defer stop()
@@ -25,14 +25,18 @@ func (s *Source) Refresh(ctx context.Context) error {
 	defer func() { <-s.refreshing }()
 
 	began := s.cfg.now()
-	if err := s.sendOwed(ctx); err != nil {
-		s.count.failed.Add(1)
-		return err
-	}
 	lists := s.lists.start(s.views(), s.cfg.ListEvery)
-	readings, err := s.readAll(ctx)
+	readings, read, failed, err := s.readAll(ctx)
+	if err == nil {
+		err = s.verdict(len(read), failed)
+	}
 	if err != nil {
 		s.count.failed.Add(1)
+		if len(read) > 0 {
+			// Those that fail are not waited for again, so that they cannot stop
+			// what can be read for ever.
+			s.note(failed)
+		}
 		return fault.New(fault.Unavailable, op, "%v", err)
 	}
 	// Groups that were just found are listed for the first time, and those with
@@ -49,8 +53,15 @@ func (s *Source) Refresh(ctx context.Context) error {
 	lists = append(lists, s.lists.start(unnamed, s.cfg.ListEvery/sooner)...)
 	lists = append(lists, s.lists.start(fresh, s.cfg.ListEvery)...)
 	s.lists.name(ctx, lists, readings)
-	s.accept(readings, began)
+	s.accept(readings, read, failed, began)
 	return nil
+}
+
+// note marks groups that failed in a refresh that failed as a whole.
+func (s *Source) note(failed failures) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.publish(s.mark(nil, failed), nil)
 }
 
 // sooner is how many times as often an account is listed while members need it.
@@ -69,50 +80,49 @@ func (s *Source) views() []*view {
 	return out
 }
 
-// readAll reads every group: those that are indexed, and those known before. It
-// returns a reading for each that changed.
-func (s *Source) readAll(ctx context.Context) ([]*reading, error) {
+// readAll reads every group: those that are known, and those that are indexed. It
+// returns a reading for each that changed, which ones could be read, and why others
+// could not. An error says that it is not known which groups there are.
+func (s *Source) readAll(ctx context.Context) (readings []*reading, read []string, failed failures, err error) {
 	// Known groups are read while the index is asked for further ones.
-	listed := make(chan error, 1)
-	var ids []string
-	go func() {
-		var err error
-		ids, err = s.back.groups(ctx, s.cfg.Cluster)
-		listed <- err
-	}()
-	known := s.known()
-	readings, err := s.readEach(ctx, known)
-	if e := <-listed; e != nil || err != nil {
-		return nil, errors.Join(err, e)
+	listed := s.discover()
+	patient, stop := context.WithTimeout(ctx, s.cfg.DiscoverBudget)
+	defer stop()
+	reading, end := context.WithTimeout(ctx, s.cfg.ReadBudget)
+	defer end()
+	failed = failures{}
+	owed := s.sendOwed(reading)
+	readings, read = s.readEach(reading, s.readable(), owed, failed)
+	fresh, err := s.found(ctx, patient, listed)
+	if err != nil {
+		maps.Copy(failed, owed)
+		return nil, read, failed, errors.Join(failed.join(), err)
 	}
-	fresh := slices.DeleteFunc(ids, func(id string) bool {
-		_, found := slices.BinarySearch(known, id)
-		return found || !strings.HasPrefix(id, cluster.GroupID(s.cfg.Cluster, "")) && s.cfg.Cluster != ""
-	})
-	slices.Sort(fresh)
-	more, err := s.readEach(ctx, slices.Compact(fresh))
-	return append(readings, more...), err
+	more, also := s.readEach(ctx, fresh, nil, failed)
+	return append(readings, more...), append(read, also...), failed, nil
 }
 
-func (s *Source) known() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	ids := make([]string, 0, len(s.entries))
-	for id := range s.entries {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
-// readEach reads groups side by side.
-func (s *Source) readEach(ctx context.Context, ids []string) ([]*reading, error) {
+// readEach reads groups side by side, except those that must not be read yet.
+func (s *Source) readEach(ctx context.Context, ids []string, not, failed failures) (out []*reading, read []string) {
 	asking, stop := context.WithTimeout(ctx, s.cfg.QueryBudget)
 	defer stop()
-	out, errs := make([]*reading, len(ids)), make([]error, len(ids))
-	each(len(ids), s.cfg.Concurrency, func(i int) { out[i], errs[i] = s.read(ctx, asking, ids[i]) })
-	out = slices.DeleteFunc(out, func(r *reading) bool { return r == nil })
-	return out, errors.Join(errs...)
+	all, errs := make([]*reading, len(ids)), make([]error, len(ids))
+	each(len(ids), s.cfg.Concurrency, func(i int) {
+		if errs[i] = not[ids[i]]; errs[i] == nil {
+			all[i], errs[i] = s.read(ctx, asking, ids[i])
+		}
+	})
+	for i, id := range ids {
+		if errs[i] != nil {
+			failed[id] = errs[i]
+			continue
+		}
+		read = append(read, id)
+		if all[i] != nil {
+			out = append(out, all[i])
+		}
+	}
+	return out, read
 }
 
 // each calls f for 0 … n-1, at most k at once.
@@ -135,20 +145,24 @@ func each(n, k int, f func(int)) {
 
 // accept takes readings over and shows what they changed. A reading that is older
 // than the one before it, or that may show a request whose cancellation it did
-// not see, is left out. began is zero when it is not a whole refresh.
-func (s *Source) accept(readings []*reading, began time.Time) {
+// not see, is left out. read are all groups that could be read, also those without
+// a change, failed those that could not. began is zero when it is not a whole
+// refresh.
+func (s *Source) accept(readings []*reading, read []string, failed failures, began time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var changed, gone []*entry
+	changed := s.mark(read, failed)
+	var gone []*entry
 	for _, r := range readings {
 		e := s.entries[r.id]
 		switch {
 		case r.closed && (e == nil || e.base != nil && e.base.clock > r.clock):
 		case r.closed:
 			delete(s.entries, r.id)
+			changed = slices.DeleteFunc(changed, func(c *entry) bool { return c == e })
 			gone = append(gone, e)
 		default:
-			if e = s.entry(r.id); s.take(e, r) {
+			if e = s.entry(r.id); s.take(e, r) && !slices.Contains(changed, e) {
 				changed = append(changed, e)
 			}
 		}

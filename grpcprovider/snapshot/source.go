@@ -55,6 +55,15 @@ type Config struct {
 	ListBudget time.Duration
 	// ListEvery is the least time between two lists of one account; 30 s.
 	ListEvery time.Duration
+	// ReadBudget is how long a Refresh waits for the groups that it knows; 2 s.
+	// One that takes longer is read in the background.
+	ReadBudget time.Duration
+	// DiscoverBudget is how long a Refresh that knows groups waits for the index
+	// that may name further ones; 200 ms, ten times what it takes.
+	DiscoverBudget time.Duration
+	// WholeUntil is until when the first Refresh leaves out no group: if it cannot
+	// read one, it fails.
+	WholeUntil time.Time
 	// Concurrency bounds the calls to Temporal that are under way; 32.
 	Concurrency int
 
@@ -77,6 +86,8 @@ func (c *Config) defaults() {
 	c.Requery = cmp.Or(c.Requery, 10*time.Second)
 	c.ListBudget = cmp.Or(c.ListBudget, 200*time.Millisecond)
 	c.ListEvery = cmp.Or(c.ListEvery, 30*time.Second)
+	c.ReadBudget = cmp.Or(c.ReadBudget, 2*time.Second)
+	c.DiscoverBudget = cmp.Or(c.DiscoverBudget, 200*time.Millisecond)
 	c.Concurrency = cmp.Or(c.Concurrency, 32)
 	if c.now == nil {
 		c.now = time.Now
@@ -109,6 +120,12 @@ type Source struct {
 	// clock orders readings and requests.
 	clock     uint64
 	refreshed time.Time
+	// discovery is the question for groups that is under way, discovered when one
+	// was last answered.
+	// indexed are the groups of its answer that were not looked at yet.
+	discovery  *discovery
+	discovered time.Time
+	indexed    []string
 	// paying says that owed cancellations are being sent in the background.
 	paying bool
 
@@ -139,6 +156,10 @@ type entry struct {
 	// asked; asking that it is being asked in the background.
 	silent, asking bool
 	asked          time.Time
+	// unread is why the group could not be read since unreadSince, nil if it
+	// could.
+	unread      error
+	unreadSince time.Time
 
 	// shown is what rendered looked like, until due, and keys find its nodes.
 	shown    *provider.Group
@@ -200,8 +221,8 @@ func (s *Source) Close() {
 func (s *Source) settle(ctx context.Context) {
 	ctx, stop := context.WithTimeout(ctx, time.Second)
 	defer stop()
-	// An error means that they stay owed; there is nobody left to tell.
-	_ = s.sendOwed(ctx)
+	// What fails stays owed; there is nobody left to tell.
+	s.sendOwed(ctx)
 }
 
 // Know adds a group whose entity was just started, which Temporal may not have
@@ -280,6 +301,7 @@ func (s *Source) publish(changed, gone []*entry) {
 		e.shown, e.rendered, e.due = nil, nil, time.Time{}
 		if e.acked != nil && scales(e.acked) {
 			e.shown, e.due = e.acked.render(now)
+			e.shown.Unread = e.whyUnread()
 			// What is shown stays as it is when the next request changes the view.
 			e.rendered, e.acked.shared = e.acked.clone(), true
 			keys = e.acked.keys()
@@ -303,9 +325,17 @@ func (e *entry) reshow(now time.Time) bool {
 		return false
 	}
 	g := *e.shown
-	g.Facts, g.Generation, g.Paused = e.acked.facts, e.acked.generation, e.acked.whyPaused()
+	g.Facts, g.Generation, g.Paused, g.Unread = e.acked.facts, e.acked.generation, e.acked.whyPaused(), e.whyUnread()
 	e.shown = &g
 	return true
+}
+
+// whyUnread is why the group could not be read, empty if it could.
+func (e *entry) whyUnread() string {
+	if e.unread == nil {
+		return ""
+	}
+	return e.unread.Error()
 }
 
 // scales reports whether the autoscaler has anything to do with a group.
