@@ -18,6 +18,8 @@ type Upgrades struct {
 	Machines NodeControl
 	Kube     *Kube
 	Groups   GroupLeases
+	// Replacements may be nil where no group surges.
+	Replacements GroupReplacements
 	Clouds   Clouds
 	Timing   Timing
 	Now      func() time.Time

@@ -137,7 +137,7 @@ func newGroup(ctx workflow.Context, in GroupInput) *group {
 	if in.State != nil {
 		g.state = *in.State
 		for _, m := range g.state.Members {
-			if !m.counted() {
+			if m.leaving() {
 				g.outgoing++
 			}
 		}
@@ -308,6 +308,7 @@ func (g *group) plan(ctx workflow.Context) {
 	if g.scales {
 		g.first(ctx)
 		g.expire(ctx)
+		g.spare(ctx)
 		g.limit()
 		g.repair(ctx)
 		g.state.Target = g.size()
@@ -376,7 +377,7 @@ func (g *group) fails(ctx workflow.Context, id string, err error) {
 		return
 	}
 	if g.managed(m) {
-		if m.counted() {
+		if !m.leaving() {
 			g.lose(ctx, m, &Failure{Kind: kindOf(err), Message: messageOf(err)})
 		}
 		return

@@ -19,7 +19,7 @@ func (g *group) report(ctx workflow.Context) {
 	}
 	r := GroupReport{Cluster: g.in.Cluster, Group: g.in.Group, Target: g.state.Target, Full: g.sendFull, Failure: g.state.Failure, Parked: g.parked}
 	for _, m := range g.state.Members {
-		if (g.sendFull || g.reported[m.ID] != m.MemberStatus) && (m.counted() || !g.scales) {
+		if (g.sendFull || g.reported[m.ID] != m.MemberStatus) && (!m.leaving() || !g.scales) {
 			r.Members = append(r.Members, m.MemberStatus)
 		}
 	}

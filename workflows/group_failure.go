@@ -82,7 +82,7 @@ func (g *group) first(ctx workflow.Context) {
 // others. A place has a time as a whole, each of its machines a share of that,
 // and half of its share until the cloud says that it runs.
 func (g *group) due(m *Member) time.Time {
-	if !g.managed(m) || m.Adopted || !m.counted() || m.Phase == MemberReady || m.Phase == MemberFailed {
+	if !g.managed(m) || m.Adopted || m.leaving() || m.Phase == MemberReady || m.Phase == MemberFailed {
 		return time.Time{}
 	}
 	whole := m.Accepted.Add(g.provisionTime())
@@ -134,6 +134,10 @@ func (g *group) expire(ctx workflow.Context) {
 // and budget another machine takes it, under the names of the first; otherwise
 // the place has failed, still counts, and waits for whoever wanted it.
 func (g *group) lose(ctx workflow.Context, m *Member, why *Failure) {
+	if m.Surge {
+		g.dropSurge(ctx, m, why)
+		return
+	}
 	now := workflow.Now(ctx)
 	again := m.CloudID != "" && m.Replaces < g.replacements() && now.Before(m.Accepted.Add(g.provisionTime())) && g.state.Paused == nil
 	place := m
@@ -191,7 +195,7 @@ func (g *group) limit() {
 	}
 	for i := len(g.state.Members) - 1; i >= 0 && excess > 0; i-- {
 		m := g.state.Members[i]
-		if m.Phase != MemberWanted || !g.managed(m) {
+		if m.Phase != MemberWanted || m.Surge || !g.managed(m) {
 			continue
 		}
 		m.Beyond, m.Phase = true, MemberFailed
@@ -268,7 +272,7 @@ func (g *group) next(now time.Time) time.Time {
 			at(due)
 		}
 		repairs = repairs || g.retries(m)
-		if m.Lease != nil && !m.counted() {
+		if m.Lease != nil && m.leaving() {
 			at(m.Lease.Until)
 		}
 	}

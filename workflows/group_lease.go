@@ -37,6 +37,9 @@ func (g *group) handleLeases(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := g.handleReplace(ctx); err != nil {
+		return err
+	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, SignalConfigure,
 		func(ctx workflow.Context, req ConfigureRequest) (ScaleResult, error) {
 			if err := workflow.Await(ctx, func() bool { return g.ready }); err != nil {
@@ -84,7 +87,9 @@ func (g *group) lease(ctx workflow.Context, in activities.LeaseInput) (activitie
 		return out, fail(fault.NotFound, "group %s has no member %s", g.in.Group, in.Machine)
 	case m.leased(now) && !mine:
 		return out, fail(fault.Conflict, "%s works on %s since %s (%s)", m.Lease.Holder, m.Name, m.Lease.Since.UTC().Format(time.RFC3339), orNone(m.Lease.Reason))
-	case !m.counted() && !mine:
+	case m.Surge && !m.leaving():
+		return out, fail(fault.Conflict, "%s is being added in place of %s", m.Name, m.For)
+	case m.leaving() && !mine:
 		return out, fail(fault.Conflict, "%s is being deleted", m.Name)
 	}
 	since := now

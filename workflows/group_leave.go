@@ -221,11 +221,11 @@ func (g *group) inspected(ctx workflow.Context, out activities.InspectGroupResul
 // look does, and that may not be the one that the member had.
 func (g *group) undouble(ctx workflow.Context, ref cloud.MachineRef) {
 	m := g.member(ref.ID)
-	if m == nil || m.CloudID == "" || m.CloudID == ref.Cloud || !m.counted() {
+	if m == nil || m.CloudID == "" || m.CloudID == ref.Cloud || m.leaving() {
 		return
 	}
 	kept, err := g.try(&g.desk, ref.ID, "")(ctx, false)
-	if m = g.member(ref.ID); err != nil || kept == nil || m == nil || !m.counted() || kept.Ref.Cloud == m.CloudID {
+	if m = g.member(ref.ID); err != nil || kept == nil || m == nil || m.leaving() || kept.Ref.Cloud == m.CloudID {
 		return // an error is in the note; a machine that is not there is missing next time
 	}
 	if m.ProviderID != "" {
@@ -239,10 +239,10 @@ func (g *group) undouble(ctx workflow.Context, ref cloud.MachineRef) {
 func (g *group) missing(ctx workflow.Context, ids []string) {
 	for _, id := range ids {
 		m := g.member(id)
-		if m == nil || !m.counted() || m.CloudID == "" || g.young(ctx, m) || m.leased(workflow.Now(ctx)) {
+		if m == nil || m.leaving() || m.CloudID == "" || g.young(ctx, m) || m.leased(workflow.Now(ctx)) {
 			continue
 		}
-		if !g.managed(m) {
+		if !g.managed(m) || m.Surge {
 			g.fails(ctx, id, fail(fault.NotFound, "the machine was deleted by somebody else"))
 			continue
 		}

@@ -96,10 +96,10 @@ func (g *group) create(ctx workflow.Context, id string) error {
 			return nil
 		case kindOf(err) == fault.Unauthorized && g.scales:
 			// Nothing was made. What waits here must not outlive its member.
-			if err := g.parkUntil(ctx, "create "+m.Name, err, func() bool { return !m.counted() }); err != nil {
+			if err := g.parkUntil(ctx, "create "+m.Name, err, func() bool { return m.leaving() }); err != nil {
 				return err
 			}
-			if !m.counted() {
+			if m.leaving() {
 				return nil
 			}
 		case kindOf(err) == fault.Capacity && m.Choice < len(g.in.Alternatives) && m.Phase == MemberCreating:
@@ -166,7 +166,7 @@ func (g *group) created(ctx workflow.Context, id string, machine cloud.Machine) 
 		m.Begun = workflow.Now(ctx) // what its create had to wait for is not the machine's time
 	}
 	g.dirty = true
-	if !m.counted() {
+	if m.leaving() {
 		return // given up meanwhile: it is deleted as soon as this coroutine has ended
 	}
 	g.set(ctx, id, MemberBooting, "")
@@ -184,7 +184,7 @@ func (g *group) lock(ctx workflow.Context, shard int) workflow.Mutex {
 func (g *group) try(d *desk, id, placement string) try[cloud.Machine] {
 	return func(ctx workflow.Context, create bool) (*cloud.Machine, error) {
 		m := g.member(id)
-		if create && !m.counted() {
+		if create && m.leaving() {
 			return nil, fail(fault.Invalid, "%s is not wanted any more", m.Name) // not to be repeated
 		}
 		flavor, zone := g.choice(m)

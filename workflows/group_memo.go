@@ -27,6 +27,7 @@ func (g *group) status() GroupStatus {
 		s.Members = append(s.Members, GroupMember{
 			MemberStatus: m.MemberStatus, Instance: m.Instance, Aliases: m.Aliases, Failure: m.Failure,
 			Replaces: m.Replaces, Origin: m.Origin, Accepted: m.Accepted, Lease: m.Lease,
+			For: m.For, ReplaceFailed: m.ReplaceFailed,
 		})
 	}
 	slices.SortFunc(s.Members, func(a, b GroupMember) int { return cmp.Compare(a.ID, b.ID) })
@@ -108,6 +109,7 @@ func (g *group) memo(ctx workflow.Context) GroupMemo {
 	}
 	for _, m := range g.state.Members {
 		switch {
+		case m.Surge && !m.leaving(): // no reader is to know of it yet
 		case m.Phase == MemberReady:
 			out.Ready++
 		case m.counted() && m.CloudID == "" && m.Failure == nil && len(m.Aliases) == 0:

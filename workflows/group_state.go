@@ -140,10 +140,15 @@ type Member struct {
 	Beyond bool `json:"beyond,omitempty"`
 	// Drain says that pods are evicted before the machine is deleted.
 	Drain bool `json:"drain,omitempty"`
+	// For and ReplaceFailed are those of GroupMember.
+	For           string `json:"for,omitempty"`
+	ReplaceFailed string `json:"replaceFailed,omitempty"`
 	// Lease says who works on it; nil when nobody does.
 	Lease *Lease `json:"lease,omitempty"`
 	// Choice is which of the group's flavors and zones is in use: 0 is its own.
 	Choice int `json:"choice,omitempty"`
 }
+
+func (m *Member) leaving() bool { return GroupMember{MemberStatus: m.MemberStatus}.Leaving() }
 
 func (m *Member) counted() bool { return GroupMember{MemberStatus: m.MemberStatus}.Counted() }

@@ -120,6 +120,9 @@ func (g *group) arrived(ctx workflow.Context, m *Member) {
 	if b := g.state.Backoff; b != nil && m.Begun.After(b.Since) {
 		g.state.Backoff = nil // what was begun since then works again
 	}
+	if m.Surge {
+		g.takeOver(ctx, m)
+	}
 }
 
 // watchWindow is how long one watch lasts without a change: long enough to cost

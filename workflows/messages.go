@@ -126,6 +126,9 @@ type MemberStatus struct {
 	ProviderID string             `json:"providerID,omitempty"`
 	// Note is what is being waited for, or the last error.
 	Note string `json:"note,omitempty"`
+	// Surge says that the machine will take the place of another: until its node
+	// is ready it is no part of the target, and no autoscaler is told of it.
+	Surge bool `json:"surge,omitempty"`
 }
 
 // Failure is an error for people, with the kind that decides what to do.

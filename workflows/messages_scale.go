@@ -109,15 +109,23 @@ type GroupMember struct {
 	Origin   Origin `json:"origin,omitempty"`
 	// Accepted is when the place was asked for.
 	Accepted time.Time `json:"accepted,omitzero"`
+	// For is the member whose place a surge machine takes; ReplaceFailed says why
+	// the last attempt to replace this one came to nothing.
+	For           string `json:"for,omitempty"`
+	ReplaceFailed string `json:"replaceFailed,omitempty"`
 	// Lease says who works on the member: until then it is neither deleted nor
 	// replaced.
 	Lease *Lease `json:"lease,omitempty"`
 }
 
 // Counted reports whether a member is part of the target: everything that is
-// not on its way out, also what failed.
-func (m GroupMember) Counted() bool {
-	return m.Phase != MemberDraining && m.Phase != MemberDeleting && m.Phase != MemberGone
+// not on its way out, also what failed, but for a machine that is to take the
+// place of another.
+func (m GroupMember) Counted() bool { return !m.Leaving() && !m.Surge }
+
+// Leaving reports whether a member is on its way out.
+func (m GroupMember) Leaving() bool {
+	return m.Phase == MemberDraining || m.Phase == MemberDeleting || m.Phase == MemberGone
 }
 
 // GoneInstance is a machine that the group deleted lately, so that a repeated

@@ -176,6 +176,8 @@ const (
 	WorkScheduler         NodeWork = "kube-scheduler"
 	WorkKubelet           NodeWork = "kubelet"
 	WorkConfig            NodeWork = "config"
+	// WorkReplace puts a new machine in the node's place instead.
+	WorkReplace NodeWork = "replace"
 )
 
 // NodeUpgradeResult is how the work on a node ended; a failure is no error of

@@ -214,7 +214,7 @@ func (u *upgrade) targets(which func(MemberStatus) bool) []activities.UpgradeTar
 	var out []activities.UpgradeTarget
 	for _, name := range u.groupNames() {
 		for _, m := range u.groups[name].members {
-			if (m.Phase == MemberReady || m.Phase == MemberJoined) && (which == nil || which(m)) {
+			if !m.Surge && (m.Phase == MemberReady || m.Phase == MemberJoined) && (which == nil || which(m)) {
 				out = append(out, activities.UpgradeTarget{
 					Node:  cluster.NodeAddress{MachineID: m.ID, Name: m.Name, Address: m.Address, Private: m.Private},
 					Group: m.Group, Role: m.Role,

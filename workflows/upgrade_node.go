@@ -27,9 +27,12 @@ func UpgradeNode(ctx workflow.Context, in NodeUpgradeInput) (NodeUpgradeResult, 
 	n.show = n.page
 	n.handleResume(ctx)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttrCluster.ValueSet(in.Ref.Name), AttrKind.ValueSet("node"))
-	err := n.lease(ctx, false)
-	if err == nil {
-		err = n.step(ctx, "look at the node", n.look)
+	var err error
+	if in.Work != WorkReplace { // which is the group's own
+		err = n.lease(ctx, false)
+		if err == nil {
+			err = n.step(ctx, "look at the node", n.look)
+		}
 	}
 	if err == nil {
 		err = n.runbook(ctx)
@@ -47,6 +50,8 @@ func (n *nodeUpgrade) runbook(ctx workflow.Context) error {
 		return n.component(ctx)
 	case WorkConfig:
 		return n.config(ctx)
+	case WorkReplace:
+		return n.replace(ctx)
 	}
 	return fail(fault.Internal, "work of kind %s is not known", n.in.Work)
 }
@@ -144,6 +149,30 @@ func (n *nodeUpgrade) config(ctx workflow.Context) error {
 		{"wait for the node", func(ctx workflow.Context) error { return n.booted(ctx, !out.Staged, versionsOf(n.in.Leg.Frozen)) }},
 		{"etcd is whole again", n.whole},
 		{"health gates", n.gates},
+	})
+}
+
+// replace adds a new machine and lets the old one go once the new one works. The
+// group sees to both: whatever happens here, it never has one too many or too few.
+func (n *nodeUpgrade) replace(ctx workflow.Context) error {
+	in := activities.ReplaceInput{
+		Ref: n.in.Ref, Group: n.in.Target.Group, Machine: n.in.Target.Node.MachineID, RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID,
+	}
+	if err := n.step(ctx, "ask for a new machine", func(ctx workflow.Context) error {
+		_, err := call(ctx, &n.desk, n.short("replace "+n.name()), aUpgrades.ReplaceMember, in)
+		return err
+	}); err != nil {
+		return err
+	}
+	n.note = "a new machine was asked for; the group goes on by itself"
+	limit := n.timing().Joined + orDefault(n.timing().Drain, activities.DefaultTiming().Drain)
+	return n.steps(ctx, true, []nodeStep{
+		{"wait until it has taken over", func(ctx workflow.Context) error {
+			return n.patient(ctx, "replacement", func(ctx workflow.Context) error {
+				return do(ctx, &n.desk, n.waiting("replacement of "+n.name(), limit), aUpgrades.WaitReplaced, in)
+			})
+		}},
+		{"health gates", n.userGates},
 	})
 }
 
@@ -413,6 +442,14 @@ func (n *nodeUpgrade) gates(ctx workflow.Context) error {
 	return n.patient(ctx, "health gates", func(ctx workflow.Context) error {
 		return do(ctx, &n.desk, n.waiting("health gates", n.timing().Joined), aUpgrades.WaitGates,
 			activities.GatesInput{Ref: n.in.Ref, Gates: n.in.Strategy.Gates, Stable: n.stable(), Node: n.name()})
+	})
+}
+
+// userGates are the user's own checks, where the node itself is gone.
+func (n *nodeUpgrade) userGates(ctx workflow.Context) error {
+	return n.patient(ctx, "health gates", func(ctx workflow.Context) error {
+		return do(ctx, &n.desk, n.waiting("health gates", n.timing().Joined), aUpgrades.WaitGates,
+			activities.GatesInput{Ref: n.in.Ref, Gates: n.in.Strategy.Gates, Stable: n.stable()})
 	})
 }
 

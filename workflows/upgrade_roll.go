@@ -155,12 +155,21 @@ func (u *upgrade) beginNodes(ctx workflow.Context, ids []string, frozen activiti
 			u.dirty = true
 			continue
 		}
+		does := work
+		if u.surges(n.Group) && (work == WorkTalos || work == WorkConfig) {
+			does = WorkReplace
+		}
 		u.start(ctx, n, NodeUpgradeInput{
-			Ref: u.ref(), Target: t, Work: work, Leg: frozen, Seen: n.seen, ControlPlanes: u.controlPlanes(),
+			Ref: u.ref(), Target: t, Work: does, Leg: frozen, Seen: n.seen, ControlPlanes: u.controlPlanes(),
 			Strategy: u.in.Strategy, Components: halfway(n.seen, work), Site: u.site, Roll: cluster.LifecycleID(u.ref().Name),
 		})
 	}
 	return nil
+}
+
+// surges reports whether the nodes of a group are replaced instead of changed.
+func (u *upgrade) surges(group string) bool {
+	return slices.ContainsFunc(u.in.Strategy.Groups, func(g plan.GroupStrategy) bool { return g.Group == group && g.Surge > 0 })
 }
 
 // halfway are the versions that a control plane keeps while one component after
@@ -177,7 +186,7 @@ func halfway(n plan.UpgradeNode, work NodeWork) activities.Components {
 		return activities.Components{Scheduler: n.Scheduler, Proxy: n.Kubelet, Kubelet: n.Kubelet}
 	case WorkScheduler:
 		return activities.Components{Proxy: n.Kubelet, Kubelet: n.Kubelet}
-	case WorkTalos, WorkKubelet, WorkConfig:
+	case WorkTalos, WorkKubelet, WorkConfig, WorkReplace:
 	}
 	return c
 }
