@@ -39,16 +39,21 @@ func list(s string) []string {
 func newActivities(c config, st *store.Store, resolver secrets.Resolver, temporal client.Client, seen *telemetry.Telemetry) workflows.Activities {
 	kept := storeAdapter{st}
 	accounts := &clouds{c: c, secrets: resolver, seen: seen}
+	factory := factoryAdapter{talos.Factory{URL: c.FactoryURL}}
 	kube := &activities.Kube{Store: kept, Kube: kubeAdapter{}, Secrets: resolver, Timing: c.Timing}
 	return workflows.Activities{
 		Records: &activities.Records{Store: kept, Checker: check.Checker{}, Configs: configAdapter{}, Now: time.Now},
 		Cloud: &activities.Cloud{
-			Clouds: accounts, Store: kept, Configs: configAdapter{}, Factory: factoryAdapter{talos.Factory{URL: c.FactoryURL}}, Timing: c.Timing, Secrets: resolver,
+			Clouds: accounts, Store: kept, Configs: configAdapter{}, Factory: factory, Timing: c.Timing, Secrets: resolver,
 		},
 		Watch: &activities.Watch{Clouds: accounts, Kube: kube, Timing: c.Timing},
 		Talos: &activities.Talos{Store: kept, Configs: configAdapter{}, Machines: machineAdapter{}, Timing: c.Timing},
 		Kube:  kube,
 		Locks: &activities.Locks{Runs: runs{temporal}},
+		Upgrades: &activities.Upgrades{
+			Store: kept, Checker: check.Checker{}, Configs: configAdapter{}, Factory: factory, Releases: factory,
+			Machines: machineAdapter{}, Kube: kube, Groups: groupLeases{temporal}, Replacements: groupReplacements{temporal}, Clouds: accounts, Timing: c.Timing, Now: time.Now,
+		},
 		Sweeps: &activities.Sweeps{
 			Store: kept, Clouds: accounts, Schedules: schedules{temporal, c.TaskQueue}, Owners: owners{temporal},
 			Settings: c.Sweep, Now: time.Now,
