@@ -77,6 +77,7 @@ func TestWaitEtcdGate(t *testing.T) {
 		}, want: fault.Unauthorized},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			if tc.set != nil {
 				tc.set(s)
@@ -119,6 +120,7 @@ func TestForfeitLeadership(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			if tc.set != nil {
 				tc.set(s)
@@ -216,6 +218,7 @@ func TestRemoveEtcdMember(t *testing.T) {
 		}, calls: map[string]int{"remove 1": 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			if tc.set != nil {
 				tc.set(s)

@@ -98,6 +98,7 @@ func TestRestartsAreDoneOnce(t *testing.T) {
 	} {
 		for name, r := range restarts {
 			t.Run(tc.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
 				s := newScene()
 				n := s.nodes[workers[0].Node.Address]
 				calls := 0
@@ -187,6 +188,7 @@ func TestInstallTalos(t *testing.T) {
 		{name: "no such image", errs: []error{fault.New(fault.Invalid, "install", "exit code 2")}, want: fault.Invalid, calls: 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			s.hook = func(_, _ string, after bool) error {
 				if after || len(tc.errs) == 0 {
@@ -252,6 +254,7 @@ func TestSilentRollback(t *testing.T) {
 		{name: "lost its state", facts: func(f *NodeFacts) { *f = NodeFacts{Stage: "maintenance"} }, want: fault.NotYet, words: []string{"maintenance mode"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			n := s.nodes[workers[0].Node.Address]
 			n.facts.BootID = "boot-1"
@@ -297,6 +300,7 @@ func TestWaitBootedWaitsForTheNode(t *testing.T) {
 		{name: "Kubernetes away", set: func(s *scene) { s.kubeErr = fault.New(fault.Unavailable, "read node", "refused") }, want: fault.Unavailable, words: []string{apiSilent}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			s.nodes[workers[0].Node.Address].facts.BootID = "boot-1"
 			tc.set(s)
@@ -411,6 +415,7 @@ func TestApplyMachineConfigIsLostOrRefused(t *testing.T) {
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			s := newScene()
 			tc.set(s)
 			out, err := act(t, s.upgrades().ApplyMachineConfig, in)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -628,14 +629,18 @@ func (k sceneKube) DiffManifests(_ context.Context, name string, manifest []byte
 	return []ObjectChange{{Kind: "DaemonSet", Name: name, Change: "changed", Fields: []string{"spec." + string(manifest)}}}, nil
 }
 
-// act runs an activity with a bound, and looks for the canary in what it returns.
+// act runs an activity with a bound, in a time of its own, and looks for the canary
+// in what it returns.
 func act[In, Out any](t *testing.T, f func(context.Context, In) (Out, error), in In) (Out, error) {
 	t.Helper()
 	var out Out
-	err := (&stage{}).run(t, func(ctx context.Context) error {
-		var err error
-		out, err = f(ctx, in)
-		return err
+	var err error
+	synctest.Test(t, func(t *testing.T) {
+		err = (&stage{}).run(t, func(ctx context.Context) error {
+			var err error
+			out, err = f(ctx, in)
+			return err
+		})
 	})
 	text, jerr := json.Marshal(out)
 	if jerr != nil {
