@@ -133,10 +133,10 @@ func newCancel(a *app) *cobra.Command {
 		Short: "End the run of a cluster at its next safe point",
 		Long: `cancel ends what runs for a cluster at its next safe point, and waits for that.
 
-An upgrade begins no other node. A node that was not rebooted yet is left as it was and
-uncordoned; one that was is seen through. The report says what was and was not done, and
-ichor upgrade goes on later. A creation is undone or kept, as its spec says. A deletion
-stops half-way, and ichor delete goes on.`,
+An upgrade begins no other node. A node that was not rebooted yet goes on with the system
+that it runs, uncordoned; one that was is seen through. The report says what was and was
+not done, and ichor upgrade goes on later. A creation is undone or kept, as its spec says.
+A deletion stops half-way, and ichor delete goes on.`,
 		Args: cobra.ExactArgs(1),
 	}
 	detach := c.Flags().Bool("detach", false, "ask for the end and do not wait for it")
@@ -146,7 +146,7 @@ stops half-way, and ichor delete goes on.`,
 
 // lands says what a run does when it is cancelled.
 var lands = map[string]string{
-	workflows.TypeRollingUpgrade:   "no other node is begun; a node that was not rebooted yet is left as it was, one that was is seen through",
+	workflows.TypeRollingUpgrade:   "no other node is begun; a node that was not rebooted yet goes on with the system that it runs, one that was is seen through",
 	workflows.TypeProvisionCluster: "it stops at the next safe point and undoes or keeps what it did, as the spec says",
 	workflows.TypeDeleteCluster:    "it stops at the next safe point; ichor delete goes on",
 }

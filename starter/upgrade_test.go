@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -192,6 +195,8 @@ func TestUpgrading(t *testing.T) {
 		c.wants(t, exitConflict, "it went wrong (Unsafe)")
 	})
 
+	t.Run("the commands of the reference work as they are", s.documented)
+
 	t.Run("other runs are not told what only an upgrade understands", func(t *testing.T) {
 		if _, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
 			ID: cluster.LifecycleID("refused"), TaskQueue: workflows.TaskQueue,
@@ -203,6 +208,124 @@ func TestUpgrading(t *testing.T) {
 		s.ichor(t, "resume", "refused", "--reason", "x").wants(t, exitUsage, "--reason goes with CLUSTER/GROUP or a running upgrade only")
 		s.ichor(t, "resume", "refused").wants(t, exitOK, "Told 1 run to go on")
 	})
+}
+
+// documented runs what the reference tells users of temporal and
+// tctl to type.
+func (s *server) documented(t *testing.T) {
+	t.Helper()
+	doc, err := os.ReadFile("../docs/reference/workflows.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "\n## RollingUpgrade\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	tools, err := filepath.Abs("../bin/tools")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ran := 0
+	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```").FindAllStringSubmatch(section, -1) {
+		for _, line := range strings.Split(strings.TrimSpace(strings.ReplaceAll(block[1], "\\\n", " ")), "\n") {
+			if line == "" {
+				continue
+			}
+			ran++
+			s.ready(t, strings.Contains(line, "workflow start") || strings.Contains(line, "workflow execute"))
+			c := exec.CommandContext(t.Context(), "sh", "-c", line)
+			c.Env = append(os.Environ(), "PATH="+tools+":"+os.Getenv("PATH"), "TEMPORAL_ADDRESS="+s.addr, "TEMPORAL_CLI_ADDRESS="+s.addr)
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Errorf("%s\n%v\n%s", line, err, out)
+				continue
+			}
+			if strings.Contains(line, "workflow start") {
+				v, err := s.client.QueryWorkflow(t.Context(), cluster.LifecycleID("demo"), "", queryInput)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var in workflows.UpgradeInput
+				if err := v.Get(&in); err != nil || in.Cluster != "demo" || in.TalosVersion != "v1.14.1" {
+					t.Errorf("%s\narrived as %+v, %v", line, in, err)
+				}
+			}
+		}
+	}
+	if ran < 10 {
+		t.Errorf("only %d commands were found", ran)
+	}
+}
+
+// ready leaves nothing running for demo, or an upgrade to which every request
+// makes sense.
+func (s *server) ready(t *testing.T, nothing bool) {
+	t.Helper()
+	id := cluster.LifecycleID("demo")
+	if l, err := describe(t.Context(), s.client, "demo"); err != nil {
+		t.Fatal(err)
+	} else if l != nil && l.Running {
+		if err := s.client.TerminateWorkflow(t.Context(), id, "", "next"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if nothing {
+		return
+	}
+	if _, err := s.client.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: id, TaskQueue: workflows.TaskQueue},
+		workflows.TypeRollingUpgrade, workflows.UpgradeInput{Cluster: "demo"}); err != nil {
+		t.Fatal(err)
+	}
+	status := rolling("demo", plan.RollDone, plan.RollRunning, plan.RollPending)
+	status.Asks, status.Parked, status.Nodes[1].Name = "something", "something", "demo-worker-k3vxa"
+	s.rolls(t, "demo", status)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		now, err := upgradeOf(t.Context(), s.client, "demo", "")
+		if err == nil && now.Asks != "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it never asks: %+v, %v", now, err)
+		}
+	}
+}
+
+// TestDocumentedInputs reads the JSON and YAML of the reference as strictly as
+// workflow and command line do.
+func TestDocumentedInputs(t *testing.T) {
+	doc, err := os.ReadFile("../docs/reference/workflows.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(doc), "\n## RollingUpgrade\n")
+	block := func(kind string) string {
+		_, text, _ := strings.Cut(section, "\n```"+kind+"\n")
+		text, _, _ = strings.Cut(text, "\n```")
+		return text
+	}
+	type plain workflows.UpgradeInput // strict by itself: no decoder of its own
+	var in plain
+	dec := json.NewDecoder(strings.NewReader(block("json")))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil || in.Cluster != "demo" || len(in.Extensions) != 2 {
+		t.Errorf("the documented input: %+v, %v", in, err)
+	}
+	var strategy plan.UpgradeStrategy
+	if _, err := cluster.DecodeInto([]byte(block("yaml")), &strategy); err != nil || len(strategy.Gates) != 2 {
+		t.Errorf("the documented strategy: %+v, %v", strategy, err)
+	}
+	for _, s := range []plan.UpgradeStrategy{in.Strategy, strategy} {
+		if refused := plan.CheckStrategy(s, []string{"database"}); len(refused) > 0 {
+			t.Errorf("a documented strategy is refused: %v", refused)
+		}
+	}
+	// Every field is in the table.
+	for _, typ := range []reflect.Type{reflect.TypeFor[plan.UpgradeStrategy](), reflect.TypeFor[plan.GroupStrategy](), reflect.TypeFor[plan.Window](), reflect.TypeFor[plan.Gate]()} {
+		for i := range typ.NumField() {
+			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
+			if !strings.Contains(section, "`"+name+"`") && !strings.Contains(section, "`"+name+"[]`") {
+				t.Errorf("the reference does not explain %s of %s", name, typ.Name())
+			}
+		}
+	}
 }
 
 func TestUpgradesOfUnknownClustersAskNobody(t *testing.T) {
