@@ -101,7 +101,7 @@ func failing(c proxy.Call) *wire.Instance {
 // judge looks at the whole log for what must hold in every scenario: the
 // autoscaler waited for none of its requests in vain, and between two refreshes
 // without a change the target is the number of instances that are not being
-// deleted.
+// deleted; and a deletion that was accepted stays accepted.
 func (s *system) judge() {
 	s.t.Helper()
 	type window struct {
@@ -127,6 +127,7 @@ func (s *system) judge() {
 		w = fresh()
 	}
 	calls := s.proxy.Calls()
+	s.judgeDeletions(calls)
 	for _, c := range calls {
 		id := groupOf(c)
 		switch r := c.Response.(type) {
@@ -163,6 +164,35 @@ func (s *system) judge() {
 	}
 	flush()
 	s.t.Logf("%d calls, %d comparisons of target and instances, %d calls that the autoscaler gave up\n%s", len(calls), compared, late, latencies(calls))
+}
+
+// judgeDeletions looks for machines whose deletion was accepted and that are shown
+// as any other afterwards: such a request was lost.
+func (s *system) judgeDeletions(calls []proxy.Call) {
+	s.t.Helper()
+	since := map[string]proxy.Call{}
+	for _, c := range calls {
+		if c.Method == mDelete && c.Code == codes.OK {
+			for _, id := range deleted([]proxy.Call{c}) {
+				if _, again := since[id]; !again {
+					since[id] = c
+				}
+			}
+		}
+	}
+	for _, c := range calls {
+		r, ok := c.Response.(*wire.NodeGroupNodesResponse)
+		if !ok {
+			continue
+		}
+		for _, i := range r.GetInstances() {
+			accepted, ok := since[i.GetId()]
+			if ok && c.Start.After(accepted.Start.Add(accepted.Took)) && i.GetStatus().GetInstanceState() != wire.InstanceStatus_instanceDeleting {
+				s.t.Errorf("the deletion of %s was accepted and is forgotten: %v, %v", i.GetId(), accepted, i)
+			}
+		}
+	}
+	s.t.Logf("%d machines were given up", len(since))
 }
 
 // latencies is a table of how long answers took, for people.

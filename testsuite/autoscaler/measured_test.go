@@ -60,9 +60,6 @@ func exactly(s *system, g string, warm, more int32) {
 		s.t.Errorf("backoff although nothing failed: %+v", st)
 	}
 	l.scale(0)
-	// Not left to the autoscaler, which now and then keeps a node or two of dozens
-	// and asks for nothing; that it empties groups is proved elsewhere.
-	s.ichor("scale", s.name+"/"+g, "--to", "0", "--force", "--wait")
 	s.cleaned(g)
 	if b := s.bill(g); b.Created != want {
 		s.t.Errorf("machines: %+v", b)
