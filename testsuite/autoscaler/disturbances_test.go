@@ -222,6 +222,7 @@ func (s *system) stopWorkers() {
 // request per backoff period, and the other group works. ICHOR_OUTAGE makes it
 // longer, and all times with it: `make e2e-long` takes ten minutes.
 func TestOutages(t *testing.T) {
+	t.Parallel()
 	for name, away := range map[string]func(*system, string){"cloud": cloudAway, "worker": workerAway} {
 		t.Run(name, func(t *testing.T) {
 			times := outageTimes(t)

@@ -41,7 +41,7 @@ var failures = []scenario{
 	{name: "the cloud's answer is lost", groups: []cluster.NodeGroup{newGroup("mute", 0, 5)}, run: func(s *system) {
 		answerLost(s, "mute")
 	}},
-	{name: "min is repaired", groups: []cluster.NodeGroup{newGroup("least", 1, 3)}, both: true, run: func(s *system) {
+	{name: "min is repaired", groups: []cluster.NodeGroup{newGroup("least", 1, 3)}, both: true, waits: true, run: func(s *system) {
 		minRepaired(s, "least")
 	}},
 }

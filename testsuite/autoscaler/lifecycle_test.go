@@ -35,7 +35,7 @@ var lifecycle = []scenario{
 	{name: "a person pauses the group", groups: []cluster.NodeGroup{newGroup("paused", 0, 5)}, run: func(s *system) {
 		paused(s, "paused")
 	}},
-	{name: "two providers at once", groups: []cluster.NodeGroup{newGroup("double", 0, 5)}, run: func(s *system) {
+	{name: "two providers at once", groups: []cluster.NodeGroup{newGroup("double", 0, 5)}, waits: true, run: func(s *system) {
 		twoProviders(s, "double")
 	}},
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/ichor-project/ichor/testsuite/stack"
@@ -37,7 +39,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	// What runs at once is limited by systems and scenarios, not by processors:
+	// What runs at once is limited by lanes and scenarios, not by processors:
 	// most of it waits.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "64"); err != nil {
@@ -47,9 +49,32 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// systems bounds how many systems run at once: each has a Kubernetes, a Temporal
-// server and an autoscaler that never rest.
-var systems = make(chan struct{}, 2)
+// lanes bound how many systems run at once: each has a Kubernetes, a Temporal
+// server and an autoscaler that never rest, and takes a third of a processor. The
+// tests of a lane run one after the other; together they take about as long as
+// those of any other lane, so that none goes on alone at the end.
+var lanes = [][]string{
+	{"TestNewWire", "TestOldWire"},
+	{"TestFailures", "TestMany", "TestRig"},
+	{"TestDisturbances", "TestOutages/cloud", "TestOutages/worker"},
+}
+
+var busy = make([]sync.Mutex, len(lanes))
+
+// enter waits for the test's turn in its lane and stays there until it ends. Long
+// outages have no others beside them and begin at once.
+func enter(t *testing.T) {
+	t.Helper()
+	if os.Getenv("ICHOR_OUTAGE") != "" {
+		return
+	}
+	lane := slices.IndexFunc(lanes, func(tests []string) bool { return slices.Contains(tests, t.Name()) })
+	if lane < 0 {
+		t.Fatalf("%s is in no lane", t.Name())
+	}
+	busy[lane].Lock()
+	t.Cleanup(busy[lane].Unlock)
+}
 
 // scenariosAtOnce bounds those of one system.
 const scenariosAtOnce = 6

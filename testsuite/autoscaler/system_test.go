@@ -92,8 +92,7 @@ func start(t *testing.T, groups []cluster.NodeGroup, override map[string]string)
 func startCluster(t *testing.T, groups []cluster.NodeGroup, override map[string]string) *system {
 	t.Helper()
 	t.Parallel()
-	systems <- struct{}{}
-	t.Cleanup(func() { <-systems })
+	enter(t)
 	dir := t.TempDir()
 	all := settings()
 	maps.Copy(all, override)
