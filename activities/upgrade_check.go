@@ -54,8 +54,12 @@ func (u *Upgrades) CheckUpgrade(ctx context.Context, in CheckUpgradeInput) (Chec
 		name string
 		look func(context.Context)
 	}{
-		{"nodes", c.nodes}, {"etcd", c.etcd}, {"store", c.store}, {"images", c.images},
-		{"certificates", c.certificates}, {"Kubernetes", c.kubernetes},
+		{"nodes", c.nodes},
+		{"etcd", c.etcd},
+		{"store", c.store},
+		{"images", c.images},
+		{"certificates", c.certificates},
+		{"Kubernetes", c.kubernetes},
 	} {
 		say(step.name)
 		step.look(ctx)

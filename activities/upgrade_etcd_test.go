@@ -31,12 +31,18 @@ func TestWaitEtcdGate(t *testing.T) {
 		{name: "a broken one leaves", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.silent(planes[0]) }},
 		{name: "a stopped one leaves", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.1"].etcd = EtcdHealth{} }},
 		{name: "its own errors do not count", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.1"].etcd.Errors = []string{"corrupt"} }},
-		{name: "unhealthy peer", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.silent(planes[2]) },
-			want: fault.NotYet, words: []string{"demo-cp-3: dial: refused"}},
-		{name: "peer without etcd", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd = EtcdHealth{} },
-			want: fault.NotYet, words: []string{"demo-cp-3: etcd does not run there"}},
-		{name: "peer with errors", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd.Errors = []string{"corrupt"} },
-			want: fault.NotYet, words: []string{"errors: demo-cp-3: corrupt"}},
+		{
+			name: "unhealthy peer", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.silent(planes[2]) },
+			want: fault.NotYet, words: []string{"demo-cp-3: dial: refused"},
+		},
+		{
+			name: "peer without etcd", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd = EtcdHealth{} },
+			want: fault.NotYet, words: []string{"demo-cp-3: etcd does not run there"},
+		},
+		{
+			name: "peer with errors", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd.Errors = []string{"corrupt"} },
+			want: fault.NotYet, words: []string{"errors: demo-cp-3: corrupt"},
+		},
 		{name: "learner", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) {
 			for _, n := range s.nodes {
 				if n.etcd.Running {
@@ -64,8 +70,10 @@ func TestWaitEtcdGate(t *testing.T) {
 				}
 			}
 		}, want: fault.NotYet, words: []string{"no member of etcd: demo-cp-3"}},
-		{name: "they disagree", in: EtcdGateInput{Nodes: planes}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd.Members = s.nodes["192.0.2.3"].etcd.Members[:2] },
-			want: fault.NotYet, words: []string{"demo-cp-3 sees voters demo-cp-1, demo-cp-2"}},
+		{
+			name: "they disagree", in: EtcdGateInput{Nodes: planes}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd.Members = s.nodes["192.0.2.3"].etcd.Members[:2] },
+			want: fault.NotYet, words: []string{"demo-cp-3 sees voters demo-cp-1, demo-cp-2"},
+		},
 		{name: "two members", in: EtcdGateInput{Nodes: two, Leaving: "demo-cp-1"}, want: fault.Unsafe, words: []string{"two members, neither of which can be spared"}},
 		{name: "single without consent", in: EtcdGateInput{Nodes: planes[:1], Leaving: "demo-cp-1"}, want: fault.Unsafe, words: []string{"only control plane", "singleControlPlane"}},
 		{name: "single with consent", in: EtcdGateInput{Nodes: planes[:1], Leaving: "demo-cp-1", Single: true}, set: func(s *scene) {

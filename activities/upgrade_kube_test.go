@@ -69,13 +69,17 @@ func TestWaitComponent(t *testing.T) {
 		{name: "old pod", component: "kube-apiserver", set: func(s *scene) {
 			s.pods["demo-cp-1 kube-apiserver"] = StaticPodView{Version: "v1.35.1", Ready: true}
 		}, want: fault.NotYet, words: []string{"it runs v1.35.1, wanted is v1.36.2"}},
-		{name: "pod not ready", component: "kube-scheduler", set: func(s *scene) { s.pods["demo-cp-1 kube-scheduler"] = StaticPodView{Version: "v1.36.2"} },
-			want: fault.NotYet, words: []string{"not ready"}},
+		{
+			name: "pod not ready", component: "kube-scheduler", set: func(s *scene) { s.pods["demo-cp-1 kube-scheduler"] = StaticPodView{Version: "v1.36.2"} },
+			want: fault.NotYet, words: []string{"not ready"},
+		},
 		{name: "no pod", component: "kube-scheduler", want: fault.NotYet, words: []string{"it has no pod"}},
 		{name: "kubelet", component: "kubelet", set: func(s *scene) { s.objectsOf["demo-cp-1"].Version = "v1.36.2" }},
 		{name: "old kubelet", component: "kubelet", want: fault.NotYet, words: []string{"it runs v1.35.1"}},
-		{name: "kubelet not Ready", component: "kubelet", set: func(s *scene) { *s.objectsOf["demo-cp-1"] = KubeNode{Version: "v1.36.2", Reason: "no CNI"} },
-			want: fault.NotYet, words: []string{"not Ready: no CNI"}},
+		{
+			name: "kubelet not Ready", component: "kubelet", set: func(s *scene) { *s.objectsOf["demo-cp-1"] = KubeNode{Version: "v1.36.2", Reason: "no CNI"} },
+			want: fault.NotYet, words: []string{"not Ready: no CNI"},
+		},
 		{name: "API away", component: "kubelet", set: func(s *scene) { s.kubeErr = fault.New(fault.Unavailable, "read", "refused") }, want: fault.Unavailable},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

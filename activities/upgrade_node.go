@@ -87,8 +87,10 @@ func (u *Upgrades) PullComponentImages(ctx context.Context, in PullComponentsInp
 		image string
 		space ImageSpace
 	}{
-		{images.Kubelet, SystemImage}, {images.APIServer, KubernetesImage},
-		{images.ControllerManager, KubernetesImage}, {images.Scheduler, KubernetesImage},
+		{images.Kubelet, SystemImage},
+		{images.APIServer, KubernetesImage},
+		{images.ControllerManager, KubernetesImage},
+		{images.Scheduler, KubernetesImage},
 	} {
 		if p.image == "" {
 			continue

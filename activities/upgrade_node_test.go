@@ -245,8 +245,10 @@ func TestSilentRollback(t *testing.T) {
 		words []string
 	}{
 		{name: "as wanted", facts: func(f *NodeFacts) { f.Version, f.Schematic = want.Talos, want.Schematic }},
-		{name: "old version", facts: func(*NodeFacts) {}, want: fault.Unsafe,
-			words: []string{"demo-worker-1", "booted the old slot: runs v1.13.5 with schematic aaaaaaaaaaaa, wanted v1.14.1 with schematic bbbbbbbbbbbb"}},
+		{
+			name: "old version", facts: func(*NodeFacts) {}, want: fault.Unsafe,
+			words: []string{"demo-worker-1", "booted the old slot: runs v1.13.5 with schematic aaaaaaaaaaaa, wanted v1.14.1 with schematic bbbbbbbbbbbb"},
+		},
 		{name: "old schematic", facts: func(f *NodeFacts) { f.Version = want.Talos }, want: fault.Unsafe, words: []string{"booted the old slot"}},
 		{name: "the same boot", facts: func(f *NodeFacts) { f.BootID = "boot-0" }, want: fault.NotYet, words: []string{"has not booted anew"}},
 		{name: "old and not ready", facts: func(f *NodeFacts) { f.Ready, f.Unmet = false, []string{"services: kubelet"} }, want: fault.NotYet, words: []string{"not ready: services: kubelet"}},

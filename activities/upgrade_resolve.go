@@ -252,8 +252,10 @@ func (u *Upgrades) tryConfigs(ctx context.Context, r *renderer) error {
 // nodes would never reach the wanted one.
 func pinned(images ComponentImages, group, version string) error {
 	for _, c := range []struct{ name, image string }{
-		{plan.ComponentAPIServer, images.APIServer}, {plan.ComponentControllerManager, images.ControllerManager},
-		{plan.ComponentScheduler, images.Scheduler}, {plan.ComponentKubelet, images.Kubelet},
+		{plan.ComponentAPIServer, images.APIServer},
+		{plan.ComponentControllerManager, images.ControllerManager},
+		{plan.ComponentScheduler, images.Scheduler},
+		{plan.ComponentKubelet, images.Kubelet},
 	} {
 		if c.image != "" && tagOf(c.image) != version {
 			return fault.New(fault.Invalid, "render the configs of group "+group, "a config patch keeps %s at %s, and the cluster shall run %s: change or remove that patch", c.name, tagOf(c.image), version)

@@ -140,7 +140,7 @@ func TestResolveUpgradeNeedsAReadyCluster(t *testing.T) {
 	wantType(t, err, fault.NotFound)
 }
 
-func freezeTo(s *scene, spec cluster.Spec, talos, schematic, kubernetes string) FreezeLegInput {
+func freezeTo(_ *scene, spec cluster.Spec, talos, schematic, kubernetes string) FreezeLegInput {
 	return FreezeLegInput{Ref: testRef, Spec: spec, To: plan.Versions{Talos: talos, Schematic: schematic, Kubernetes: kubernetes}}
 }
 

@@ -36,7 +36,7 @@ type leaseHandle struct {
 
 func (h leaseHandle) Get(_ context.Context, out any) error {
 	if h.err == nil {
-		*(out.(*activities.LeaseResult)) = activities.LeaseResult{Held: true}
+		*out.(*activities.LeaseResult) = activities.LeaseResult{Held: true}
 	}
 	return h.err
 }
