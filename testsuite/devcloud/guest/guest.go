@@ -145,6 +145,10 @@ type RunningControlPlane interface {
 	Ready() bool
 	// SetQuorum(false) makes the API stop answering, as it does without etcd.
 	SetQuorum(ok bool)
+	// Restart replaces the API server by one of a new spec, at the same Backend.
+	// It returns when the new one has been started; of the old one nothing is
+	// left then.
+	Restart(spec ControlPlane) error
 	// Stop ends the processes of this node; data stays with the cluster.
 	Stop()
 }
@@ -168,14 +172,29 @@ type Kubelet struct {
 	VCPUs                 int
 	MemoryMiB             int
 	DiskGiB               int
-	// Dial lets the kubelet connect from the node's own address.
+	// Source is the node's own address, from which the kubelet connects.
 	Source netip.Addr
+	// BootID is the kernel's, new with each boot.
+	BootID string
+	// StaticPods are the pods that the node runs by itself, as they are now; nil
+	// on workers.
+	StaticPods func() []StaticPod
 	// ServerUUID and Private are what the cloud controller would learn from the
 	// cloud's API.
 	ServerUUID string
 	Private    bool
 	// TLS lets tests override trust; normally nil.
 	TLS *tls.Config
+}
+
+// StaticPod is a pod of a control plane node that its kubelet runs from a
+// manifest of Talos and shows to the API as a mirror pod.
+type StaticPod struct {
+	Name        string // "kube-apiserver", without the node's name
+	Image       string
+	Command     []string
+	Annotations map[string]string
+	Ready       bool
 }
 
 // Taint is a Kubernetes taint.

@@ -33,6 +33,10 @@ type apiServer struct {
 	spec guest.ControlPlane
 	dir  string
 	keys authorities
+	// version is what it serves, and users are the nodes that share it; the
+	// cluster's life guards them.
+	version minor
+	users   int
 
 	ready   atomic.Bool
 	address atomic.Pointer[netip.AddrPort]
@@ -77,12 +81,12 @@ func parseAuthorities(spec guest.ControlPlane) (authorities, error) {
 }
 
 // startAPIServer writes the keys and starts the process.
-func startAPIServer(c *cluster, spec guest.ControlPlane, dir string) (*apiServer, error) {
+func startAPIServer(c *cluster, spec guest.ControlPlane, dir string, version minor) (*apiServer, error) {
 	keys, err := parseAuthorities(spec)
 	if err != nil {
 		return nil, err
 	}
-	a := &apiServer{c: c, spec: spec, dir: dir, keys: keys}
+	a := &apiServer{c: c, spec: spec, dir: dir, keys: keys, version: version}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
@@ -194,6 +198,11 @@ func (a *apiServer) command() (proc.Spec, error) {
 		"--etcd-count-metric-poll-period=0",
 		"--etcd-db-metric-poll-interval=0",
 	}
+	have, err := a.c.r.programs()
+	if err != nil {
+		return proc.Spec{}, err
+	}
+	args = append(args, emulate(a.version, have)...)
 	if len(a.spec.ServiceCIDRs) > 0 {
 		args = append(args, "--service-cluster-ip-range="+strings.Join(a.spec.ServiceCIDRs, ","))
 	}

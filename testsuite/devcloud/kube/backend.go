@@ -60,6 +60,11 @@ type backend struct {
 
 	cancel context.CancelFunc
 	work   sync.WaitGroup
+
+	mu sync.Mutex
+	// version is what the controllers and the scheduler keep to.
+	version    minor
+	supervised []*supervisor
 }
 
 func startBackend(c *cluster, spec guest.ControlPlane) (*backend, error) {
@@ -132,13 +137,42 @@ func (b *backend) run(ctx context.Context) {
 	if !b.waitReady(ctx) || !b.bootstrap(ctx) {
 		return
 	}
+	b.mu.Lock()
 	manager := supervise("kube-controller-manager", b.c.log, b.managerCommand)
-	defer manager.stop()
 	scheduler := supervise("kube-scheduler", b.c.log, b.schedulerCommand)
+	b.supervised = []*supervisor{manager, scheduler}
+	b.mu.Unlock()
+	defer manager.stop()
 	defer scheduler.stop()
 	if err := b.cloudController(ctx); err != nil {
 		b.c.log.Error("cloud controller", "error", err)
 	}
+}
+
+// follow makes the controllers and the scheduler keep to what the oldest API
+// server of the cluster serves: newer ones wait for ever for what it lacks. It
+// does nothing while there is none.
+func (b *backend) follow(oldest minor) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if oldest == 0 || oldest == b.version {
+		return
+	}
+	b.version = oldest
+	for _, s := range b.supervised {
+		s.restart()
+	}
+}
+
+// emulate are the arguments for the version to keep to.
+func (b *backend) emulate() ([]string, error) {
+	have, err := b.c.r.programs()
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return emulate(b.version, have), nil
 }
 
 // cloudController plays the cloud controller until ctx ends. It logs to a file
@@ -213,19 +247,27 @@ func (b *backend) managerCommand() (proc.Spec, error) {
 	if len(b.spec.ServiceCIDRs) > 0 {
 		args = append(args, "--service-cluster-ip-range="+strings.Join(b.spec.ServiceCIDRs, ","))
 	}
+	version, err := b.emulate()
+	if err != nil {
+		return proc.Spec{}, err
+	}
 	return proc.Spec{
-		Path: b.c.r.tool("kube-controller-manager"), Args: args, Env: toolEnv(),
+		Path: b.c.r.tool("kube-controller-manager"), Args: append(args, version...), Env: toolEnv(),
 		Dir: b.c.dir, Log: b.c.logFile("kube-controller-manager"),
 	}, nil
 }
 
 func (b *backend) schedulerCommand() (proc.Spec, error) {
+	args := []string{
+		"--kubeconfig=" + b.file("kubeconfig"), "--leader-elect=false",
+		"--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400",
+	}
+	version, err := b.emulate()
+	if err != nil {
+		return proc.Spec{}, err
+	}
 	return proc.Spec{
-		Path: b.c.r.tool("kube-scheduler"), Env: toolEnv(),
-		Args: []string{
-			"--kubeconfig=" + b.file("kubeconfig"), "--leader-elect=false",
-			"--secure-port=0", "--profiling=false", "--kube-api-qps=200", "--kube-api-burst=400",
-		},
+		Path: b.c.r.tool("kube-scheduler"), Env: toolEnv(), Args: append(args, version...),
 		Dir: b.c.dir, Log: b.c.logFile("kube-scheduler"),
 	}, nil
 }

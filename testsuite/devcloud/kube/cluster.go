@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/client-go/kubernetes"
 
@@ -28,10 +29,12 @@ type cluster struct {
 
 	// life serialises starting and stopping; state is below mu, so that it can
 	// be read meanwhile.
-	life    sync.Mutex
-	ended   bool
-	starts  int
-	shared  *apiServer
+	life   sync.Mutex
+	ended  bool
+	starts int
+	// shared are the API servers that several nodes use, by the version they
+	// serve: while a cluster is being upgraded there are two.
+	shared  map[minor]*apiServer
 	backend *backend
 
 	mu      sync.Mutex
@@ -45,7 +48,7 @@ func newCluster(r *Runner, id string) *cluster {
 		r: r, log: r.log.With("cluster", id),
 		// Escaped, a name cannot leave the folder.
 		dir:  filepath.Join(r.opts.DataDir, "etcd-"+url.PathEscape(id)),
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), shared: map[minor]*apiServer{},
 	}
 }
 
@@ -72,35 +75,105 @@ func (c *cluster) start(spec guest.ControlPlane) (*controlPlane, error) {
 	c.mu.Lock()
 	c.nodes = append(c.nodes, cp)
 	c.mu.Unlock()
+	c.backend.follow(c.oldest())
 	return cp, nil
 }
 
 func (c *cluster) startNode(spec guest.ControlPlane) (*controlPlane, error) {
+	cp := &controlPlane{c: c, name: spec.NodeName}
+	api, err := c.acquire(spec)
+	if err != nil {
+		return nil, err
+	}
+	cp.api.Store(api)
+	if cp.gate, err = gate.Listen(spec.Listen, cp.target); err != nil {
+		c.release(api)
+		return nil, err
+	}
+	return cp, nil
+}
+
+// acquire returns the API server that serves one more node. It is called with
+// life held.
+func (c *cluster) acquire(spec guest.ControlPlane) (*apiServer, error) {
+	have, err := c.r.programs()
+	if err != nil {
+		return nil, err
+	}
+	version, err := emulation(spec.KubernetesVersion, have)
+	if err != nil {
+		return nil, err
+	}
+	if shared := c.shared[version]; shared != nil && !spec.Exclusive {
+		if err := shared.serve(spec); err != nil {
+			return nil, err
+		}
+		shared.users++
+		return shared, nil
+	}
 	c.starts++
 	// A folder for each start: an old process that is being killed must not
 	// find the keys of the new one.
 	dir := filepath.Join(c.dir, "node-"+url.PathEscape(spec.NodeName)+"-"+strconv.Itoa(c.starts))
-	cp := &controlPlane{c: c, name: spec.NodeName, version: spec.KubernetesVersion, own: spec.Exclusive}
-	var err error
-	switch {
-	case spec.Exclusive:
-		cp.api, err = startAPIServer(c, spec, dir)
-	case c.shared != nil:
-		cp.api, err = c.shared, c.shared.serve(spec)
-	default:
-		c.shared, err = startAPIServer(c, spec, dir)
-		cp.api = c.shared
-	}
+	api, err := startAPIServer(c, spec, dir, version)
 	if err != nil {
 		return nil, err
 	}
-	if cp.gate, err = gate.Listen(spec.Listen, cp.api.target); err != nil {
-		if cp.own {
-			cp.api.stop()
-		}
-		return nil, err
+	api.users = 1
+	if !spec.Exclusive {
+		c.shared[version] = api
 	}
-	return cp, nil
+	return api, nil
+}
+
+// release ends an API server with its last node. It is called with life held.
+func (c *cluster) release(api *apiServer) {
+	if api.users--; api.users > 0 {
+		return
+	}
+	if c.shared[api.version] == api {
+		delete(c.shared, api.version)
+	}
+	api.stop()
+}
+
+// restartNode gives a node an API server of a new spec.
+func (c *cluster) restartNode(cp *controlPlane, spec guest.ControlPlane) error {
+	c.life.Lock()
+	defer c.life.Unlock()
+	c.mu.Lock()
+	present := slices.Contains(c.nodes, cp)
+	c.mu.Unlock()
+	if !present {
+		return errors.New("the control plane has been stopped")
+	}
+	if old := cp.api.Swap(nil); old != nil {
+		cp.gate.Cut()
+		c.changed()
+		c.release(old)
+	}
+	api, err := c.acquire(spec)
+	if err != nil {
+		return err
+	}
+	cp.api.Store(api)
+	c.changed()
+	c.backend.follow(c.oldest())
+	return nil
+}
+
+// oldest is the lowest version that an API server of the cluster serves: what
+// its controllers must keep to.
+func (c *cluster) oldest() minor {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var least minor
+	for _, cp := range c.nodes {
+		if api := cp.api.Load(); api != nil && (least == 0 || api.version < least) {
+			least = api.version
+		}
+	}
+	return least
 }
 
 // stopNode takes one control plane node away, and with the last one all that
@@ -122,8 +195,11 @@ func (c *cluster) stopNode(cp *controlPlane) error {
 		c.backend.halt()
 	}
 	err := cp.gate.Close()
-	if cp.own {
-		cp.api.stop()
+	if api := cp.api.Swap(nil); api != nil {
+		c.release(api)
+	}
+	if !last {
+		c.backend.follow(c.oldest())
 	}
 	return errors.Join(err, c.stopIfIdle())
 }
@@ -132,12 +208,7 @@ func (c *cluster) stopNode(cp *controlPlane) error {
 func (c *cluster) stopIfIdle() error {
 	c.mu.Lock()
 	idle := len(c.nodes) == 0
-	shared := idle || !slices.ContainsFunc(c.nodes, func(cp *controlPlane) bool { return !cp.own })
 	c.mu.Unlock()
-	if shared && c.shared != nil {
-		c.shared.stop()
-		c.shared = nil
-	}
 	if !idle || c.backend == nil {
 		return nil
 	}
@@ -196,7 +267,7 @@ func (c *cluster) answering() (netip.AddrPort, bool) {
 	defer c.mu.Unlock()
 	for _, cp := range c.nodes {
 		if cp.Ready() {
-			return cp.api.target()
+			return cp.target()
 		}
 	}
 	return netip.AddrPort{}, false
@@ -227,21 +298,38 @@ func (c *cluster) admin() (kubernetes.Interface, bool) {
 
 // controlPlane implements guest.RunningControlPlane.
 type controlPlane struct {
-	c             *cluster
-	name, version string
-	api           *apiServer
-	gate          *gate.Gate
-	// own says that no other node uses the API server.
-	own bool
+	c    *cluster
+	name string
+	// api is nil while it is being replaced.
+	api  atomic.Pointer[apiServer]
+	gate *gate.Gate
 }
 
 var _ guest.RunningControlPlane = (*controlPlane)(nil)
+
+func (cp *controlPlane) target() (netip.AddrPort, bool) {
+	if api := cp.api.Load(); api != nil {
+		return api.target()
+	}
+	return netip.AddrPort{}, false
+}
 
 // Backend implements guest.RunningControlPlane.
 func (cp *controlPlane) Backend() netip.AddrPort { return cp.gate.Addr() }
 
 // Ready implements guest.RunningControlPlane.
-func (cp *controlPlane) Ready() bool { return cp.api.ready.Load() && cp.gate.IsOpen() }
+func (cp *controlPlane) Ready() bool {
+	api := cp.api.Load()
+	return api != nil && api.ready.Load() && cp.gate.IsOpen()
+}
+
+// Restart implements guest.RunningControlPlane.
+func (cp *controlPlane) Restart(spec guest.ControlPlane) error {
+	if err := cp.c.restartNode(cp, spec); err != nil {
+		return fmt.Errorf("kube: restart control plane %s of %s: %w", cp.name, spec.ClusterName, err)
+	}
+	return nil
+}
 
 // SetQuorum implements guest.RunningControlPlane: without a quorum connections
 // are accepted and get no answer, and the ones that exist break.

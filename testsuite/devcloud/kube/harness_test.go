@@ -182,6 +182,9 @@ func (w *world) kubeletSpec(name string, change ...func(*guest.Kubelet)) guest.K
 
 func controlPlane(spec *guest.Kubelet) {
 	spec.EtcdCluster, spec.ControlPlane = "etcd-1", true
+	spec.StaticPods = func() []guest.StaticPod {
+		return []guest.StaticPod{{Name: "kube-apiserver", Image: "registry.k8s.io/kube-apiserver:v1.36.3", Ready: true}}
+	}
 	spec.Taints = append(spec.Taints, guest.Taint{Key: "node-role.kubernetes.io/control-plane", Effect: "NoSchedule"})
 }
 

@@ -8,7 +8,11 @@
 // containers. A kubelet here reports pods as running that nobody runs.
 //
 // One process of kine, controller-manager and scheduler serves a whole cluster;
-// each control plane node has its own kube-apiserver.
+// each control plane node has its own kube-apiserver. There is one version of the
+// programs: they emulate the minor version that the machine configs name, the
+// API server of each node its own, the controllers the oldest of these. In /version
+// such a server says so (emulationMinor); minor and gitVersion stay the program's.
+// The exact version that a node was told is on its static pods.
 package kube
 
 import (
@@ -21,7 +25,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -51,6 +54,8 @@ type Runner struct {
 	log  *slog.Logger
 	// tempo holds the times derived from the clock.
 	tempo tempo
+	// programs is the version of the Kubernetes programs.
+	programs func() (minor, error)
 
 	mu       sync.Mutex
 	closed   bool
@@ -72,10 +77,14 @@ func New(opts Options) *Runner {
 			*dir = absolute
 		}
 	}
-	return &Runner{
+	r := &Runner{
 		opts: opts, log: log, tempo: newTempo(opts.Clock),
 		clusters: map[string]*cluster{}, kubelets: map[*kubelet.Kubelet]struct{}{},
 	}
+	r.programs = sync.OnceValues(func() (minor, error) {
+		return askVersion(context.Background(), r.tool("kube-apiserver"))
+	})
+	return r
 }
 
 // StartControlPlane implements guest.Kubernetes.
@@ -113,9 +122,6 @@ func (r *Runner) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 		HeartbeatEvery: r.tempo.heartbeat,
 		Log:            r.log.With("node", spec.NodeName),
 		Admin:          func() (kubernetes.Interface, bool) { return r.admin(spec.EtcdCluster) },
-	}
-	if spec.ControlPlane {
-		opts.StaticPods = func() []*corev1.Pod { return r.staticPods(spec.EtcdCluster, spec.NodeName) }
 	}
 	k := kubelet.New(spec, opts)
 	r.mu.Lock()
@@ -203,13 +209,6 @@ func (r *Runner) admin(etcdCluster string) (kubernetes.Interface, bool) {
 		return c.admin()
 	}
 	return nil, false
-}
-
-func (r *Runner) staticPods(etcdCluster, node string) []*corev1.Pod {
-	if c := r.cluster(etcdCluster); c != nil {
-		return c.staticPods(node)
-	}
-	return nil
 }
 
 // tempo is how fast a cluster reacts. Kubernetes' defaults are scaled by the

@@ -214,7 +214,7 @@ func job(t *testing.T, api *client.Client) {
 // reboot restarts a kubelet twice: with its Node object, which it takes over, and
 // after somebody has deleted that, which only a restart makes again.
 func reboot(t *testing.T, w *world, api *client.Client, k guest.RunningKubelet) guest.RunningKubelet {
-	spec := w.kubeletSpec("cp-1", controlPlane, func(spec *guest.Kubelet) { spec.Version = "v1.36.2" })
+	spec := w.kubeletSpec("cp-1", controlPlane, func(spec *guest.Kubelet) { spec.Version, spec.BootID = "v1.36.2", "another" })
 	before, err := api.CoreV1().Nodes().Get(t.Context(), "cp-1", metav1.GetOptions{})
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,9 @@ type supervisor struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	// again asks for a new process with a new spec.
+	again chan struct{}
+
 	mu      sync.Mutex
 	process *proc.Process
 }
@@ -30,7 +33,7 @@ type supervisor struct {
 // returns at once. Failures go to the log: they are what a crashing static pod
 // is, and the rest of the cluster shows them by its behaviour.
 func supervise(name string, log *slog.Logger, spec func() (proc.Spec, error)) *supervisor {
-	s := &supervisor{name: name, log: log.With("process", name), spec: spec, done: make(chan struct{})}
+	s := &supervisor{name: name, log: log.With("process", name), spec: spec, done: make(chan struct{}), again: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	go s.run()
 	return s
@@ -39,7 +42,9 @@ func supervise(name string, log *slog.Logger, spec func() (proc.Spec, error)) *s
 func (s *supervisor) run() {
 	defer close(s.done)
 	for s.ctx.Err() == nil {
-		s.once()
+		if s.once() {
+			continue
+		}
 		select {
 		case <-s.ctx.Done():
 		case <-time.After(restartDelay):
@@ -47,28 +52,46 @@ func (s *supervisor) run() {
 	}
 }
 
-func (s *supervisor) once() {
+// once runs the process until it ends and says whether a new one is wanted at
+// once.
+func (s *supervisor) once() (restart bool) {
 	spec, err := s.spec()
 	if err != nil {
 		s.log.Error("cannot be started", "error", err)
-		return
+		return false
 	}
 	process, err := proc.Start(spec)
 	if err != nil {
 		s.log.Error("cannot be started", "error", err)
-		return
+		return false
 	}
 	s.set(process)
 	defer s.set(nil)
 	select {
 	case <-process.Done():
 		s.log.Warn("ended by itself", "error", process.Err(), "log", process.LogFile())
+	case <-s.again:
+		restart = true
+		s.kill(process)
 	case <-s.ctx.Done():
-		// All of them keep their state in the database, which survives being
-		// killed; an orderly end would only take longer.
-		if err := process.Kill(); err != nil {
-			s.log.Error("cannot be killed", "error", err)
-		}
+		s.kill(process)
+	}
+	return restart
+}
+
+// kill ends a process. All of them keep their state in the database, which
+// survives being killed; an orderly end would only take longer.
+func (s *supervisor) kill(process *proc.Process) {
+	if err := process.Kill(); err != nil {
+		s.log.Error("cannot be killed", "error", err)
+	}
+}
+
+// restart asks for a new process, with what spec says then.
+func (s *supervisor) restart() {
+	select {
+	case s.again <- struct{}{}:
+	default:
 	}
 }
 

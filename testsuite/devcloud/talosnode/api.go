@@ -119,17 +119,6 @@ func (s *session) operate(id, verb string) error {
 	return nil
 }
 
-func (s *session) restartKubelet() {
-	s.mu.Lock()
-	kubelet := s.kube.kubelet
-	s.kube.kubelet, s.kube.stopped = nil, false
-	s.mu.Unlock()
-
-	if kubelet != nil {
-		kubelet.Stop()
-	}
-}
-
 // ServiceStart implements the machine service.
 func (a *machineAPI) ServiceStart(_ context.Context, in *machine.ServiceStartRequest) (*machine.ServiceStartResponse, error) {
 	if err := a.s.operate(in.GetId(), "start"); err != nil {

@@ -68,6 +68,45 @@ func (s *session) pull(ctx context.Context, ref string) error {
 	return nil
 }
 
+// pulled says whether an image is on the disk.
+func (s *session) pulled(ref string) bool { return slices.Contains(s.node.read().images, ref) }
+
+// fetch pulls an image that a kubelet or a pod needs, in the background and
+// until it is there; false says that it is.
+func (s *session) fetch(ref string) bool {
+	if s.pulled(ref) {
+		return false
+	}
+
+	s.mu.Lock()
+	busy := s.fetching[ref]
+	s.fetching[ref] = true
+	s.mu.Unlock()
+
+	if busy {
+		return true
+	}
+
+	s.background(func() {
+		for s.ctx.Err() == nil {
+			err := s.pull(s.ctx, ref)
+			if err == nil {
+				break
+			}
+
+			s.node.console.onChange("image", "%v", err)
+
+			if !s.sleep(s.timings().Retry) {
+				return
+			}
+		}
+
+		s.nudge()
+	})
+
+	return true
+}
+
 func digest(ref string) string {
 	sum := sha256.Sum256([]byte(ref))
 

@@ -71,6 +71,7 @@ type kubernetesConfig struct {
 	certSANs                  []string
 	podCIDRs, serviceCIDRs    []string
 	flannel                   bool
+	components                []componentConfig
 
 	kubeletImage     string
 	labels           map[string]string
@@ -273,6 +274,7 @@ func (c *nodeConfig) readControlPlane(k *kubernetesConfig) {
 	}
 
 	k.flannel = c.provider.K8sFlannelCNIConfig() != nil
+	c.readComponents(k)
 }
 
 func prefixStrings(prefixes []netip.Prefix) []string {

@@ -40,6 +40,10 @@ type Timings struct {
 	// LearnerPromotion is how long a learner catches up.
 	LearnerPromotion time.Duration
 	KubeletStart     time.Duration
+	// KubeletRestart and StaticPodRestart are how long a changed kubelet or
+	// component of the control plane is away.
+	KubeletRestart   time.Duration
+	StaticPodRestart time.Duration
 	ServiceStop      time.Duration
 	ImagePull        time.Duration
 	Install          time.Duration
@@ -57,6 +61,8 @@ func DefaultTimings() Timings {
 		EtcdStart:        4 * time.Second,
 		LearnerPromotion: 8 * time.Second,
 		KubeletStart:     4 * time.Second,
+		KubeletRestart:   3 * time.Second,
+		StaticPodRestart: 10 * time.Second,
 		ServiceStop:      3 * time.Second,
 		ImagePull:        6 * time.Second,
 		Install:          15 * time.Second,
@@ -74,6 +80,8 @@ func (t Timings) withDefaults() Timings {
 		{&t.EtcdStart, &d.EtcdStart},
 		{&t.LearnerPromotion, &d.LearnerPromotion},
 		{&t.KubeletStart, &d.KubeletStart},
+		{&t.KubeletRestart, &d.KubeletRestart},
+		{&t.StaticPodRestart, &d.StaticPodRestart},
 		{&t.ServiceStop, &d.ServiceStop},
 		{&t.ImagePull, &d.ImagePull},
 		{&t.Install, &d.Install},

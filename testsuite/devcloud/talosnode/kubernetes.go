@@ -8,20 +8,21 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 )
 
 // kubeState is what of Kubernetes runs in this boot.
 type kubeState struct {
-	starting bool
-	control  guest.RunningControlPlane
-	spec     guest.ControlPlane
-	quorum   bool
+	starting   bool
+	control    guest.RunningControlPlane
+	quorum     bool
+	components map[string]component // replaced as a whole
 
 	kubelet     guest.RunningKubelet
 	kubeletSpec guest.Kubelet
-	stopped     bool // kubelet stopped through the API
+	restarting  time.Time // since the kubelet ended to start again
 }
 
 // reconcileKubernetes runs the control plane while etcd is healthy, and the
@@ -44,7 +45,6 @@ func (s *session) reconcileControlPlane(config *nodeConfig) {
 
 	s.mu.Lock()
 	running, starting := s.kube.control, s.kube.starting
-	changed := running != nil && s.kube.spec.KubernetesVersion != imageTag(config.kubernetes.apiServerImage)
 	quorumChanged := running != nil && s.kube.quorum != healthy
 	s.kube.quorum = healthy
 	s.mu.Unlock()
@@ -54,17 +54,46 @@ func (s *session) reconcileControlPlane(config *nodeConfig) {
 		return
 	case running == nil && healthy:
 		s.startControlPlane(config)
-	case changed && healthy:
-		s.logf("[kube] static pod kube-apiserver changes to %s", config.kubernetes.apiServerImage)
-		s.mu.Lock()
-		s.kube.control = nil
-		s.mu.Unlock()
-		running.Stop()
-		s.startControlPlane(config)
+
+		return
+	case running == nil:
+		return
 	case quorumChanged:
 		s.logf("[kube] etcd healthy: %v", healthy)
 		running.SetQuorum(healthy)
 	}
+
+	if s.reconcileComponents(config) {
+		s.restartAPIServer(config, running)
+	}
+}
+
+// restartAPIServer replaces the process behind the node's API, in the background.
+func (s *session) restartAPIServer(config *nodeConfig, running guest.RunningControlPlane) {
+	data := s.runningEtcd()
+	if data.empty() {
+		return
+	}
+
+	spec := s.controlPlaneSpec(config, data)
+
+	s.mu.Lock()
+	s.kube.starting = true
+	s.mu.Unlock()
+
+	s.background(func() {
+		err := running.Restart(spec)
+
+		s.mu.Lock()
+		s.kube.starting = false
+		s.mu.Unlock()
+
+		if err != nil && s.ctx.Err() == nil {
+			s.node.console.onChange("kube-apiserver", "not started: %v", err)
+		}
+
+		s.nudge()
+	})
 }
 
 func (s *session) controlPlaneSpec(config *nodeConfig, data etcdData) guest.ControlPlane {
@@ -125,7 +154,7 @@ func (s *session) startControlPlane(config *nodeConfig) {
 		late := err == nil && s.ctx.Err() != nil
 
 		if err == nil && !late {
-			s.kube.control, s.kube.spec = running, spec
+			s.kube.control = running
 			s.kube.quorum = true
 		}
 		s.mu.Unlock()
@@ -177,13 +206,13 @@ func (s *session) forwardAPI() {
 func (s *session) relay(in net.Conn) {
 	defer closeQuietly(in)
 
+	if !s.apiServerUp() {
+		return
+	}
+
 	s.mu.Lock()
 	control := s.kube.control
 	s.mu.Unlock()
-
-	if control == nil {
-		return
-	}
 
 	var d net.Dialer
 
@@ -255,11 +284,16 @@ func (s *session) kubeletSpec(config *nodeConfig) (guest.Kubelet, bool) {
 		DiskGiB:               s.node.server.DiskGiB,
 		Source:                s.node.server.Loopback,
 		ServerUUID:            s.node.server.UUID,
+		BootID:                s.bootID,
 		Private:               len(s.node.server.Private) > 0,
 	}
 
 	if s.node.server.Public && ip != s.node.server.Loopback {
 		spec.ExternalIP = s.node.server.Loopback
+	}
+
+	if config.controlPlane {
+		spec.StaticPods = s.staticPods
 	}
 
 	if data := s.node.read().etcd; config.controlPlane && !data.empty() {
@@ -290,10 +324,10 @@ func (s *session) nodeIP(subnets []string) (netip.Addr, bool) {
 // reconcileKubelet starts the kubelet and restarts it when its config changed.
 func (s *session) reconcileKubelet(config *nodeConfig) {
 	s.mu.Lock()
-	running, old, stopped := s.kube.kubelet, s.kube.kubeletSpec, s.kube.stopped
+	running, old, restarting := s.kube.kubelet, s.kube.kubeletSpec, s.kube.restarting
 	s.mu.Unlock()
 
-	if stopped || config.kubernetes.skipRegistration || s.node.Faults().NeverJoins {
+	if config.kubernetes.skipRegistration || s.node.Faults().NeverJoins {
 		return
 	}
 
@@ -310,25 +344,43 @@ func (s *session) reconcileKubelet(config *nodeConfig) {
 		return
 	}
 
-	if running != nil && sameKubelet(old, spec) {
+	switch {
+	case running != nil && sameKubelet(old, spec):
 		if reason := running.LastError(); reason != "" && !running.Ready() {
 			s.node.console.onChange("kubelet", "%s", reason)
 		}
 
 		return
-	}
-
-	if running != nil {
+	case running != nil:
 		s.logf("[kubelet] restarts with %s", config.kubernetes.kubeletImage)
-		running.Stop()
+		s.restartKubelet()
+
+		return
+	case !restarting.IsZero() && !s.elapsed(restarting, s.timings().KubeletRestart):
+		return
+	case !restarting.IsZero() && s.fetch(config.kubernetes.kubeletImage):
+		return
 	}
 
 	running = s.fleet.opts.Kubernetes.StartKubelet(spec)
 
 	s.mu.Lock()
-	s.kube.kubelet, s.kube.kubeletSpec = running, spec
+	s.kube.kubelet, s.kube.kubeletSpec, s.kube.restarting = running, spec, time.Time{}
 	s.mu.Unlock()
-	s.publishKubelet(config)
+}
+
+// restartKubelet ends the kubelet; the next look starts it again.
+func (s *session) restartKubelet() {
+	s.mu.Lock()
+	kubelet := s.kube.kubelet
+	s.kube.kubelet, s.kube.restarting = nil, time.Now()
+	s.mu.Unlock()
+
+	if kubelet != nil {
+		kubelet.Stop()
+	}
+
+	s.destroyService("kubelet")
 }
 
 // sameKubelet compares what a running kubelet cannot change.

@@ -48,7 +48,7 @@ var types = []meta.ResourceWithRD{
 	&etcd.Member{}, &etcd.Spec{}, &etcd.Config{},
 	&k8s.KubeletSpec{}, &k8s.Nodename{}, &k8s.NodeStatus{}, &k8s.StaticPod{}, &k8s.StaticPodStatus{}, &k8s.Manifest{},
 	&k8s.APIServerConfig{}, &k8s.ControllerManagerConfig{}, &k8s.SchedulerConfig{}, &k8s.SecretsStatus{},
-	&k8s.BootstrapManifestsConfig{},
+	&k8s.BootstrapManifestsConfig{}, &k8s.AdmissionControlConfig{}, &k8s.ConfigStatus{},
 	&network.AddressStatus{}, &network.HostnameStatus{}, &network.NodeAddress{}, &network.Status{},
 	&runtime.BootID{}, &runtime.Diagnostic{}, &runtime.ExtensionStatus{}, &runtime.MachineStatus{}, &runtime.PlatformMetadata{},
 	&runtime.SecurityState{}, &runtime.Version{}, &runtime.MountStatus{},
@@ -230,6 +230,11 @@ func (s *session) publishConfig(c *nodeConfig) {
 	})
 	s.publishHostname()
 
+	if c.kubernetes != nil {
+		s.publishKubelet(c)
+		s.publishComponents(c)
+	}
+
 	if k := c.kubernetes; k != nil && c.controlPlane {
 		publish(s, k8s.NewBootstrapManifestsConfig(), func(r *k8s.BootstrapManifestsConfig) {
 			spec := r.TypedSpec()
@@ -270,6 +275,14 @@ func (s *session) publishService(st serviceStatus) {
 	})
 }
 
+// destroyService takes a service's resource away, as its end does.
+func (s *session) destroyService(id string) {
+	err := s.cosi.Destroy(s.ctx, v1alpha1.NewService(id).Metadata())
+	if err != nil && !state.IsNotFoundError(err) && s.ctx.Err() == nil {
+		s.node.console.onChange("resources", "%v", err)
+	}
+}
+
 func (s *session) publishTime() {
 	publish(s, timeres.NewStatus(), func(r *timeres.Status) {
 		r.TypedSpec().Synced = s.timeSynced()
@@ -297,21 +310,5 @@ func (s *session) publishKubernetes(c *nodeConfig) {
 		})
 	}
 
-	if kube.control == nil {
-		return
-	}
-
-	ready := "False"
-	if kube.control.Ready() && kube.quorum {
-		ready = "True"
-	}
-
-	for _, pod := range []string{"kube-apiserver", "kube-controller-manager", "kube-scheduler"} {
-		publish(s, k8s.NewStaticPodStatus(k8s.NamespaceName, "kube-system/"+pod+"-"+s.nodename(c)), func(r *k8s.StaticPodStatus) {
-			r.TypedSpec().PodStatus = map[string]any{
-				"phase":      "Running",
-				"conditions": []any{map[string]any{"type": "Ready", "status": ready}},
-			}
-		})
-	}
+	s.publishStaticPods(c)
 }

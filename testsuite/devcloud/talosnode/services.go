@@ -160,8 +160,8 @@ func (s *session) etcdStatus(etcd etcdState) serviceStatus {
 
 func (s *session) kubeletStatus(config *nodeConfig, kube kubeState) serviceStatus {
 	switch {
-	case kube.stopped:
-		return serviceStatus{id: "kubelet", state: stateFinished, unknown: true, message: "Service finished successfully"}
+	case !kube.restarting.IsZero():
+		return serviceStatus{id: "kubelet", state: statePreparing, unknown: true, message: "Creating service runner"}
 	case kube.kubelet == nil && config.kubernetes == nil:
 		return serviceStatus{id: "kubelet", state: stateFailed, unknown: true, message: "no kubelet configuration"}
 	case kube.kubelet == nil:

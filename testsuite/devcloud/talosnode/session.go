@@ -61,6 +61,7 @@ type session struct {
 	services *services
 	etcd     etcdState
 	kube     kubeState
+	fetching map[string]bool // images that the node itself pulls
 	trial    *trial
 	busy     string // the sequence or install that runs
 	closed   bool   // nothing new may start in the background
@@ -87,6 +88,7 @@ func newSession(ctx context.Context, n *Node) *session {
 		bootID:   newBootID(),
 		booted:   time.Now(),
 		services: newServices(),
+		fetching: map[string]bool{},
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 

@@ -1,6 +1,8 @@
 package talosnode
 
 import (
+	"strings"
+
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
 )
@@ -64,8 +66,10 @@ func (s *session) unmet() []runtime.UnmetCondition {
 		return out
 	}
 
-	if config.controlPlane && (kube.control == nil || !kube.control.Ready()) {
-		add("staticPods", "kube-apiserver not ready")
+	if config.controlPlane {
+		if reason := s.staticPodsUnmet(config, kube); reason != "" {
+			add("staticPods", reason)
+		}
 	}
 
 	if kube.kubelet == nil || !kube.kubelet.Ready() {
@@ -79,6 +83,20 @@ func (s *session) unmet() []runtime.UnmetCondition {
 	}
 
 	return out
+}
+
+// staticPodsUnmet names the static pods that are not ready; empty when all are.
+func (s *session) staticPodsUnmet(config *nodeConfig, kube kubeState) string {
+	var waiting []string
+
+	for _, cc := range config.componentConfigs() {
+		c, runs := kube.components[cc.id]
+		if kube.control == nil || !runs || !s.componentReady(kube, cc.id, c) {
+			waiting = append(waiting, "kube-system/"+cc.id+"-"+s.nodename(config)+" not ready")
+		}
+	}
+
+	return strings.Join(waiting, ", ")
 }
 
 // reconcileStatus publishes stage, readiness and services when they changed.

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -34,10 +33,7 @@ type Options struct {
 	// Admin is the administrator's client that Talos has on control plane nodes;
 	// false while there is none.
 	Admin func() (kubernetes.Interface, bool)
-	// StaticPods are the pods that the node itself runs, by name without the
-	// node's; nil if there are never any.
-	StaticPods func() []*corev1.Pod
-	Log        *slog.Logger
+	Log   *slog.Logger
 }
 
 // Kubelet implements guest.RunningKubelet.
@@ -155,7 +151,7 @@ func (k *Kubelet) session() error {
 		return err
 	}
 	defer api.Close()
-	j := &joined{k: k, api: api, bootID: newBootID()}
+	j := &joined{k: k, api: api, bootID: k.spec.BootID}
 	if err := j.register(); err != nil {
 		return fmt.Errorf("register with %s: %w", k.spec.Endpoint, err)
 	}

@@ -1,7 +1,6 @@
 package kubelet
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -118,14 +117,6 @@ func kernel(talosVersion string) string {
 func machineID(spec guest.Kubelet) string {
 	sum := sha256.Sum256([]byte(spec.ServerUUID + "/" + spec.NodeName))
 	return hex.EncodeToString(sum[:16])
-}
-
-func newBootID() string {
-	var raw [16]byte
-	// Never fails: the runtime aborts without randomness.
-	_, _ = rand.Read(raw[:])
-	text := hex.EncodeToString(raw[:])
-	return strings.Join([]string{text[:8], text[8:12], text[12:16], text[16:20], text[20:]}, "-")
 }
 
 func conditions(network bool, now metav1.Time) []corev1.NodeCondition {

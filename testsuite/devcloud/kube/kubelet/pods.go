@@ -26,6 +26,8 @@ type podSet struct {
 	store cache.Store
 	// taken are the pod addresses in use, by pod.
 	taken map[string]netip.Addr
+	// unready are the node's own static pods that are not ready, by name.
+	unready map[string]bool
 }
 
 // watch follows the node's pods; the channel gets a value when some changed.
@@ -99,6 +101,10 @@ func (p *podSet) sync(ctx context.Context, api kubernetes.Interface, network boo
 			err = p.end(ctx, api, pod)
 		case pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed:
 		case !pod.Spec.HostNetwork && !network:
+		case p.unready[pod.Name] && isMirror(pod):
+			if isReady(pod) {
+				err = setStatus(ctx, api, pod, unready(pod))
+			}
 		case finished(pod):
 			err = setStatus(ctx, api, pod, succeeded(pod))
 		case !isReady(pod):
@@ -145,6 +151,11 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+func isMirror(pod *corev1.Pod) bool {
+	_, ok := pod.Annotations[corev1.MirrorPodAnnotationKey]
+	return ok
 }
 
 func ofJob(pod *corev1.Pod) bool {

@@ -36,6 +36,19 @@ func running(pod *corev1.Pod, host, address netip.Addr) corev1.PodStatus {
 	return status
 }
 
+// unready is the status of a pod whose containers run and are not ready.
+func unready(pod *corev1.Pod) corev1.PodStatus {
+	now := metav1.Now()
+	status := *pod.Status.DeepCopy()
+	for _, kind := range []corev1.PodConditionType{corev1.ContainersReady, corev1.PodReady} {
+		status.Conditions = setCondition(status.Conditions, kind, corev1.ConditionFalse, "ContainersNotReady", now)
+	}
+	for i := range status.ContainerStatuses {
+		status.ContainerStatuses[i].Ready = false
+	}
+	return status
+}
+
 // succeeded is the status of a pod all of whose containers ended well.
 func succeeded(pod *corev1.Pod) corev1.PodStatus {
 	now := metav1.Now()

@@ -14,6 +14,7 @@ type Kubernetes struct {
 	mu       sync.Mutex
 	controls []guest.ControlPlane
 	kubelets []guest.Kubelet
+	restarts []guest.ControlPlane
 	dropped  []string
 	backend  netip.AddrPort
 	quorum   map[string]bool
@@ -61,6 +62,33 @@ func (k *Kubernetes) Kubelet(name string) (guest.Kubelet, bool) {
 	return guest.Kubelet{}, false
 }
 
+// LastKubelet returns what a node asked for last.
+func (k *Kubernetes) LastKubelet(name string) guest.Kubelet {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	for _, s := range slices.Backward(k.kubelets) {
+		if s.NodeName == name {
+			return s
+		}
+	}
+
+	return guest.Kubelet{}
+}
+
+// StaticPods returns a node's static pods as its kubelet sees them now, by name.
+func (k *Kubernetes) StaticPods(node string) map[string]guest.StaticPod {
+	out := map[string]guest.StaticPod{}
+
+	if look := k.LastKubelet(node).StaticPods; look != nil {
+		for _, pod := range look() {
+			out[pod.Name] = pod
+		}
+	}
+
+	return out
+}
+
 // Control returns what a control plane node asked for first.
 func (k *Kubernetes) Control(name string) (guest.ControlPlane, bool) {
 	k.mu.Lock()
@@ -78,6 +106,24 @@ func (k *Kubernetes) Control(name string) (guest.ControlPlane, bool) {
 type running struct {
 	k    *Kubernetes
 	name string
+}
+
+// Restart implements guest.RunningControlPlane.
+func (r *running) Restart(spec guest.ControlPlane) error {
+	r.k.mu.Lock()
+	defer r.k.mu.Unlock()
+
+	r.k.restarts = append(r.k.restarts, spec)
+
+	return nil
+}
+
+// Restarts returns the specs that API servers were restarted with, in order.
+func (k *Kubernetes) Restarts() []guest.ControlPlane {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return slices.Clone(k.restarts)
 }
 
 func (r *running) Backend() netip.AddrPort { return r.k.backend }
