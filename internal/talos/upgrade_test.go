@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -232,7 +233,7 @@ func TestInstallAndReboot(t *testing.T) {
 				1: fault.Internal, 2: fault.Invalid, 3: fault.Invalid, 4: fault.Unsafe, 5: fault.Unavailable, 6: fault.Unavailable, 7: fault.Internal,
 			} {
 				m.nodes[0].Inject(talosnode.Faults{InstallExitCode: code})
-				m.refused(0, "install", kind, "exit code "+string(rune('0'+code)), install(image))
+				m.refused(0, "install", kind, fmt.Sprintf("exit code %d", code), install(image))
 			}
 			m.nodes[0].Inject(talosnode.Faults{})
 			tooNew := installer(newSchematic, "v1.18.0")
