@@ -20,9 +20,9 @@ type Upgrades struct {
 	Groups   GroupLeases
 	// Replacements may be nil where no group surges.
 	Replacements GroupReplacements
-	Clouds   Clouds
-	Timing   Timing
-	Now      func() time.Time
+	Clouds       Clouds
+	Timing       Timing
+	Now          func() time.Time
 }
 
 // UpgradeChange is what a person wants to change; what is empty stays. A whole
