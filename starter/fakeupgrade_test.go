@@ -136,7 +136,7 @@ func (u *fakeUpgrade) run(ctx workflow.Context) (workflows.UpgradeResult, error)
 	r := workflows.UpgradeResult{Cluster: u.Cluster, Plan: u.Plan, From: oldVersions, To: newVersions, Nodes: fakeNodes(u.Cluster.Name)}
 	refusals := []plan.Refusal{{Field: r.Nodes[1].Name, Reason: "nothing is known of it: it does not answer", Kind: plan.RefusedUnknown}}
 	switch {
-	case u.in.PlanOnly && u.Cluster.Name == "refused":
+	case u.Cluster.Name == "refused":
 		u.Plan.Refusals = refusals
 		return r, temporal.NewNonRetryableApplicationError("that cannot be", string(fault.Unsafe), nil)
 	case u.in.PlanOnly && u.Cluster.Name == "silent":

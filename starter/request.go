@@ -152,16 +152,17 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // attempt sends a request to a group once.
 func attempt(ctx context.Context, t client.Client, g groupName, op string, req workflows.ScaleRequest) (workflows.ScaleResult, error) {
 	var res workflows.ScaleResult
-	err := sendUpdate(ctx, t, g.workflowID(), op, req.RequestID, req, &res)
+	err := sendUpdate(ctx, t, g.workflowID(), "", op, req.RequestID, req, &res)
 	return res, err
 }
 
-// sendUpdate sends an update once and reads its answer.
-func sendUpdate(ctx context.Context, t client.Client, workflowID, op, id string, req, answer any) error {
+// sendUpdate sends an update once and reads its answer. Without a run id it goes to
+// the latest run.
+func sendUpdate(ctx context.Context, t client.Client, workflowID, runID, op, id string, req, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, tryFor)
 	defer cancel()
 	h, err := t.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: workflowID, UpdateID: id, UpdateName: op, Args: []any{req}, WaitForStage: client.WorkflowUpdateStageCompleted,
+		WorkflowID: workflowID, RunID: runID, UpdateID: id, UpdateName: op, Args: []any{req}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err != nil {
 		return err

@@ -104,7 +104,7 @@ func (a *app) resume(ctx context.Context, name string, flags requestFlags, given
 	answer := workflows.UpgradeAnswer{}
 	if upgrading {
 		// Last, since its refusal is the answer: it neither is paused nor parked.
-		if answer, err = a.tell(ctx, t, name, workflows.SignalResume, workflows.UpgradeRequest{RequestID: flags.id, Reason: flags.reason}, flags.timeout); err != nil {
+		if answer, err = a.tell(ctx, t, name, "", workflows.SignalResume, workflows.UpgradeRequest{RequestID: flags.id, Reason: flags.reason}, flags.timeout); err != nil {
 			return err
 		}
 		told++

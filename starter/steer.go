@@ -83,7 +83,12 @@ func (a *app) steerUpgrade(ctx context.Context, name, op, node string, flags req
 	case l.Type != workflows.TypeRollingUpgrade:
 		return fault.New(fault.Conflict, op+" cluster "+name, "%s runs (run %s), and only an upgrade can be told that; see it with: ichor watch %s", l.Type, l.RunID, name)
 	}
-	res, err := a.tell(ctx, t, name, op, workflows.UpgradeRequest{RequestID: flags.id, Node: node, Reason: flags.reason}, flags.timeout)
+	run := ""
+	if op == workflows.SignalApprove {
+		// What a later run asks is something else.
+		run = l.RunID
+	}
+	res, err := a.tell(ctx, t, name, run, op, workflows.UpgradeRequest{RequestID: flags.id, Node: node, Reason: flags.reason}, flags.timeout)
 	if err != nil {
 		return err
 	}
@@ -95,13 +100,15 @@ func (a *app) steerUpgrade(ctx context.Context, name, op, node string, flags req
 }
 
 // tell sends a request to an upgrade until it is answered. Every attempt has the
-// same id; one that arrives twice meets what the first has done.
-func (a *app) tell(ctx context.Context, t client.Client, name, op string, req workflows.UpgradeRequest, wait time.Duration) (workflows.UpgradeAnswer, error) {
+// same id, so that it counts once in one run; in a later one, which has forgotten
+// it, it meets what it has done and is refused. With a run id it goes to no other
+// run.
+func (a *app) tell(ctx context.Context, t client.Client, name, runID, op string, req workflows.UpgradeRequest, wait time.Duration) (workflows.UpgradeAnswer, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	var answer workflows.UpgradeAnswer
 	for {
-		err := sendUpdate(waiting, t, cluster.LifecycleID(name), op, req.RequestID, req, &answer)
+		err := sendUpdate(waiting, t, cluster.LifecycleID(name), runID, op, req.RequestID, req, &answer)
 		var app *temporal.ApplicationError
 		switch {
 		case err == nil:
@@ -110,8 +117,13 @@ func (a *app) tell(ctx context.Context, t client.Client, name, op string, req wo
 		case errors.As(err, &app):
 			return answer, &runError{Kind: fault.Kind(app.Type()), Message: fmt.Sprintf("%s: %s: %s", name, op, app.Message())}
 		case ended(err):
-			if l, derr := describe(waiting, t, name); derr == nil && (l == nil || !l.Running) {
+			l, derr := describe(waiting, t, name)
+			switch {
+			case derr != nil:
+			case l == nil || !l.Running:
 				return answer, fault.New(fault.NotFound, op+" cluster "+name, "the upgrade has ended")
+			case runID != "" && l.RunID != runID:
+				return answer, fault.New(fault.Conflict, op+" cluster "+name, "the upgrade went on in a new run; look what it asks now with: ichor status %s", name)
 			}
 		default:
 			return answer, temporalFault(op+" cluster "+name, err)

@@ -91,11 +91,7 @@ Steer it with ichor pause, resume, approve, skip-node and cancel.`,
 		if u.detach {
 			return a.started(name, run.GetRunID())
 		}
-		var result workflows.UpgradeResult
-		if err := a.follow(ctx, t, name, workflows.TypeRollingUpgrade, run, &result); err != nil {
-			return err
-		}
-		return a.upgraded(result)
+		return a.followUpgrade(ctx, t, name, run)
 	}
 	return c
 }
@@ -252,24 +248,24 @@ func wish(in workflows.UpgradeInput) string {
 // refused is an error, after the plan as far as it is known.
 func (a *app) planUpgrade(ctx context.Context, t client.Client, rec cluster.Record, in workflows.UpgradeInput) error {
 	r, err := a.lookOnly(ctx, t, rec, in)
-	if err != nil && len(r.Plan.Refusals) == 0 {
+	if err != nil && len(r.Plan.Refusals)+len(r.Plan.Legs) == 0 {
 		return err
 	}
 	if a.cfg.Output == outputJSON {
 		if perr := a.printJSON(r); perr != nil {
 			return perr
 		}
-	} else if perr := printUpgradePlan(a.out, in.Cluster, r); perr != nil {
+	} else if perr := printUpgradePlan(a.out, in.Cluster, r, err == nil); perr != nil {
 		return perr
 	}
-	if n := len(r.Plan.Refusals); n > 0 {
-		kind := fault.Unsafe
-		if err != nil {
-			kind = kindOf(err)
-		}
-		return &runError{Kind: kind, Message: fmt.Sprintf("cluster %q would not be upgraded: %s in the way; nothing was changed", in.Cluster, count(n, "thing"))}
+	n := len(r.Plan.Refusals)
+	switch {
+	case n == 0:
+		return err
+	case err == nil:
+		err = &runError{Kind: fault.Unsafe}
 	}
-	return nil
+	return &runError{Kind: kindOf(err), Message: fmt.Sprintf("cluster %q would not be upgraded: %s in the way; nothing was changed", in.Cluster, count(n, "thing"))}
 }
 
 // lookOnly runs an upgrade that ends after the pre-flight. When it is refused,
@@ -291,6 +287,22 @@ func (a *app) lookOnly(ctx context.Context, t client.Client, rec cluster.Record,
 		r = workflows.UpgradeResult{Cluster: s.Cluster, Plan: s.Plan, From: s.State.From, Warnings: s.Warnings, Message: err.Error()}
 	}
 	return r, err
+}
+
+// followUpgrade shows an upgrade until it ends. What refused it is named line by
+// line.
+func (a *app) followUpgrade(ctx context.Context, t client.Client, name string, run client.WorkflowRun) error {
+	var r workflows.UpgradeResult
+	err := a.follow(ctx, t, name, workflows.TypeRollingUpgrade, run, &r)
+	if err == nil {
+		return a.upgraded(r)
+	}
+	if _, failed := errors.AsType[*runError](err); failed && a.cfg.Output != outputJSON {
+		if s, serr := upgradeOf(ctx, t, name, ""); serr == nil {
+			printRefusals(a.err, "In the way", s.Plan.Refusals)
+		}
+	}
+	return err
 }
 
 // upgraded tells of an upgrade that has ended well.

@@ -11,8 +11,8 @@ import (
 	"github.com/ichor-project/ichor/workflows"
 )
 
-// printUpgradePlan prints what an upgrade would do.
-func printUpgradePlan(out io.Writer, name string, r workflows.UpgradeResult) error {
+// printUpgradePlan prints what an upgrade would do, if it may.
+func printUpgradePlan(out io.Writer, name string, r workflows.UpgradeResult, may bool) error {
 	p := r.Plan
 	fmt.Fprintf(out, "Upgrade of cluster %s", name)
 	if from := versionsText(r.From); from != "" {
@@ -42,7 +42,7 @@ func printUpgradePlan(out io.Writer, name string, r workflows.UpgradeResult) err
 	printRefusals(out, "In the way", p.Refusals)
 	printRefusals(out, "Warnings", r.Warnings)
 	switch {
-	case len(p.Refusals) > 0:
+	case len(p.Refusals) > 0 || !may:
 	case len(p.Legs) == 0:
 		fmt.Fprintln(out, "\nNothing to do.")
 	default:

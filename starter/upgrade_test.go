@@ -44,6 +44,7 @@ func TestUpgrading(t *testing.T) {
 	t.Run("a plan that is refused has its own exit code and everything that is known", func(t *testing.T) {
 		s.ichor(t, "upgrade", "refused", "--plan").wants(t, exitConflict,
 			"2    Kubernetes v1.36.3", "In the way:", "refused-a-aaaa1: nothing is known of it", "1 thing in the way; nothing was changed (Unsafe)")
+		s.ichor(t, "upgrade", "refused").wants(t, exitConflict, "In the way:", "refused-a-aaaa1: nothing is known of it", "that cannot be (Unsafe)")
 		s.ichor(t, "upgrade", "silent", "--plan", "-o", "json").wants(t, exitConflict, `"reason": "nothing is known of it`, `"kind":"Unsafe"`)
 	})
 
@@ -326,6 +327,12 @@ func TestDocumentedInputs(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestTheExampleOfAStrategy(t *testing.T) {
+	recorded(t, specNamed(t, "demo"))
+	_, errOut := ichor(t, exitUnavailable, "upgrade", "demo", "--talos", "v1.14.1", "--strategy", "../examples/upgrade/careful.yaml")
+	wantText(t, errOut, "reach Temporal at 127.0.0.1:1") // so it was read and found good
 }
 
 func TestUpgradesOfUnknownClustersAskNobody(t *testing.T) {

@@ -64,11 +64,7 @@ func (a *app) watch(ctx context.Context, t client.Client, name string, l *lifecy
 		return a.provisioned(name, r)
 	}
 	if l.Type == workflows.TypeRollingUpgrade {
-		var r workflows.UpgradeResult
-		if err := a.follow(ctx, t, name, l.Type, run, &r); err != nil {
-			return err
-		}
-		return a.upgraded(r)
+		return a.followUpgrade(ctx, t, name, run)
 	}
 	var r struct {
 		Message string `json:"message"`
