@@ -12,10 +12,10 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
-// freeBytesNeeded is what a node needs for the images of an upgrade: an installer
-// image with a dozen extensions has some 600 MiB unpacked, kubelet and control
-// plane components 500 MiB together, and the kubelet begins to evict pods long
-// before the disk is full.
+// freeBytesNeeded is a generous estimate of what the images of an upgrade take on
+// a node, packed and unpacked: an installer with a few extensions and the
+// components of Kubernetes are well below 1 GiB each. Below it a kubelet with its
+// defaults (nodefs.available<10%, a disk of 20 GiB) is about to evict pods.
 const freeBytesNeeded = 2 << 30
 
 // caLife is how much longer than the upgrade the cluster's authorities must be
