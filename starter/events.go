@@ -44,7 +44,7 @@ func changes(old, now workflows.Progress, seen time.Time) []event {
 		if i >= 0 {
 			before = old.Steps[i]
 		}
-		if before.State == s.State && (before.Detail == s.Detail || s.State != workflows.StepDoing) {
+		if before.State == s.State && (before.Detail == s.Detail || s.Detail == "" || s.State != workflows.StepDoing) {
 			continue
 		}
 		e := event{Event: "step", Name: s.Name, State: string(s.State), Detail: s.Detail}

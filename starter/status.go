@@ -173,7 +173,7 @@ func (s *state) askUpgrade(ctx context.Context, t client.Client, l lifecycle) {
 	switch {
 	case l.Type != workflows.TypeRollingUpgrade:
 	case !l.Running:
-		s.LastUpgrade = endedUpgrade(ctx, t, s.Cluster.Name, l.RunID)
+		s.LastUpgrade = lastUpgrade(ctx, t, s.Cluster.Name, l.RunID)
 	default:
 		u, err := upgradeOf(ctx, t, s.Cluster.Name, "")
 		if err != nil {
@@ -227,7 +227,11 @@ func (s state) print(out io.Writer, now time.Time) error {
 		row("Phase", "not recorded yet")
 	} else {
 		row("Cluster", "%s (uid %s)", s.Cluster.Name, s.Cluster.UID)
-		row("Phase", "%s", s.Phase)
+		phase := string(s.Phase)
+		if s.Upgrade != nil {
+			phase += ", " + string(cluster.PhaseUpgrading)
+		}
+		row("Phase", "%s", phase)
 	}
 	if s.Cloud.Provider != "" {
 		row("Cloud", "%s, zone %s", s.Cloud.Provider, s.Cloud.Zone)

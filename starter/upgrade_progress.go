@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -142,19 +143,35 @@ func rollCount(nodes []workflows.NodeRoll) string {
 	return text
 }
 
-// endedUpgrade is the report of an upgrade that has ended, which needs no worker.
-func endedUpgrade(ctx context.Context, c client.Client, name, runID string) string {
+// lastUpgrade is the report of the last upgrade that has ended, which needs no
+// worker. Runs that only planned, or found nothing to do, report nothing.
+func lastUpgrade(ctx context.Context, c client.Client, name, latest string) string {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	var r workflows.UpgradeResult
-	err := runFailure(c.GetWorkflow(ctx, cluster.LifecycleID(name), runID).Get(ctx, &r))
-	switch {
-	case err == nil:
-		return r.Message
-	case ctx.Err() != nil:
-		return ""
+	runs := []string{latest}
+	query := fmt.Sprintf("WorkflowId = '%s' AND WorkflowType = '%s' AND ExecutionStatus IN ('Completed', 'Failed', 'Canceled', 'Terminated')",
+		cluster.LifecycleID(name), workflows.TypeRollingUpgrade)
+	// Without visibility, the latest has to do.
+	if r, err := c.ListWorkflow(ctx, &workflowservice.ListWorkflowExecutionsRequest{Query: query, PageSize: 20}); err == nil {
+		for _, e := range r.GetExecutions() {
+			if id := e.GetExecution().GetRunId(); id != latest {
+				runs = append(runs, id)
+			}
+		}
 	}
-	return err.Error()
+	for _, run := range runs {
+		var r workflows.UpgradeResult
+		err := runFailure(c.GetWorkflow(ctx, cluster.LifecycleID(name), run).Get(ctx, &r))
+		switch {
+		case ctx.Err() != nil:
+			return ""
+		case err != nil:
+			return err.Error()
+		case r.Upgraded > 0:
+			return r.Message
+		}
+	}
+	return ""
 }
 
 // legText says what a leg changes.

@@ -118,7 +118,7 @@ func TestUpgrading(t *testing.T) {
 		s.ichor(t, "upgrade", "demo").wants(t, exitConflict, "RollingUpgrade, running since", "holds the lock", "run ", "ichor watch demo")
 		s.ichor(t, "upgrade", "demo", "--plan").wants(t, exitConflict, "holds the lock")
 		s.ichor(t, "status", "demo", "--drift").wants(t, exitConflict, "RollingUpgrade, running since", "ichor status demo")
-		s.ichor(t, "status", "demo").wants(t, exitOK, "RollingUpgrade, running", "Upgrade: nothing was changed yet", "2    Kubernetes v1.36.3 to v1.37.0")
+		s.ichor(t, "status", "demo").wants(t, exitOK, "ready, upgrading", "RollingUpgrade, running", "Upgrade: nothing was changed yet", "2    Kubernetes v1.36.3 to v1.37.0")
 	})
 
 	t.Run("watched, paused, parked, approved, through a new run, to its end", func(t *testing.T) {
@@ -166,6 +166,11 @@ func TestUpgrading(t *testing.T) {
 			t.Errorf("machines are shown instead of the roll:\n%s", c.out.String())
 		}
 		s.ichor(t, "status", "demo").wants(t, exitOK, "RollingUpgrade, completed", "Last upgrade", "3 nodes were upgraded")
+		s.ichor(t, "upgrade", "demo", "--plan").wants(t, exitOK)
+		until(t, "the report of the last upgrade outlives a plan", func() bool { // lists lag behind
+			c := s.ichor(t, "status", "demo")
+			return c.wait(t) == exitOK && strings.Contains(c.out.String(), "3 nodes were upgraded")
+		})
 		for _, op := range []string{"pause", "approve", "cancel"} {
 			s.ichor(t, op, "demo").wants(t, exitNotFound)
 		}
