@@ -313,7 +313,7 @@ type LeaseInput struct {
 	Machine string      `json:"machine"`
 	Holder  string      `json:"holder"`
 	Release bool        `json:"release,omitempty"`
-	// RequestID makes each counted once.
+	// RequestID begins the id of each attempt to ask.
 	RequestID string `json:"requestID"`
 	Reason    string `json:"reason,omitempty"`
 }

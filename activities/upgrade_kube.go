@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
@@ -140,11 +142,15 @@ func holds(ctx context.Context, k KubeUpgrades, g plan.Gate) error {
 	return k.Gate(ctx, g)
 }
 
-// LeaseMember takes or returns the lease of a group's member, once per request id.
-// To return it to a group that is gone is success. Errors: Conflict when somebody
+// LeaseMember takes or returns the lease of a group's member. For one holder both
+// are the same however often they are done, so each attempt asks anew: a refusal
+// that was once answered would else be the answer for ever. To return it to a group
+// that is gone is success. Errors: Conflict when somebody
 // else holds it or the member leaves, NotFound when there is no such member.
 func (u *Upgrades) LeaseMember(ctx context.Context, in LeaseInput) (LeaseResult, error) {
 	defer alive(ctx, "asking group "+in.Group)()
+	info := activity.GetInfo(ctx)
+	in.RequestID = fmt.Sprintf("%s-%s-%d", in.RequestID, info.ActivityID, info.Attempt)
 	out, err := u.Groups.Lease(ctx, in)
 	if in.Release && fault.Is(err, fault.NotFound) {
 		return LeaseResult{Message: "the group or its member is gone"}, nil

@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -124,8 +125,13 @@ func TestLeaseMember(t *testing.T) {
 	u := s.upgrades()
 	in := LeaseInput{Ref: testRef, Group: "worker", Machine: "w1", Holder: "h", RequestID: "r"}
 	s.leases = func(got LeaseInput) (LeaseResult, error) {
-		if got != in {
-			t.Errorf("asked %+v", got)
+		if want := in; strings.HasPrefix(got.RequestID, "r-") {
+			want.RequestID = got.RequestID
+			if got != want {
+				t.Errorf("asked %+v", got)
+			}
+		} else {
+			t.Errorf("the request's id is %q", got.RequestID)
 		}
 		return LeaseResult{Held: true}, nil
 	}

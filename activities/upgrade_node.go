@@ -104,7 +104,8 @@ func (u *Upgrades) PullComponentImages(ctx context.Context, in PullComponentsInp
 
 // InstallTalos writes an installer image into the slot of a node that does not
 // run. The running system is untouched, so it may be repeated at any time; while
-// an earlier attempt is still at it, this one waits. Errors: Invalid and Unsafe
+// an earlier attempt is still at it, this one waits. An image that the node has
+// cleared away meanwhile is pulled again. Errors: Invalid and Unsafe
 // when the installer refuses, Unavailable when it may succeed later.
 func (u *Upgrades) InstallTalos(ctx context.Context, in InstallInput) error {
 	_, bundle, err := open(ctx, u.Store, in.Ref)
@@ -114,10 +115,16 @@ func (u *Upgrades) InstallTalos(ctx context.Context, in InstallInput) error {
 	say, stop := telling(ctx, "installing "+in.Image)
 	defer stop()
 	var failed error
+	pulled := false
 	err = poll(ctx, "install "+in.Image+" on "+in.Target.Node.Name, u.Timing.Poll, func(ctx context.Context) (bool, string, error) {
 		failed = u.Machines.Install(ctx, bundle, in.Target.Node.Address, in.Image, say)
-		if fault.Is(failed, fault.Conflict) {
+		switch {
+		case fault.Is(failed, fault.Conflict):
 			return false, "another installation runs there", failed
+		case fault.Is(failed, fault.NotFound) && !pulled:
+			pulled = true
+			failed = u.Machines.Pull(ctx, bundle, in.Target.Node.Address, in.Image, SystemImage, say)
+			return failed != nil, "pulled the image again", nil
 		}
 		return true, "", nil // a failure is the workflow's to repeat, after a pause
 	})

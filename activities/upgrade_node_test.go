@@ -183,6 +183,8 @@ func TestInstallTalos(t *testing.T) {
 	}{
 		{name: "installs", calls: 1},
 		{name: "waits for an earlier attempt", errs: []error{fault.New(fault.Conflict, "install", "busy"), fault.New(fault.Conflict, "install", "busy")}, calls: 3},
+		{name: "image was cleared away", errs: []error{fault.New(fault.NotFound, "install", "pull it first"), nil}, calls: 2},
+		{name: "image cannot be had", errs: []error{fault.New(fault.NotFound, "install", "pull it first"), fault.New(fault.Invalid, "pull", "there is no image")}, want: fault.Invalid, calls: 1},
 		{name: "leaves pauses to the workflow", errs: []error{fault.New(fault.Unavailable, "install", "IO error")}, want: fault.Unavailable, calls: 1},
 		{name: "refused for its version", errs: []error{fault.New(fault.Unsafe, "install", "exit code 4")}, want: fault.Unsafe, calls: 1},
 		{name: "no such image", errs: []error{fault.New(fault.Invalid, "install", "exit code 2")}, want: fault.Invalid, calls: 1},
