@@ -58,7 +58,9 @@ type world struct {
 	down     error // the server does not answer
 	hidden   map[string]bool
 	broken   map[string]error // workflow ids that cannot be read
-	now      time.Time
+	// hangs delays the description of a group; nil for no delay.
+	hangs func(ctx context.Context, id string)
+	now   time.Time
 	// fate decides what becomes of a signal; nil for success.
 	fate func(name, requestID string) fate
 	late []func() // signals that will still arrive
@@ -251,6 +253,10 @@ func (e *entity) write() {
 			}
 			e.memo.Wanted = append(e.memo.Wanted, workflows.InstanceRange{Prefix: m.Instance[:cut], From: n, To: n, Since: m.Accepted})
 		default:
+			if len(e.memo.Others) == workflows.MemoInstances {
+				e.memo.More++
+				continue
+			}
 			o := workflows.MemoInstance{ID: m.ID, Instance: m.Instance, ProviderID: m.ProviderID, Phase: m.Phase, Since: m.Accepted}
 			if m.Failure != nil {
 				o.Kind, o.Message = m.Failure.Kind, m.Failure.Message
@@ -293,10 +299,18 @@ func (w *world) groups(context.Context, string) ([]string, error) {
 	return slices.DeleteFunc(ids, func(id string) bool { return w.hidden[id] || w.entities[id].closed }), w.read()
 }
 
-func (w *world) describe(_ context.Context, id string) (description, error) {
+func (w *world) describe(ctx context.Context, id string) (description, error) {
 	defer w.at("describe")
 	w.mu.Lock()
+	if hangs := w.hangs; hangs != nil {
+		w.mu.Unlock()
+		hangs(ctx, id)
+		w.mu.Lock()
+	}
 	defer w.mu.Unlock()
+	if ctx.Err() != nil {
+		return description{}, readFault(id, ctx.Err())
+	}
 	if err := cmp.Or(w.read(), w.broken[id]); err != nil {
 		return description{}, readFault(id, err)
 	}

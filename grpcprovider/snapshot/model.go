@@ -24,6 +24,8 @@ type view struct {
 	// doubtful are members of which a memo does not say whether they are still
 	// there: it counts who is ready, and those taken for them are as many.
 	doubtful []workflows.GroupMember
+	// unsure are instance ids of members that may be other ones than they seem.
+	unsure []string
 	// paused is why nothing may be changed by the autoscaler, or empty.
 	paused string
 	ending bool

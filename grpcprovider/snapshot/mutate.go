@@ -83,7 +83,7 @@ func (v *view) victims(what string, nodes []provider.NodeRef, durable *view) ([]
 			continue
 		case !ok:
 			return nil, fault.New(fault.Invalid, what, "node %q (provider ID %q) is not of this group", n.Name, n.ProviderID)
-		case anonymous(v.members[i]):
+		case anonymous(v.members[i]), v.guessed(v.members[i]):
 			return nil, fault.New(fault.Unavailable, what, "no worker runs, and it is not known which machine %q is", n.ProviderID)
 		case slices.Contains(which, i):
 			continue

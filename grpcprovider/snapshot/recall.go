@@ -27,6 +27,8 @@ type parts struct {
 	// that it does, cancelled the ids that must have no effect.
 	tail            []signal
 	seen, cancelled map[string]bool
+	// applied are the signals of the run that the memo contains.
+	applied []signal
 	// asked are the names of machines that were to be deleted when the memo was
 	// written: no member that it counts is one of them.
 	asked map[string]bool
@@ -75,6 +77,7 @@ func (s *Source) recall(ctx context.Context, r *reading, d description, g glance
 	}
 	p.note(r.past.signals, after)
 	p.noteAsked(r.past.signals, g.sent, after)
+	p.applied = slices.DeleteFunc(slices.Clone(r.past.signals), func(s signal) bool { return s.event > after })
 	r.requests = maps.Clone(p.seen)
 	for _, sig := range p.tail {
 		r.requests[sig.req.RequestID] = true
@@ -109,6 +112,7 @@ func (r *reading) compose(machines []cloud.Machine) {
 	p := r.parts
 	if p.memo != nil {
 		r.parts.bare = fromMemo(*p.facts, *p.memo, p.before(), machines, p.begun())
+		r.parts.bare.nameMore(p)
 	} else {
 		r.parts.bare = fromInput(*p.input)
 		r.parts.bare.name(machines)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/fault"
@@ -88,28 +89,63 @@ func (s *Source) readAll(ctx context.Context) (readings []*reading, read []strin
 	listed := s.discover()
 	patient, stop := context.WithTimeout(ctx, s.cfg.DiscoverBudget)
 	defer stop()
-	reading, end := context.WithTimeout(ctx, s.cfg.ReadBudget)
-	defer end()
 	failed = failures{}
-	owed := s.sendOwed(reading)
-	readings, read = s.readEach(reading, s.readable(), owed, failed)
+	owed := s.payFirst(ctx)
+	readings, read = s.readKnown(ctx, owed, failed)
 	fresh, err := s.found(ctx, patient, listed)
 	if err != nil {
 		maps.Copy(failed, owed)
 		return nil, read, failed, errors.Join(failed.join(), err)
 	}
-	more, also := s.readEach(ctx, fresh, nil, failed)
+	more, also := s.readEach(ctx, fresh, nil, failed, new(atomic.Int64))
 	return append(readings, more...), append(read, also...), failed, nil
 }
 
+// payFirst makes owed cancellations durable, and does not wait long for those that
+// cannot be.
+func (s *Source) payFirst(ctx context.Context) failures {
+	ctx, stop := context.WithTimeout(ctx, s.cfg.ReadBudget)
+	defer stop()
+	return s.sendOwed(ctx)
+}
+
+// readKnown reads the groups that are known. Once most of them are read, the others
+// have until ReadBudget is over; if most are slow it is Temporal that is, and they
+// are all waited for. So they are by the first refresh, which should leave none out.
+func (s *Source) readKnown(ctx context.Context, owed, failed failures) ([]*reading, []string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ids := s.readable()
+	var done atomic.Int64
+	if s.readBefore() {
+		over := time.AfterFunc(s.cfg.ReadBudget, func() {
+			tick := time.NewTicker(s.cfg.ReadBudget / 20)
+			defer tick.Stop()
+			for 2*done.Load() < int64(len(ids)) {
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+			cancel()
+		})
+		defer over.Stop()
+	}
+	return s.readEach(ctx, ids, owed, failed, &done)
+}
+
 // readEach reads groups side by side, except those that must not be read yet.
-func (s *Source) readEach(ctx context.Context, ids []string, not, failed failures) (out []*reading, read []string) {
+func (s *Source) readEach(ctx context.Context, ids []string, not, failed failures, done *atomic.Int64) (out []*reading, read []string) {
 	asking, stop := context.WithTimeout(ctx, s.cfg.QueryBudget)
 	defer stop()
 	all, errs := make([]*reading, len(ids)), make([]error, len(ids))
 	each(len(ids), s.cfg.Concurrency, func(i int) {
 		if errs[i] = not[ids[i]]; errs[i] == nil {
 			all[i], errs[i] = s.read(ctx, asking, ids[i])
+		}
+		if errs[i] == nil {
+			done.Add(1)
 		}
 	})
 	for i, id := range ids {

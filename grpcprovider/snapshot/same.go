@@ -20,7 +20,7 @@ func sameMembers(a, b *view) bool {
 
 // sameMember compares all that is shown of a member, or found by.
 func sameMember(a, b workflows.GroupMember) bool {
-	return a.ID == b.ID && a.Phase == b.Phase && a.ProviderID == b.ProviderID && a.CloudID == b.CloudID && a.Name == b.Name &&
+	return a.ID == b.ID && a.Phase == b.Phase && a.Surge == b.Surge && a.ProviderID == b.ProviderID && a.CloudID == b.CloudID && a.Name == b.Name &&
 		a.Instance == b.Instance && a.Note == b.Note && a.Accepted.Equal(b.Accepted) && slices.Equal(a.Aliases, b.Aliases) &&
 		(a.Failure == b.Failure || a.Failure != nil && b.Failure != nil && *a.Failure == *b.Failure)
 }

@@ -55,8 +55,8 @@ type Config struct {
 	ListBudget time.Duration
 	// ListEvery is the least time between two lists of one account; 30 s.
 	ListEvery time.Duration
-	// ReadBudget is how long a Refresh waits for the groups that it knows; 2 s.
-	// One that takes longer is read in the background.
+	// ReadBudget is how long a Refresh waits for the last groups when most are read;
+	// 2 s. What takes longer is read in the background.
 	ReadBudget time.Duration
 	// DiscoverBudget is how long a Refresh that knows groups waits for the index
 	// that may name further ones; 200 ms, ten times what it takes.

@@ -252,3 +252,38 @@ func TestADebtStopsItsOwnGroup(t *testing.T) {
 		t.Errorf("a has target %d", g.Target)
 	}
 }
+
+// A group that hangs is not waited for once the others are read; when all are slow,
+// all are.
+func TestAGroupThatHangs(t *testing.T) {
+	w, _, _ := three()
+	cfg := w.config()
+	cfg.ReadBudget = 50 * time.Millisecond
+	s := w.open(t, cfg)
+	t.Cleanup(s.Close)
+	before := s.Numbers().Refreshed
+	hung := make(chan struct{})
+	w.lock(func() {
+		w.now = w.now.Add(time.Minute)
+		w.hangs = func(ctx context.Context, id string) {
+			if id == cluster.GroupID(demo, "a") {
+				select {
+				case <-ctx.Done():
+				case <-hung:
+				}
+			}
+		}
+	})
+	mustRefresh(t, s)
+	if read(s, "demo/a") || !read(s, "demo/b") || !s.Numbers().Refreshed.After(before) {
+		t.Errorf("a was read: %t, b: %t", read(s, "demo/a"), read(s, "demo/b"))
+	}
+	close(hung)
+	eventually(t, s, "a is read again", func() bool { return read(s, "demo/a") })
+
+	w.lock(func() { w.hangs = func(context.Context, string) { time.Sleep(150 * time.Millisecond) } })
+	mustRefresh(t, s)
+	if n := s.Numbers(); n.Unread != 0 {
+		t.Errorf("%d of the slow groups were not waited for", n.Unread)
+	}
+}
