@@ -53,7 +53,9 @@ type Environment struct {
 	Clock    guest.Clock
 	Network  guest.Network
 	CloudURL string // of the cloud's API
-	Log      *slog.Logger
+	// Extensions is factory.Factory's.
+	Extensions func(schematic, version string) ([]string, bool)
+	Log        *slog.Logger
 }
 
 // Guests boot on servers.
@@ -132,7 +134,7 @@ func (d *Devcloud) assemble(o Options) error {
 		return fmt.Errorf("devcloud: chaos: %w", err)
 	}
 	if o.NewGuests != nil {
-		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: w, CloudURL: d.url, Log: o.Log})
+		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: w, CloudURL: d.url, Extensions: images.Extensions, Log: o.Log})
 		if err != nil {
 			return fmt.Errorf("devcloud: guests: %w", err)
 		}

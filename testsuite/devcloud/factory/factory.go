@@ -214,6 +214,16 @@ func unknownExtension(s schematic.Schematic) string {
 	return ""
 }
 
+// Extensions returns the extensions of a schematic, and false when there is no
+// installer of it for a version.
+func (f *Factory) Extensions(id, version string) ([]string, bool) {
+	s, ok := f.get(id)
+	if !ok || !slices.Contains(Versions(), version) {
+		return nil, false
+	}
+	return slices.Clone(s.Customization.SystemExtensions.OfficialExtensions), true
+}
+
 // Describe tells what an image of this factory boots, from its address alone.
 func (f *Factory) Describe(address string) (guest.Image, bool) {
 	u, err := url.Parse(address)

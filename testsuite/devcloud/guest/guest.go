@@ -205,5 +205,8 @@ type RunningKubelet interface {
 	Registered() bool
 	Ready() bool
 	LastError() string
+	// Drain cordons the node and evicts its pods with the node's own rights, as
+	// Talos does in its own upgrade. The next kubelet of the node uncordons it.
+	Drain(ctx context.Context) error
 	Stop()
 }

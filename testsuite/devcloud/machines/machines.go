@@ -15,6 +15,7 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud"
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/kube"
+	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode"
 )
 
@@ -60,7 +61,7 @@ func New(o Options) func(devcloud.Environment) (devcloud.Guests, error) {
 		p := &park{}
 		p.fleet = talosnode.New(talosnode.Options{
 			Clock: e.Clock, Network: e.Network, Kubernetes: runner, Timings: o.Timings,
-			ExclusiveAPIServers: !o.SharedAPIServers, Defects: p.born,
+			ExclusiveAPIServers: !o.SharedAPIServers, Defects: p.born, Extensions: e.Extensions,
 		})
 		return devcloud.Guests{Booter: p.fleet, Handler: p.handler(), Close: runner.Close}, nil
 	}
@@ -89,8 +90,16 @@ func (p *park) born(s guest.Server) talosnode.Faults {
 //	GET, PUT    /_devcloud/guests/{uuid}/faults  of one machine
 //	POST        /_devcloud/guests/defects        of machines yet to be born
 //	DELETE      /_devcloud/guests/defects
+//	GET, DELETE /_devcloud/guests/quorum         the record of etcd clusters
 func (p *park) handler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+quorum.Path, func(rw http.ResponseWriter, _ *http.Request) {
+		reply(rw, http.StatusOK, p.fleet.Quorum().Report())
+	})
+	mux.HandleFunc("DELETE "+quorum.Path, func(rw http.ResponseWriter, _ *http.Request) {
+		p.fleet.Quorum().Reset()
+		rw.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("GET /_devcloud/guests/{uuid}/faults", func(rw http.ResponseWriter, r *http.Request) {
 		n := p.fleet.Node(r.PathValue("uuid"))
 		if n == nil {

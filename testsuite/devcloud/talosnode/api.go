@@ -28,9 +28,9 @@ type machineAPI struct {
 
 func (s *session) register(r grpc.ServiceRegistrar) {
 	machine.RegisterMachineServiceServer(r, &machineAPI{s: s})
-	machine.RegisterImageServiceServer(r, &imageAPI{s: s})
 
 	if s.version.atLeast(13) {
+		machine.RegisterImageServiceServer(r, &imageAPI{s: s})
 		machine.RegisterLifecycleServiceServer(r, &lifecycleAPI{s: s})
 	}
 

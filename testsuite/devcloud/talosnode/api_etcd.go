@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -197,16 +199,29 @@ func (a *machineAPI) EtcdAlarmList(context.Context, *emptypb.Empty) (*machine.Et
 		return nil, etcdError("list alarms", etcdsim.ErrNoLeader)
 	}
 
-	return &machine.EtcdAlarmListResponse{Messages: []*machine.EtcdAlarm{{}}}, nil
+	return &machine.EtcdAlarmListResponse{Messages: []*machine.EtcdAlarm{{MemberAlarms: alarms(data.cluster.Alarms(false))}}}, nil
+}
+
+func alarms(in map[uint64]string) []*machine.EtcdMemberAlarm {
+	var out []*machine.EtcdMemberAlarm
+
+	for _, id := range slices.Sorted(maps.Keys(in)) {
+		out = append(out, &machine.EtcdMemberAlarm{
+			MemberId: id, Alarm: machine.EtcdMemberAlarm_AlarmType(machine.EtcdMemberAlarm_AlarmType_value[in[id]]),
+		})
+	}
+
+	return out
 }
 
 // EtcdAlarmDisarm implements the machine service.
 func (a *machineAPI) EtcdAlarmDisarm(context.Context, *emptypb.Empty) (*machine.EtcdAlarmDisarmResponse, error) {
-	if _, err := a.member("alarm disarm"); err != nil {
+	data, err := a.member("alarm disarm")
+	if err != nil {
 		return nil, err
 	}
 
-	return &machine.EtcdAlarmDisarmResponse{Messages: []*machine.EtcdAlarmDisarm{{}}}, nil
+	return &machine.EtcdAlarmDisarmResponse{Messages: []*machine.EtcdAlarmDisarm{{MemberAlarms: alarms(data.cluster.Alarms(true))}}}, nil
 }
 
 // EtcdDefragment implements the machine service.

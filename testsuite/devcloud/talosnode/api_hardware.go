@@ -52,10 +52,15 @@ func (a *machineAPI) SystemStat(context.Context, *emptypb.Empty) (*machine.Syste
 // Mounts implements the machine service.
 func (a *machineAPI) Mounts(context.Context, *emptypb.Empty) (*machine.MountsResponse, error) {
 	size := a.s.diskBytes()
+	free := size / 4 * 3
+
+	if a.s.node.Faults().DiskFull {
+		free = 0
+	}
 
 	return &machine.MountsResponse{Messages: []*machine.Mounts{{Stats: []*machine.MountStat{
 		{Filesystem: "/dev/vda4", Size: 100 << 20, Available: 90 << 20, MountedOn: "/system/state"},
-		{Filesystem: "/dev/vda5", Size: size, Available: size / 4 * 3, MountedOn: "/var"},
+		{Filesystem: "/dev/vda5", Size: size, Available: free, MountedOn: "/var"},
 	}}}}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -24,6 +25,7 @@ const (
 	exitOK          = 0
 	exitInput       = 2
 	exitEnvironment = 4
+	exitIO          = 6
 )
 
 // imageAPI serves machine.ImageService.
@@ -51,12 +53,23 @@ func (s *session) pull(ctx context.Context, ref string) error {
 		return status.Errorf(codes.InvalidArgument, "failed to pull image %q: invalid reference", ref)
 	}
 
-	if slices.Contains(s.node.read().images, ref) {
+	if s.pulled(ref) {
 		return nil
 	}
 
 	if err := s.fleet.opts.Clock.Sleep(ctx, s.timings().ImagePull); err != nil {
 		return status.FromContextError(err).Err()
+	}
+
+	switch faults := s.node.Faults(); {
+	case faults.ImagePullFails:
+		return fmt.Errorf("failed to pull image %q: failed to do request: dial tcp: i/o timeout", ref)
+	case faults.DiskFull:
+		return fmt.Errorf("failed to pull image %q: write /var/lib/containerd: no space left on device", ref)
+	}
+
+	if reason := s.unavailable(ref); reason != "" {
+		return status.Errorf(codes.NotFound, "error pulling image: %s: %s", ref, reason)
 	}
 
 	s.node.write(func(d *disk) {
@@ -66,6 +79,21 @@ func (s *session) pull(ctx context.Context, ref string) error {
 	})
 
 	return nil
+}
+
+// unavailable says why the registry does not have an image; empty when it does.
+// Only installers are looked up.
+func (s *session) unavailable(ref string) string {
+	next, _, err := installer(ref)
+	if err != nil || s.fleet.opts.Extensions == nil {
+		return ""
+	}
+
+	if _, known := s.fleet.opts.Extensions(next.schematic, next.version); !known {
+		return "not found"
+	}
+
+	return ""
 }
 
 // pulled says whether an image is on the disk.
@@ -206,6 +234,10 @@ func (a *lifecycleAPI) Upgrade(in *machine.LifecycleServiceUpgradeRequest, out g
 		code = s.install(next, say)
 	}
 
+	if s.node.takeFault(func(f *Faults) *bool { return &f.BreakInstallStream }) {
+		return s.breakConnections()
+	}
+
 	if sendErr != nil {
 		return sendErr
 	}
@@ -228,6 +260,18 @@ func (s *session) install(next slot, say func(string)) int32 {
 
 	if !s.sleep(s.timings().Install) {
 		return 1
+	}
+
+	for s.node.Faults().InstallHangs {
+		if !s.sleep(time.Second) {
+			return 1
+		}
+	}
+
+	if s.node.Faults().DiskFull {
+		say("write /dev/vda: no space left on device")
+
+		return exitIO
 	}
 
 	if code := s.node.Faults().InstallExitCode; code != 0 {

@@ -26,7 +26,20 @@ func (a *machineAPI) Reboot(context.Context, *machine.RebootRequest) (*machine.R
 		return nil, errBusy()
 	}
 
+	if err := a.s.loseAnswer(); err != nil {
+		return nil, err
+	}
+
 	return &machine.RebootResponse{Messages: []*machine.Reboot{{ActorId: actor}}}, nil
+}
+
+// loseAnswer breaks the connection of an accepted request when a fault says so.
+func (s *session) loseAnswer() error {
+	if s.node.takeFault(func(f *Faults) *bool { return &f.LoseRebootResponse }) {
+		return s.breakConnections()
+	}
+
+	return nil
 }
 
 // Shutdown implements the machine service.
@@ -54,6 +67,10 @@ func (a *machineAPI) Rollback(context.Context, *machine.RollbackRequest) (*machi
 	}
 
 	a.s.node.write(func(d *disk) { d.active, d.fallback = other, false })
+
+	if err := a.s.loseAnswer(); err != nil {
+		return nil, err
+	}
 
 	return &machine.RollbackResponse{Messages: []*machine.Rollback{{}}}, nil
 }
@@ -136,14 +153,19 @@ func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*
 		return nil, err
 	}
 
+	// Talos wraps both errors, which costs them their codes.
 	next, _, err := installer(in.GetImage())
-	if err != nil {
-		return nil, status.Errorf(codes.InvalidArgument, "error validating installer image %q: %v", in.GetImage(), err)
+	if err == nil {
+		err = s.pull(ctx, in.GetImage())
 	}
 
-	if config.controlPlane && !in.GetForce() {
+	if err != nil {
+		return nil, fmt.Errorf("error validating installer image %q: %w", in.GetImage(), err)
+	}
+
+	if config.controlPlane && !in.GetForce() && !in.GetPreserve() {
 		if err := s.etcdAllowsUpgrade(); err != nil {
-			return nil, status.Errorf(codes.FailedPrecondition, "error validating etcd for upgrade: %v", err)
+			return nil, fmt.Errorf("error validating etcd for upgrade: %w", err)
 		}
 	}
 
@@ -151,6 +173,7 @@ func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*
 
 	if !s.request(departure{
 		kind: exitReboot, sequence: "upgrade", stage: machine.MachineStatusEvent_UPGRADING, actor: actor,
+		drain: true,
 		before: func(context.Context) error {
 			if code := s.install(next, func(string) {}); code != 0 {
 				return fmt.Errorf("installer ended with exit code %d", code)
@@ -160,6 +183,10 @@ func (a *machineAPI) Upgrade(ctx context.Context, in *machine.UpgradeRequest) (*
 		},
 	}) {
 		return nil, errBusy()
+	}
+
+	if err := s.loseAnswer(); err != nil {
+		return nil, err
 	}
 
 	return &machine.UpgradeResponse{Messages: []*machine.Upgrade{{Ack: "Upgrade request received", ActorId: actor}}}, ctx.Err()

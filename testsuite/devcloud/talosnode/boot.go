@@ -35,7 +35,7 @@ func (s *session) boot() bool {
 		return false
 	}
 
-	if !s.sleep(s.timings().Boot) {
+	if !s.sleep(s.timings().Boot + s.node.Faults().BootDelay) {
 		return false
 	}
 

@@ -21,6 +21,8 @@ type departure struct {
 	sequence string
 	stage    machine.MachineStatusEvent_MachineStage
 	actor    string
+	// drain cordons and drains the node first; it stays when that fails.
+	drain bool
 	// before runs when services have stopped; what it returns is logged and,
 	// with an error, ends the sequence without a reboot.
 	before func(context.Context) error
@@ -33,18 +35,21 @@ func (s *session) depart(d departure) bool {
 	s.emitSequence(d.sequence, machine.SequenceEvent_START, d.actor, nil)
 	s.setStage(d.stage)
 
+	if d.drain {
+		if err := s.drain(); err != nil {
+			return s.stay(d, err)
+		}
+	}
+
+	s.node.away(d.sequence, true)
+
 	stopped := s.sleep(s.timings().ServiceStop)
 
 	time.Sleep(replyTime)
 
 	if stopped && d.before != nil {
 		if err := d.before(s.ctx); err != nil {
-			s.logf("%s sequence: failed: %v", d.sequence, err)
-			s.emitSequence(d.sequence, machine.SequenceEvent_STOP, d.actor, err)
-			s.setBusy("")
-			s.setStage(machine.MachineStatusEvent_RUNNING)
-
-			return false
+			return s.stay(d, err)
 		}
 	}
 
@@ -53,6 +58,42 @@ func (s *session) depart(d departure) bool {
 
 	return true
 }
+
+// stay ends a sequence that failed; always false.
+func (s *session) stay(d departure, err error) bool {
+	s.logf("%s sequence: failed: %v", d.sequence, err)
+	s.emitSequence(d.sequence, machine.SequenceEvent_STOP, d.actor, err)
+	s.setBusy("")
+	s.setStage(machine.MachineStatusEvent_RUNNING)
+
+	return false
+}
+
+// drainTimeout is how long Talos tries to drain its node.
+//
+// Source: DrainTimeout of Talos' pkg/kubernetes.
+const drainTimeout = 5 * time.Minute
+
+// drain empties the node as it does for its own upgrade.
+func (s *session) drain() error {
+	s.mu.Lock()
+	kubelet := s.kube.kubelet
+	s.mu.Unlock()
+
+	if kubelet == nil {
+		return nil
+	}
+
+	s.logf("[talos] cordoning and draining the node")
+
+	ctx, cancel := context.WithTimeout(s.ctx, max(s.scale(drainTimeout), leastDrain))
+	defer cancel()
+
+	return kubelet.Drain(ctx)
+}
+
+// leastDrain is real time: a fast clock makes the real API no faster.
+const leastDrain = 5 * time.Second
 
 // request asks the session's loop to leave; false when something else already
 // runs.
@@ -90,6 +131,7 @@ func (s *session) teardown() {
 		}
 	}
 
+	s.node.away("power off", false)
 	s.cancel()
 	s.advert.Store(nil)
 	s.fleet.changes.Add(1)

@@ -113,6 +113,10 @@ func (s *session) keepEtcd(data etcdData) {
 		s.fleet.nudge()
 	}
 
+	if alarm := s.node.takeAlarm(); alarm != "" {
+		data.cluster.Raise(data.id, alarm)
+	}
+
 	if !m.Learner || s.node.Faults().LearnerNeverPromotes {
 		return
 	}

@@ -28,6 +28,25 @@ type Faults struct {
 	LoseBootstrapResponse bool `json:"loseBootstrapResponse,omitempty"`
 	// InstallExitCode, when not zero, is what the installer ends with.
 	InstallExitCode int32 `json:"installExitCode,omitempty"`
+	// InstallHangs keeps the installer busy and silent, until the fault is
+	// cleared or the machine restarts.
+	InstallHangs bool `json:"installHangs,omitempty"`
+	// BreakInstallStream breaks the connection in the middle of the next
+	// LifecycleService.Upgrade; the installer goes on. Once.
+	BreakInstallStream bool `json:"breakInstallStream,omitempty"`
+	// ImagePullFails makes every pull of an image fail that is not on the disk.
+	ImagePullFails bool `json:"imagePullFails,omitempty"`
+	// LoseRebootResponse breaks the connection after the next Reboot, Rollback
+	// or MachineService.Upgrade has been accepted. Once.
+	LoseRebootResponse bool `json:"loseRebootResponse,omitempty"`
+	// BootDelay is how much longer (simulated) a boot takes.
+	BootDelay time.Duration `json:"bootDelay,omitempty"`
+	// DiskFull leaves no room on /var: Mounts says so, pulls and installations
+	// fail.
+	DiskFull bool `json:"diskFull,omitempty"`
+	// EtcdAlarm raises an alarm of this node's etcd member, "NOSPACE" for one;
+	// EtcdAlarmDisarm ends it. Once; writes are not refused because of it.
+	EtcdAlarm string `json:"etcdAlarm,omitempty"`
 }
 
 // Inject replaces the machine's faults. It takes effect at once where that
@@ -60,4 +79,15 @@ func (n *Node) takeFault(pick func(*Faults) *bool) bool {
 	*p = false
 
 	return was
+}
+
+// takeAlarm reports and clears the etcd alarm to raise.
+func (n *Node) takeAlarm() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+
+	alarm := n.faults.EtcdAlarm
+	n.faults.EtcdAlarm = ""
+
+	return alarm
 }

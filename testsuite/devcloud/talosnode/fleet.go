@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
+	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/etcdsim"
 )
 
@@ -104,14 +105,19 @@ type Options struct {
 	// ExclusiveAPIServers asks for one kube-apiserver per control plane node;
 	// otherwise the nodes of a cluster share one.
 	ExclusiveAPIServers bool
+	// Extensions returns what a schematic adds to a Talos version, and false
+	// when there is no such installer; nil knows only the extensions of images
+	// and every installer.
+	Extensions func(schematic, version string) ([]string, bool)
 	// Defects returns the faults a server is born with; nil means none.
 	Defects func(guest.Server) Faults
 }
 
 // Fleet is all machines of one emulated cloud. It implements guest.Booter.
 type Fleet struct {
-	opts Options
-	etcd *etcdsim.Registry
+	opts   Options
+	etcd   *etcdsim.Registry
+	quorum *quorum.Recorder
 
 	// changes counts what discovery would tell.
 	changes atomic.Uint64
@@ -126,7 +132,9 @@ var _ guest.Booter = (*Fleet)(nil)
 func New(opts Options) *Fleet {
 	opts.Timings = opts.Timings.withDefaults()
 
-	return &Fleet{opts: opts, etcd: &etcdsim.Registry{}, nodes: map[string]*Node{}}
+	record := quorum.NewRecorder()
+
+	return &Fleet{opts: opts, quorum: record, etcd: &etcdsim.Registry{Observe: record.Observe}, nodes: map[string]*Node{}}
 }
 
 // Boot implements guest.Booter: the machine is powered on and boots in the
@@ -175,6 +183,9 @@ func (f *Fleet) Nodes() []*Node {
 // EtcdClusters returns every etcd cluster with at least one member: more than
 // one per Talos cluster means that somebody bootstrapped twice.
 func (f *Fleet) EtcdClusters() []*etcdsim.Cluster { return f.etcd.Clusters() }
+
+// Quorum is the record of all etcd clusters and their machines.
+func (f *Fleet) Quorum() *quorum.Recorder { return f.quorum }
 
 // Close destroys all machines.
 func (f *Fleet) Close() {

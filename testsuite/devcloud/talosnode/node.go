@@ -158,6 +158,10 @@ func (n *Node) Destroy() {
 	n.disk = disk{}
 	n.mu.Unlock()
 
+	if !data.empty() {
+		n.fleet.quorum.Away(data.cluster.Name(), data.id, "destroyed", false)
+	}
+
 	n.fleet.etcdDataLost(data)
 }
 
@@ -225,6 +229,20 @@ func (n *Node) write(change func(*disk)) {
 	defer n.mu.Unlock()
 
 	change(&n.disk)
+}
+
+// away records that a control plane machine goes away, by the machine API or
+// not; back that it is ready again.
+func (n *Node) away(cause string, sent bool) {
+	if data := n.read().etcd; !data.empty() {
+		n.fleet.quorum.Away(data.cluster.Name(), data.id, cause, sent)
+	}
+}
+
+func (n *Node) back() {
+	if data := n.read().etcd; !data.empty() {
+		n.fleet.quorum.Back(data.cluster.Name(), data.id)
+	}
 }
 
 // etcdDataLost tells Kubernetes when the last copy of a datastore is gone.

@@ -151,7 +151,7 @@ func (s *session) publishBoot() {
 		r.TypedSpec().Metadata.Version = s.slot.schematic
 	})
 
-	for i, name := range s.node.server.Image.Extensions {
+	for i, name := range s.extensions() {
 		publish(s, runtime.NewExtensionStatus(runtime.NamespaceName, fmt.Sprint(i+1)), func(r *runtime.ExtensionStatus) {
 			_, short, found := strings.Cut(name, "/")
 			if !found {
@@ -194,6 +194,21 @@ func (s *session) publishVolumes() {
 			spec.Size = size
 		})
 	}
+}
+
+// extensions are those of the slot that runs.
+func (s *session) extensions() []string {
+	if look := s.fleet.opts.Extensions; look != nil {
+		if names, ok := look(s.slot.schematic, s.slot.version); ok {
+			return names
+		}
+	}
+
+	if s.slot.schematic == s.node.server.Image.Schematic {
+		return s.node.server.Image.Extensions
+	}
+
+	return nil
 }
 
 func (s *session) setAddresses(r *network.NodeAddress) {

@@ -117,6 +117,7 @@ func (s *session) reconcileStatus() {
 	if turned && stage == machine.MachineStatusEvent_RUNNING {
 		s.logf("[talos] machine is running and ready")
 		s.node.write(func(d *disk) { d.fallback = false })
+		s.node.back()
 	}
 
 	if s.publishStatus(stages[stage], ready, unmet) {

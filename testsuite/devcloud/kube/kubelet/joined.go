@@ -44,6 +44,7 @@ type joined struct {
 	podCIDR     string
 	pods        podSet
 	labelled    bool
+	uncordoned  bool
 	network     bool
 	reported    time.Time
 	heartbeatAt time.Time
@@ -112,6 +113,11 @@ func (j *joined) round(ctx context.Context) error {
 		err := j.label(ctx)
 		j.labelled = err == nil
 		note("labels", err)
+	}
+	if !j.uncordoned {
+		err := j.uncordon(ctx)
+		j.uncordoned = err == nil
+		note("uncordon", err)
 	}
 	network := j.network || j.pods.network()
 	if network != j.network || time.Since(j.heartbeatAt) >= j.k.opts.HeartbeatEvery || j.podCIDR == "" && j.pods.any() {

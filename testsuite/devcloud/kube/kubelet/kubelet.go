@@ -49,6 +49,7 @@ type Kubelet struct {
 	registered bool
 	ready      bool
 	errs       map[string]error // by what fails: "join", "labels", …
+	api        *client.Client   // while joined
 }
 
 var _ guest.RunningKubelet = (*Kubelet)(nil)
@@ -128,6 +129,12 @@ func (k *Kubelet) set(registered, ready bool) {
 	k.registered, k.ready = registered, ready
 }
 
+func (k *Kubelet) setAPI(api *client.Client) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.api = api
+}
+
 // run joins and stays joined until the kubelet is stopped.
 func (k *Kubelet) run() {
 	for k.ctx.Err() == nil {
@@ -156,6 +163,8 @@ func (k *Kubelet) session() error {
 		return fmt.Errorf("register with %s: %w", k.spec.Endpoint, err)
 	}
 	k.note("join", nil)
+	k.setAPI(api)
+	defer k.setAPI(nil)
 	err = j.work()
 	k.set(k.Registered(), false)
 	if k.ctx.Err() != nil {

@@ -7,8 +7,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 )
 
 // Errors carry the texts of etcd's own, because operators search for them.
@@ -59,6 +62,22 @@ type Cluster struct {
 	term      uint64
 	index     uint64
 	nextID    uint64
+	observe   func(quorum.Change)
+	alarms    map[uint64]string
+}
+
+// changed tells the observer; mu is held.
+func (c *Cluster) changed(forfeit bool, cause string, args ...any) {
+	if c.observe == nil {
+		return
+	}
+
+	change := quorum.Change{Cluster: c.name, Cause: fmt.Sprintf(cause, args...), Forfeit: forfeit, Leader: c.leader, Members: []quorum.Member{}}
+	for _, m := range c.members {
+		change.Members = append(change.Members, quorum.Member{ID: m.ID, Name: m.Name, Learner: m.Learner, Alive: m.Alive})
+	}
+
+	c.observe(change)
 }
 
 // Name is unique per Bootstrap.
@@ -171,6 +190,13 @@ func (c *Cluster) SetAlive(id uint64, alive bool) {
 	if m := c.find(id); m != nil && m.Alive != alive {
 		m.Alive = alive
 		c.elect()
+
+		verb := "stopped"
+		if alive {
+			verb = "started"
+		}
+
+		c.changed(false, "%s %s", m.Name, verb)
 	}
 }
 
@@ -206,6 +232,7 @@ func (c *Cluster) AddLearner(name, peerURL string) (uint64, error) {
 	id := c.newID()
 	c.members = append(c.members, Member{ID: id, Name: name, PeerURL: peerURL, Learner: true, Alive: true})
 	c.index++
+	c.changed(false, "%s added as a learner", name)
 
 	return id, nil
 }
@@ -230,6 +257,7 @@ func (c *Cluster) Promote(id uint64) error {
 
 	m.Learner = false
 	c.index++
+	c.changed(false, "%s promoted", m.Name)
 
 	return nil
 }
@@ -265,9 +293,12 @@ func (c *Cluster) remove(id uint64) error {
 		}
 	}
 
+	name := m.Name
 	c.members = slices.DeleteFunc(c.members, func(m Member) bool { return m.ID == id })
+	delete(c.alarms, id)
 	c.index++
 	c.elect()
+	c.changed(false, "%s removed", name)
 
 	return nil
 }
@@ -281,6 +312,7 @@ func (c *Cluster) Destroy(id uint64) (last bool) {
 	if len(c.members) == 1 && c.members[0].ID == id {
 		c.members = nil
 		c.leader = 0
+		c.changed(false, "the last member was destroyed")
 
 		return true
 	}
@@ -310,12 +342,47 @@ func (c *Cluster) Forfeit(id uint64) (string, error) {
 		if m.ID != id && m.Alive && !m.Learner {
 			c.leader = m.ID
 			c.term++
+			c.changed(true, "%s leads, the leader gave way", m.Name)
 
 			return m.Name, nil
 		}
 	}
 
 	return "", ErrUnhealthy
+}
+
+// AlarmNoSpace is the alarm of a member whose database has reached its quota.
+const AlarmNoSpace = "NOSPACE"
+
+// Raise raises an alarm of a member.
+func (c *Cluster) Raise(id uint64, alarm string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.find(id) == nil {
+		return
+	}
+
+	if c.alarms == nil {
+		c.alarms = map[uint64]string{}
+	}
+
+	c.alarms[id] = alarm
+}
+
+// Alarms returns the raised alarms by member, and with disarm ends them.
+func (c *Cluster) Alarms(disarm bool) map[uint64]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	out := c.alarms
+	if disarm {
+		c.alarms = nil
+	} else {
+		out = maps.Clone(out)
+	}
+
+	return out
 }
 
 // Status is what one member says of itself.

@@ -3,11 +3,17 @@ package etcdsim
 import (
 	"fmt"
 	"sync"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 )
 
 // Registry holds every etcd cluster that was ever started in one emulated
 // cloud, so that two bootstraps are visibly two clusters.
 type Registry struct {
+	// Observe, if set, is told of each change of each cluster; it must not call
+	// back.
+	Observe func(quorum.Change)
+
 	mu       sync.Mutex
 	clusters []*Cluster
 }
@@ -49,6 +55,8 @@ func (r *Registry) Bootstrap(ca, name, peerURL string, recovery *Recovery) (*Clu
 	id := c.newID()
 	c.members = []Member{{ID: id, Name: name, PeerURL: peerURL, Alive: true}}
 	c.leader = id
+	c.observe = r.Observe
+	c.changed(false, "bootstrapped by %s", name)
 	r.clusters = append(r.clusters, c)
 
 	return c, id, nil

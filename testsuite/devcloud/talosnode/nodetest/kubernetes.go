@@ -16,6 +16,7 @@ type Kubernetes struct {
 	kubelets []guest.Kubelet
 	restarts []guest.ControlPlane
 	dropped  []string
+	drained  []string
 	backend  netip.AddrPort
 	quorum   map[string]bool
 }
@@ -116,6 +117,24 @@ func (r *running) Restart(spec guest.ControlPlane) error {
 	r.k.restarts = append(r.k.restarts, spec)
 
 	return nil
+}
+
+// Drain implements guest.RunningKubelet.
+func (r *running) Drain(context.Context) error {
+	r.k.mu.Lock()
+	defer r.k.mu.Unlock()
+
+	r.k.drained = append(r.k.drained, r.name)
+
+	return nil
+}
+
+// Drained returns the nodes that drained themselves, in order.
+func (k *Kubernetes) Drained() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return slices.Clone(k.drained)
 }
 
 // Restarts returns the specs that API servers were restarted with, in order.
