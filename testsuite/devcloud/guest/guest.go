@@ -108,6 +108,12 @@ type Kubernetes interface {
 	// bootstrap token, verifying the API's certificate with the CA. It returns
 	// at once and keeps trying, as a kubelet does.
 	StartKubelet(spec Kubelet) RunningKubelet
+	// Snapshot returns the objects of an etcd cluster's datastore as they are at
+	// one moment; nothing when it never had any.
+	Snapshot(etcdCluster string) ([]byte, error)
+	// Restore puts a snapshot into the datastore of an etcd cluster that has not
+	// been used yet.
+	Restore(etcdCluster string, snapshot []byte) error
 	// DropCluster forgets the datastore of an etcd cluster whose last member is
 	// gone.
 	DropCluster(etcdCluster string)

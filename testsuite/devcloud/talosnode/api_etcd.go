@@ -63,7 +63,7 @@ func (a *machineAPI) Bootstrap(ctx context.Context, in *machine.BootstrapRequest
 			return nil, status.Error(codes.FailedPrecondition, "etcd snapshot is not uploaded")
 		}
 
-		recovery = &etcdsim.Recovery{Snapshot: d.recovery, SkipHashCheck: in.GetRecoverSkipHashCheck()}
+		recovery = &etcdsim.Recovery{Snapshot: d.recovery, SkipHashCheck: in.GetRecoverSkipHashCheck(), Restore: s.fleet.opts.Kubernetes.Restore}
 	}
 
 	if err := s.bootstrapEtcd(config, recovery); err != nil {
@@ -286,13 +286,27 @@ func (a *machineAPI) EtcdSnapshot(_ *machine.EtcdSnapshotRequest, out grpc.Serve
 		return err
 	}
 
-	snapshot, err := data.cluster.Snapshot(data.id)
+	keys, err := a.s.fleet.opts.Kubernetes.Snapshot(data.cluster.Datastore())
 	if err != nil {
 		return etcdError("snapshot", err)
 	}
 
-	return out.Send(&common.Data{Bytes: snapshot})
+	snapshot, err := data.cluster.Snapshot(data.id, keys)
+	if err != nil {
+		return etcdError("snapshot", err)
+	}
+
+	for chunk := range slices.Chunk(snapshot, snapshotChunk) {
+		if err := out.Send(&common.Data{Bytes: chunk}); err != nil {
+			return err
+		}
+	}
+
+	return nil
 }
+
+// snapshotChunk is far below the limit of a message.
+const snapshotChunk = 256 << 10
 
 // EtcdRecover implements the machine service.
 func (a *machineAPI) EtcdRecover(in grpc.ClientStreamingServer[common.Data, machine.EtcdRecoverResponse]) error {

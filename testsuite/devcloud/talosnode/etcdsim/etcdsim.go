@@ -417,8 +417,9 @@ func (c *Cluster) Status(id uint64) (Status, error) {
 	return s, nil
 }
 
-// Snapshot returns the database of a living member.
-func (c *Cluster) Snapshot(id uint64) ([]byte, error) {
+// Snapshot returns the database of a living member with the keys of its
+// datastore; without keys a recovery goes on with the datastore itself.
+func (c *Cluster) Snapshot(id uint64, keys []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
@@ -431,5 +432,5 @@ func (c *Cluster) Snapshot(id uint64) ([]byte, error) {
 		return nil, ErrStopped
 	}
 
-	return snapshot{Datastore: c.datastore, Index: c.index}.encode()
+	return snapshot{Datastore: c.datastore, Index: c.index, keys: keys}.encode()
 }

@@ -109,7 +109,7 @@ func TestSecondBootstrapIsASecondCluster(t *testing.T) {
 func TestRecoveryKeepsTheDatastore(t *testing.T) {
 	r, c, ids := grow(t, 1)
 
-	data, err := c.Snapshot(ids[0])
+	data, err := c.Snapshot(ids[0], nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,8 @@ type Recovery struct {
 	Snapshot []byte
 	// SkipHashCheck accepts a plain copy of a member's database file.
 	SkipHashCheck bool
+	// Restore puts the snapshot's keys into the new cluster's datastore.
+	Restore func(datastore string, keys []byte) error
 }
 
 // Bootstrap starts a new cluster with one voting member. ca is a fingerprint of
@@ -48,8 +50,13 @@ func (r *Registry) Bootstrap(ca, name, peerURL string, recovery *Recovery) (*Clu
 			return nil, 0, err
 		}
 
-		c.datastore = s.Datastore
 		c.index = s.Index
+
+		if len(s.keys) == 0 {
+			c.datastore = s.Datastore
+		} else if err := recovery.Restore(c.datastore, s.keys); err != nil {
+			return nil, 0, err
+		}
 	}
 
 	id := c.newID()

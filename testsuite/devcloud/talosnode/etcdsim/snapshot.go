@@ -1,6 +1,7 @@
 package etcdsim
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -16,12 +17,15 @@ import (
 type snapshot struct {
 	Datastore string `json:"datastore"`
 	Index     uint64 `json:"index"`
+	// keys are the datastore's content, if it has any.
+	keys []byte
 }
 
 // bucketMeta is the bucket that etcd's tools look for in a database.
 var (
 	bucketMeta = []byte("meta")
 	keyContent = []byte("devcloud")
+	keyKeys    = []byte("devcloud-keys")
 )
 
 // encode writes a database in etcd's snapshot format, a bbolt file followed by
@@ -42,6 +46,12 @@ func (s snapshot) encode() (data []byte, err error) {
 			b, err := tx.CreateBucketIfNotExists(bucketMeta)
 			if err != nil {
 				return err
+			}
+
+			if len(s.keys) > 0 {
+				if err := b.Put(keyKeys, s.keys); err != nil {
+					return err
+				}
 			}
 
 			return b.Put(keyContent, content)
@@ -84,6 +94,9 @@ func decodeSnapshot(data []byte, skipHash bool) (s snapshot, err error) {
 			if b == nil {
 				return errors.New("no meta bucket")
 			}
+
+			// What a transaction returns is valid only inside it.
+			s.keys = bytes.Clone(b.Get(keyKeys))
 
 			return json.Unmarshal(b.Get(keyContent), &s)
 		})

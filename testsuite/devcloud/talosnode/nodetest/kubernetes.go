@@ -41,6 +41,12 @@ func (k *Kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 	return &running{k: k, name: spec.NodeName}
 }
 
+// Snapshot implements guest.Kubernetes: there are no objects.
+func (k *Kubernetes) Snapshot(string) ([]byte, error) { return nil, nil }
+
+// Restore implements guest.Kubernetes.
+func (k *Kubernetes) Restore(string, []byte) error { return nil }
+
 // DropCluster implements guest.Kubernetes.
 func (k *Kubernetes) DropCluster(name string) {
 	k.mu.Lock()
