@@ -18,12 +18,14 @@ import (
 // groupReplacements asks the entities of groups to replace members.
 type groupReplacements struct{ temporal client.Client }
 
-// Replace implements activities.GroupReplacements.
+// Replace implements activities.GroupReplacements. Each attempt is an update of its
+// own: the server would answer a repeated id with its first answer, a refusal too.
+// That a member is replaced once is the group's to see to.
 func (g groupReplacements) Replace(ctx context.Context, in activities.ReplaceInput) (activities.ReplaceResult, error) {
 	var out activities.ReplaceResult
 	op := "ask for a replacement of " + in.Machine
 	handle, err := g.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		UpdateID: in.RequestID, WorkflowID: cluster.GroupID(in.Ref.Name, in.Group), UpdateName: workflows.UpdateReplace,
+		WorkflowID: cluster.GroupID(in.Ref.Name, in.Group), UpdateName: workflows.UpdateReplace,
 		Args: []any{in}, WaitForStage: client.WorkflowUpdateStageCompleted,
 	})
 	if err == nil {

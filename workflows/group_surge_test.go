@@ -87,7 +87,9 @@ func TestReplaceThatComesToNothing(t *testing.T) {
 		}
 		return nil, nil
 	}
-	w.silent = func(m cloud.Machine) bool { return hold && len(w.machines) > 2 && m.Ref.Cloud == w.machines[len(w.machines)-1].Ref.Cloud }
+	w.silent = func(m cloud.Machine) bool {
+		return hold && len(w.machines) > 2 && m.Ref.Cloud == w.machines[len(w.machines)-1].Ref.Cloud
+	}
 	in := scalable(2, 0, 5)
 	in.Site.Timing.Heartbeat = time.Second // so that a watch without an end is short
 	runGroup(t, w, in, map[time.Duration]act{

@@ -69,10 +69,10 @@ type UpgradeState struct {
 	// person approved.
 	Skipped  []string `json:"skipped,omitempty"`
 	Approved []string `json:"approved,omitempty"`
-	// Upgraded counts nodes that were worked on, Rounds the passes over the
-	// cluster.
-	Upgraded int `json:"upgraded,omitempty"`
-	Rounds   int `json:"rounds,omitempty"`
+	// Upgraded are the machines that were worked on, in order, Rounds counts the
+	// passes over the cluster.
+	Upgraded []string `json:"upgraded,omitempty"`
+	Rounds   int      `json:"rounds,omitempty"`
 	// Snapshots were taken before control planes were touched.
 	Snapshots []activities.SnapshotResult `json:"snapshots,omitempty"`
 	Notes     []string                    `json:"notes,omitempty"`
@@ -117,7 +117,9 @@ type UpgradeStatus struct {
 	Phase   string           `json:"phase"`
 	Plan    plan.UpgradePlan `json:"plan"`
 	// Leg counts from 1; 0 before the first.
-	Leg      int            `json:"leg,omitempty"`
+	Leg int `json:"leg,omitempty"`
+	// Work is what is done to the nodes now.
+	Work     NodeWork       `json:"work,omitempty"`
 	Nodes    []NodeRoll     `json:"nodes,omitempty"` // of the leg under way, in order
 	Waits    string         `json:"waits,omitempty"` // for what nothing is begun now
 	Until    time.Time      `json:"until,omitzero"`

@@ -103,6 +103,7 @@ type upgrade struct {
 	seen     []plan.UpgradeNode
 	plan     plan.UpgradePlan
 	leg      int // index into plan.Legs
+	doing    NodeWork
 	warnings []plan.Refusal
 
 	// nodes are those of the roll under way; waits, until and asks say what it
@@ -145,7 +146,7 @@ func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {
 // resolve asks what the change means; everything that is wrong with it is one
 // error.
 func (u *upgrade) resolve(ctx workflow.Context) error {
-	out, err := call(ctx, &u.desk, u.short("resolve versions and check the change"), aUpgrades.ResolveUpgrade,
+	out, err := call(ctx, &u.desk, u.settled("resolve versions and check the change"), aUpgrades.ResolveUpgrade,
 		activities.ResolveUpgradeInput{Name: u.in.Cluster, Change: u.in.UpgradeChange, Strategy: u.in.Strategy})
 	if err != nil {
 		return err
@@ -155,6 +156,14 @@ func (u *upgrade) resolve(ctx workflow.Context) error {
 	u.site, u.parks = Site{Account: out.Account, Capabilities: out.Capabilities, Timing: out.Timing}, true
 	u.phase(ctx, cluster.PhaseUpgrading)
 	return nil
+}
+
+// settled is for what stays as it is, however often one asks: a record in another
+// state than it should be.
+func (u *upgrade) settled(summary string) workflow.ActivityOptions {
+	opts := u.short(summary)
+	opts.RetryPolicy.NonRetryableErrorTypes = []string{string(fault.Conflict)}
+	return opts
 }
 
 // look asks the groups for their members and the members for what they run.
@@ -172,7 +181,7 @@ func (u *upgrade) look(ctx workflow.Context) error {
 	if u.state.From == (plan.Versions{}) {
 		u.state.From = versionsOf(u.resolved.Record.Frozen)
 	}
-	u.at(ctx, stepLook, "%d nodes", len(u.seen))
+	u.at(ctx, stepLook, "%s", count(len(u.seen), "node"))
 	return nil
 }
 
@@ -252,10 +261,10 @@ func (u *upgrade) makePlan(ctx workflow.Context) error {
 		u.plan.Legs[i].Nodes = slices.DeleteFunc(u.plan.Legs[i].Nodes, func(n plan.RollItem) bool { return slices.Contains(u.state.Skipped, n.Machine) })
 	}
 	u.plan.Legs = slices.DeleteFunc(u.plan.Legs, func(l plan.LegPlan) bool { return u.state.Rounds > 0 && len(l.Nodes) == 0 })
-	if len(u.plan.Refusals) > 0 {
+	if len(u.plan.Refusals) > 0 && !u.in.PlanOnly {
 		return fail(fault.Unsafe, "%s", refusals(u.plan.Refusals))
 	}
-	u.at(ctx, stepPlan, "%d legs", len(u.plan.Legs))
+	u.at(ctx, stepPlan, "%s", count(len(u.plan.Legs), "leg"))
 	return nil
 }
 
@@ -270,7 +279,7 @@ func (u *upgrade) drifted(to plan.Versions) bool {
 // preflight looks at everything that could go wrong before anything changes. In
 // later rounds it was passed already.
 func (u *upgrade) preflight(ctx workflow.Context) error {
-	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 {
+	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 || len(u.plan.Refusals) > 0 {
 		return nil
 	}
 	last, err := u.freezeLeg(ctx, u.plan.Legs[len(u.plan.Legs)-1].Leg)
@@ -286,12 +295,20 @@ func (u *upgrade) preflight(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	u.warnings = out.Warnings
-	if len(out.Problems) > 0 {
-		return fail(fault.Unsafe, "%d problems, nothing was changed: %s", len(out.Problems), refusals(out.Problems))
+	u.warnings, u.plan.Refusals = out.Warnings, out.Problems
+	if len(out.Problems) > 0 && !u.in.PlanOnly {
+		return fail(fault.Unsafe, "%s, nothing was changed: %s", count(len(out.Problems), "problem"), refusals(out.Problems))
 	}
-	u.at(ctx, stepPreflight, "%d warnings", len(out.Warnings))
+	u.at(ctx, stepPreflight, "%s", count(len(out.Warnings), "warning"))
 	return nil
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func refusals(all []plan.Refusal) string {
@@ -311,7 +328,7 @@ func versionsOf(f cluster.Frozen) plan.Versions {
 func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error) {
 	r := UpgradeResult{
 		Cluster: u.ref(), Plan: u.plan, From: u.state.From, To: versionsOf(u.resolved.Record.Frozen),
-		Upgraded: u.state.Upgraded, Nodes: u.seen, Warnings: u.warnings,
+		Upgraded: len(u.state.Upgraded), Nodes: u.seen, Warnings: u.warnings,
 	}
 	for _, id := range u.state.Skipped {
 		r.Skipped = append(r.Skipped, u.nameOf(id))
@@ -323,10 +340,10 @@ func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error)
 		return r, err
 	case err == nil && u.in.PlanOnly:
 		r.Message = planMessage(u.plan)
-	case err == nil && u.state.Upgraded == 0 && !u.begun:
+	case err == nil && len(u.state.Upgraded) == 0 && !u.begun:
 		r.Message = fmt.Sprintf("cluster %q runs that already; nothing was changed", u.ref().Name)
 	case err == nil:
-		r.Message = fmt.Sprintf("cluster %q: %d nodes were upgraded%s", u.ref().Name, u.state.Upgraded, u.skippedText())
+		r.Message = fmt.Sprintf("cluster %q: %s%s", u.ref().Name, u.upgradedText(), u.skippedText())
 	case temporal.IsCanceledError(err):
 		u.progress.Failure = &Failure{Message: u.report()}
 		u.shown(ctx)
@@ -360,13 +377,23 @@ func (u *upgrade) skippedText() string {
 	return "; left out: " + strings.Join(names, ", ")
 }
 
+func (u *upgrade) upgradedText() string {
+	if n := len(u.state.Upgraded); n != 1 {
+		return fmt.Sprintf("%d nodes were upgraded", n)
+	}
+	return "1 node was upgraded"
+}
+
 func planMessage(p plan.UpgradePlan) string {
+	if len(p.Refusals) > 0 {
+		return "it cannot begin: " + refusals(p.Refusals)
+	}
 	if len(p.Legs) == 0 {
 		return "nothing to do"
 	}
 	var out []string
 	for _, l := range p.Legs {
-		out = append(out, fmt.Sprintf("%s: %d nodes", describeLeg(l.Leg), len(l.Nodes)))
+		out = append(out, fmt.Sprintf("%s: %s", describeLeg(l.Leg), count(len(l.Nodes), "node")))
 	}
 	return strings.Join(out, "; ")
 }

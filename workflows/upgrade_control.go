@@ -249,7 +249,7 @@ func (u *upgrade) status() UpgradeStatus {
 		Parked: u.snapshot().Parked, Paused: u.state.Paused, Asks: u.asks, Warnings: u.warnings, State: u.state,
 	}
 	if u.begun {
-		s.Leg = u.leg + 1
+		s.Leg, s.Work = u.leg+1, u.doing
 	}
 	for _, n := range u.nodes {
 		s.Nodes = append(s.Nodes, n.NodeRoll)

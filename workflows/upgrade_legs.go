@@ -175,7 +175,7 @@ func (u *upgrade) newImage(ctx workflow.Context, frozen *activities.FreezeLegRes
 // commit makes a leg the cluster's record and tells every group, so that what is
 // made from now on is made of it.
 func (u *upgrade) commit(ctx workflow.Context, frozen activities.FreezeLegResult) error {
-	rec, err := call(ctx, &u.desk, u.short("record "+frozen.Frozen.TalosVersion+", Kubernetes "+frozen.Frozen.KubernetesVersion), aUpgrades.CommitLeg,
+	rec, err := call(ctx, &u.desk, u.settled("record "+frozen.Frozen.TalosVersion+", Kubernetes "+frozen.Frozen.KubernetesVersion), aUpgrades.CommitLeg,
 		activities.CommitLegInput{Ref: u.ref(), From: u.resolved.Record.SpecDigest, Spec: frozen.Spec, SpecDigest: frozen.SpecDigest, Frozen: frozen.Frozen})
 	if err != nil {
 		return err

@@ -24,7 +24,7 @@ func UpgradeNode(ctx workflow.Context, in NodeUpgradeInput) (NodeUpgradeResult, 
 	}
 	n := &nodeUpgrade{in: in, note: "nothing was changed"}
 	n.site, n.parks = in.Site, true
-	n.show = n.page
+	n.show = func(ctx workflow.Context) { n.tell(ctx, n.parked) }
 	n.handleResume(ctx)
 	_ = workflow.UpsertTypedSearchAttributes(ctx, AttrCluster.ValueSet(in.Ref.Name), AttrKind.ValueSet("node"))
 	var err error
@@ -67,9 +67,10 @@ func (n *nodeUpgrade) talos(ctx workflow.Context) error {
 		{"etcd lets it go", n.gate},
 		{"pull the installer", func(ctx workflow.Context) error { return n.pull(ctx, frozen.InstallerImage) }},
 		{"install " + want.Talos, func(ctx workflow.Context) error { return n.install(ctx, frozen.InstallerImage, old) }},
+		{"drain", n.drain},
+		// A drain may take hours: what held before it need not hold any more.
 		{"hand over leadership", n.forfeit},
 		{"etcd still lets it go", n.gate},
-		{"drain", n.drain},
 	}); err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (n *nodeUpgrade) config(ctx workflow.Context) error {
 	n.note = "its config was applied"
 	if out.Staged {
 		n.note = "its config takes effect with its next reboot"
-		if err := n.steps(ctx, true, []nodeStep{{"hand over leadership", n.forfeit}, {"drain", n.drain}}); err != nil {
+		if err := n.steps(ctx, true, []nodeStep{{"drain", n.drain}, {"hand over leadership", n.forfeit}, {"etcd still lets it go", n.gate}}); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,7 @@ func (u *upgrade) roll(ctx workflow.Context, leg plan.Leg, frozen activities.Fre
 		if err != nil {
 			return err
 		}
-		u.nodes = u.behind(leg, work, seen)
+		u.nodes, u.doing = u.behind(leg, work, seen), work
 		if len(u.nodes) == 0 {
 			return nil
 		}
@@ -83,6 +83,7 @@ func (u *upgrade) rollNodes(ctx workflow.Context, frozen activities.FreezeLegRes
 	calm, cancel := workflow.NewDisconnectedContext(ctx)
 	defer cancel()
 	for {
+		u.dirty = false // what happens from here on is looked at in the next round
 		d := plan.NextNodes(u.items(), u.in.Strategy, workflow.Now(ctx))
 		running := u.running()
 		switch {
@@ -106,7 +107,6 @@ func (u *upgrade) rollNodes(ctx workflow.Context, frozen activities.FreezeLegRes
 			}
 		}
 		u.idle(ctx, d.Reason, d.Wait)
-		u.dirty = false
 		if err := u.sleepUntil(ctx, calm, d.Wait); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (u *upgrade) sleepUntil(ctx, calm workflow.Context, at time.Time) error {
 	if ctx.Err() != nil {
 		// Cancelled: only the end of what runs matters.
 		running := u.running()
-		return workflow.Await(calm, func() bool { return u.running() < running })
+		return workflow.Await(calm, func() bool { return running == 0 || u.running() < running })
 	}
 	if left := at.Sub(workflow.Now(ctx)); !at.IsZero() && left > 0 {
 		_, err := workflow.AwaitWithTimeout(ctx, left, happened)
@@ -213,7 +213,9 @@ func (u *upgrade) start(ctx workflow.Context, n *rolling, in NodeUpgradeInput) {
 			n.State, n.Note = plan.RollFailed, fmt.Sprintf("%s (%s)", out.Failure.Message, out.Failure.Kind)
 		default:
 			n.State, n.Note = plan.RollDone, out.Note
-			u.state.Upgraded++
+			if !slices.Contains(u.state.Upgraded, n.Machine) {
+				u.state.Upgraded = append(u.state.Upgraded, n.Machine)
+			}
 		}
 		u.dirty = true
 		u.page(calm)
@@ -343,7 +345,7 @@ func (u *upgrade) report() string {
 		case plan.RollDone, plan.RollSkipped:
 		}
 	}
-	out := fmt.Sprintf("%d nodes were upgraded", u.state.Upgraded)
+	out := u.upgradedText()
 	if len(failed) > 0 {
 		out += "; failed: " + strings.Join(failed, "; ")
 	}

@@ -536,6 +536,23 @@ func TestUpgradeCancel(t *testing.T) {
 	}
 }
 
+// Cancelled while it asks, it ends at once.
+func TestUpgradeCancelWhileItAsks(t *testing.T) {
+	f := newFleet(1, 2, v13, v14)
+	_, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true, Approve: approveNode}}, map[time.Duration]act{
+		time.Hour: func(env *testsuite.TestWorkflowEnvironment) { env.SignalWorkflow(SignalApprove, UpgradeRequest{}) },
+		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+			if s := upgradeStatus(t, env); !strings.Contains(s.Asks, "demo-worker-00") {
+				t.Errorf("asks %q", s.Asks)
+			}
+			env.CancelWorkflow()
+		},
+	})
+	if !temporal.IsCanceledError(err) || f.nodes[0].Talos != v14.Talos || f.nodes[1].Talos != v13.Talos {
+		t.Errorf("%v, %v", err, f.log)
+	}
+}
+
 func TestUpgradeOldPath(t *testing.T) {
 	v12 := plan.Versions{Talos: "v1.12.8", Schematic: "s1", Kubernetes: "v1.34.1"}
 	f := newFleet(3, 1, v12, plan.Versions{Talos: "v1.13.9", Schematic: "s1", Kubernetes: "v1.34.1"})

@@ -30,11 +30,12 @@ const speed = 40
 const historyLimit = "400"
 
 func main() {
-	out := flag.String("out", "testsuite/replay/histories/scaling", "where the histories go, below the repository's root")
+	out := flag.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
+	what := flag.String("what", "upgrade", "which scenarios: upgrade, or life for all others")
 	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *out, *prefix)
+	err := run(ctx, *what, *out, *prefix)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "record:", err)
@@ -42,12 +43,15 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out, prefix string) (err error) {
+func run(ctx context.Context, what, out, prefix string) (err error) {
 	root, err := stack.Root()
 	if err != nil {
 		return err
 	}
-	bin := filepath.Join(root, "bin")
+	bin := os.Getenv("ICHOR_BIN")
+	if bin == "" {
+		bin = filepath.Join(root, "bin")
+	}
 	if err := stack.Missing(bin); err != nil {
 		return err
 	}
@@ -75,7 +79,11 @@ func run(ctx context.Context, out, prefix string) (err error) {
 	}
 	defer c.Close()
 	r := &recorder{Stack: s, temporal: c, root: root}
-	for _, scenario := range []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale} {
+	scenarios := []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale}
+	if what == "upgrade" {
+		scenarios = []func(context.Context) error{r.upgrade}
+	}
+	for _, scenario := range scenarios {
 		if err := scenario(ctx); err != nil {
 			return fmt.Errorf("%w\n%s", err, s.Tail(20))
 		}
