@@ -46,10 +46,12 @@ func callError(op string, e effect, err error) error {
 	case codes.Unavailable:
 		kind = unknown
 		switch {
-		case strings.Contains(text, "remote error: tls"), strings.Contains(text, "authentication handshake failed"):
+		case strings.Contains(text, "remote error: tls"), strings.Contains(text, "authentication handshake failed") && containsAny(text, "tls: ", "x509: "):
 			kind = fault.Unauthorized
-		case strings.Contains(text, "Error while dialing"):
-			kind = fault.Unavailable // it was never sent
+		case containsAny(text, "Error while dialing", "authentication handshake failed"):
+			// It was never sent. A node that goes down breaks handshakes, too, which
+			// says nothing about certificates.
+			kind = fault.Unavailable
 		}
 	case codes.DeadlineExceeded, codes.Canceled:
 		kind = unknown

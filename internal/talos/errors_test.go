@@ -31,6 +31,8 @@ func TestCallError(t *testing.T) {
 		"never sent":              {status.Error(codes.Unavailable, `connection error: desc = "transport: Error while dialing: dial tcp: refused"`), fault.Unavailable, fault.Unavailable},
 		"connection lost":         {status.Error(codes.Unavailable, "error reading from server: EOF"), fault.Unavailable, fault.Ambiguous},
 		"certificate refused":     {status.Error(codes.Unavailable, "remote error: tls: unknown certificate authority"), fault.Unauthorized, fault.Unauthorized},
+		"certificate not trusted": {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: tls: failed to verify certificate: x509: certificate signed by unknown authority"`), fault.Unauthorized, fault.Unauthorized},
+		"down in the handshake":   {status.Error(codes.Unavailable, `connection error: desc = "transport: authentication handshake failed: read tcp: connection reset by peer"`), fault.Unavailable, fault.Unavailable},
 		"silence":                 {status.Error(codes.DeadlineExceeded, "context deadline exceeded"), fault.Unavailable, fault.Ambiguous},
 		"cancelled":               {status.Error(codes.Canceled, "context canceled"), fault.Unavailable, fault.Ambiguous},
 		"busy":                    {status.Error(codes.ResourceExhausted, "slow down"), fault.RateLimited, fault.RateLimited},
