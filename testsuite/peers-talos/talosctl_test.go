@@ -68,6 +68,10 @@ func (j *judge) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(j.t.Context(), time.Minute)
 	defer cancel()
 
+	return j.run(ctx, args...)
+}
+
+func (j *judge) run(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, j.binary, args...)
 	cmd.Dir = j.home
 	cmd.Env = []string{"HOME=" + j.home, "TALOSCONFIG=" + j.talosconfig}

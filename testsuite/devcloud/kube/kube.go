@@ -121,6 +121,7 @@ func (r *Runner) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 	opts := kubelet.Options{
 		HeartbeatEvery: r.tempo.heartbeat,
 		Log:            r.log.With("node", spec.NodeName),
+		Scale:          r.scale(),
 		Admin:          func() (kubernetes.Interface, bool) { return r.admin(spec.EtcdCluster) },
 	}
 	k := kubelet.New(spec, opts)
@@ -192,6 +193,14 @@ func (r *Runner) checkTools() error {
 		return fmt.Errorf("kube: programs are missing: %w", all)
 	}
 	return nil
+}
+
+// scale is nil without a clock.
+func (r *Runner) scale() func(time.Duration) time.Duration {
+	if r.opts.Clock == nil {
+		return nil
+	}
+	return r.opts.Clock.Scale
 }
 
 func (r *Runner) tool(name string) string { return filepath.Join(r.opts.ToolsDir, name) }

@@ -60,6 +60,7 @@ func (j *joined) register() error {
 	if apierrors.IsAlreadyExists(err) {
 		node, err = j.api.CoreV1().Nodes().Get(ctx, spec.NodeName, metav1.GetOptions{})
 		if err == nil {
+			j.pods.rebooted = node.Status.NodeInfo.BootID != j.bootID
 			err = patchLabels(ctx, j.api, node, ownLabels(spec.NodeName))
 		}
 		if err == nil {

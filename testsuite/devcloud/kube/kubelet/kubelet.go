@@ -33,6 +33,8 @@ type Options struct {
 	// Admin is the administrator's client that Talos has on control plane nodes;
 	// false while there is none.
 	Admin func() (kubernetes.Interface, bool)
+	// Scale turns simulated durations into real ones; nil leaves them.
+	Scale func(time.Duration) time.Duration
 	Log   *slog.Logger
 }
 
@@ -56,6 +58,9 @@ var _ guest.RunningKubelet = (*Kubelet)(nil)
 
 // New makes a kubelet that does nothing yet.
 func New(spec guest.Kubelet, opts Options) *Kubelet {
+	if opts.Scale == nil {
+		opts.Scale = func(d time.Duration) time.Duration { return d }
+	}
 	k := &Kubelet{spec: spec, opts: opts, errs: map[string]error{}}
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	return k
@@ -159,6 +164,7 @@ func (k *Kubelet) session() error {
 	}
 	defer api.Close()
 	j := &joined{k: k, api: api, bootID: k.spec.BootID}
+	j.pods.scale = k.opts.Scale
 	if err := j.register(); err != nil {
 		return fmt.Errorf("register with %s: %w", k.spec.Endpoint, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,6 +29,43 @@ type podSet struct {
 	taken map[string]netip.Addr
 	// unready are the node's own static pods that are not ready, by name.
 	unready map[string]bool
+	// rebooted says that the machine was restarted: the containers of what ran
+	// are gone, once for each pod in fresh.
+	rebooted bool
+	fresh    map[string]bool
+	// since is when a pod was first seen to start or to stop.
+	since  map[string]time.Time
+	scale  func(time.Duration) time.Duration
+	notify func()
+}
+
+// Times that containers take, simulated.
+const (
+	podStart = time.Second
+	podStop  = 2 * time.Second
+)
+
+// StopAnnotation says in seconds (simulated) how long a pod's containers take to
+// end after they were told to; its grace period is the most.
+const StopAnnotation = "devcloud/stop-seconds"
+
+// passed says whether a simulated duration has passed since it was first asked
+// about a pod's change; when it has not, the pod is looked at again in time.
+func (p *podSet) passed(pod *corev1.Pod, change string, d time.Duration) bool {
+	key := change + "/" + string(pod.UID)
+	first, seen := p.since[key]
+	if !seen {
+		first = time.Now()
+		p.since[key] = first
+	}
+	left := p.scale(d) - time.Since(first)
+	if left <= 0 {
+		return true
+	}
+	if !seen {
+		time.AfterFunc(left, p.notify)
+	}
+	return false
 }
 
 // watch follows the node's pods; the channel gets a value when some changed.
@@ -54,7 +92,8 @@ func (p *podSet) watch(ctx context.Context, api kubernetes.Interface, node strin
 		// would do without.
 		notify()
 	}
-	p.store, p.taken = informer.GetStore(), map[string]netip.Addr{}
+	p.store, p.taken, p.notify = informer.GetStore(), map[string]netip.Addr{}, notify
+	p.fresh, p.since = map[string]bool{}, map[string]time.Time{}
 	factory.StartWithContext(ctx)
 	return factory.Shutdown, changed
 }
@@ -105,9 +144,12 @@ func (p *podSet) sync(ctx context.Context, api kubernetes.Interface, network boo
 			if isReady(pod) {
 				err = setStatus(ctx, api, pod, unready(pod))
 			}
+		case p.lostContainers(pod):
+			err = setStatus(ctx, api, pod, restarted(pod))
+			p.fresh[string(pod.UID)] = err == nil
 		case finished(pod):
 			err = setStatus(ctx, api, pod, succeeded(pod))
-		case !isReady(pod):
+		case !isReady(pod) && p.passed(pod, "start", podStart):
 			address := host
 			if !pod.Spec.HostNetwork {
 				address = p.address(pod, podCIDR)
@@ -123,10 +165,30 @@ func (p *podSet) sync(ctx context.Context, api kubernetes.Interface, network boo
 	return all
 }
 
-// end removes a terminating pod at once: its containers have nothing to finish.
+// lostContainers says whether a pod ran when its machine went down.
+func (p *podSet) lostContainers(pod *corev1.Pod) bool {
+	return p.rebooted && !p.fresh[string(pod.UID)] && !isMirror(pod) && pod.Status.Phase == corev1.PodRunning
+}
+
+// stopTime is how long a pod's containers take to end.
+func stopTime(pod *corev1.Pod) time.Duration {
+	d := podStop
+	if seconds, err := strconv.ParseFloat(pod.Annotations[StopAnnotation], 64); err == nil {
+		d = time.Duration(seconds * float64(time.Second))
+	}
+	if grace := pod.DeletionGracePeriodSeconds; grace != nil {
+		d = min(d, time.Duration(*grace)*time.Second)
+	}
+	return d
+}
+
+// end removes a terminating pod when its containers have ended.
 func (p *podSet) end(ctx context.Context, api kubernetes.Interface, pod *corev1.Pod) error {
 	if pod.DeletionGracePeriodSeconds != nil && *pod.DeletionGracePeriodSeconds == 0 {
 		return nil // only finalizers keep it
+	}
+	if pod.Status.Phase == corev1.PodRunning && !p.passed(pod, "stop", stopTime(pod)) {
+		return nil
 	}
 	options := metav1.NewDeleteOptions(0)
 	options.Preconditions = &metav1.Preconditions{UID: &pod.UID}
@@ -186,6 +248,11 @@ func (p *podSet) forget(pods []*corev1.Pod) {
 	for uid := range p.taken {
 		if !present[uid] {
 			delete(p.taken, uid)
+		}
+	}
+	for key := range p.since {
+		if _, uid, _ := strings.Cut(key, "/"); !present[uid] {
+			delete(p.since, key)
 		}
 	}
 }

@@ -30,9 +30,16 @@ func running(pod *corev1.Pod, host, address netip.Addr) corev1.PodStatus {
 		}
 		return done(*status.StartTime, now)
 	})
+	restarts := map[string]int32{}
+	for _, container := range status.ContainerStatuses {
+		restarts[container.Name] = container.RestartCount
+	}
 	status.ContainerStatuses = containers(pod.Spec.Containers, func(corev1.Container) corev1.ContainerState {
 		return corev1.ContainerState{Running: &corev1.ContainerStateRunning{StartedAt: *status.StartTime}}
 	})
+	for i, container := range status.ContainerStatuses {
+		status.ContainerStatuses[i].RestartCount = restarts[container.Name]
+	}
 	return status
 }
 
@@ -45,6 +52,16 @@ func unready(pod *corev1.Pod) corev1.PodStatus {
 	}
 	for i := range status.ContainerStatuses {
 		status.ContainerStatuses[i].Ready = false
+	}
+	return status
+}
+
+// restarted is the status of a pod whose containers are started anew after they
+// ended with their machine.
+func restarted(pod *corev1.Pod) corev1.PodStatus {
+	status := unready(pod)
+	for i := range status.ContainerStatuses {
+		status.ContainerStatuses[i].RestartCount++
 	}
 	return status
 }
