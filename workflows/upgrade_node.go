@@ -52,6 +52,8 @@ func (n *nodeUpgrade) runbook(ctx workflow.Context) error {
 		return n.config(ctx)
 	case WorkReplace:
 		return n.replace(ctx)
+	case WorkRollback:
+		return n.rollback(ctx)
 	}
 	return fail(fault.Internal, "work of kind %s is not known", n.in.Work)
 }
@@ -311,7 +313,10 @@ func (n *nodeUpgrade) install(ctx workflow.Context, image string, old bool) erro
 	if old {
 		return nil // installs when it reboots
 	}
-	err := do(ctx, &n.desk, n.waiting("install "+image, n.timing().Image), aUpgrades.InstallTalos,
+	opts := n.waiting("install "+image, n.timing().Image)
+	// What the installer says once it says again: a person has to look.
+	opts.RetryPolicy.NonRetryableErrorTypes = []string{string(fault.Internal)}
+	err := do(ctx, &n.desk, opts, aUpgrades.InstallTalos,
 		activities.InstallInput{NodeWorkInput: n.work(), Image: image})
 	if err == nil {
 		n.note = "installed; it takes effect with its next reboot"

@@ -186,7 +186,7 @@ func halfway(n plan.UpgradeNode, work NodeWork) activities.Components {
 		return activities.Components{Scheduler: n.Scheduler, Proxy: n.Kubelet, Kubelet: n.Kubelet}
 	case WorkScheduler:
 		return activities.Components{Proxy: n.Kubelet, Kubelet: n.Kubelet}
-	case WorkTalos, WorkKubelet, WorkConfig, WorkReplace:
+	case WorkTalos, WorkKubelet, WorkConfig, WorkReplace, WorkRollback:
 	}
 	return c
 }

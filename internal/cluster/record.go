@@ -14,6 +14,9 @@ const (
 	PhaseDeleted  Phase = "deleted"
 	// PhaseUpgrading is shown while an upgrade runs; the record stays ready.
 	PhaseUpgrading Phase = "upgrading"
+	// PhaseRepairing is shown while a node is rolled back or replaced, or etcd is
+	// restored; the record stays ready.
+	PhaseRepairing Phase = "repairing"
 )
 
 // Record is what Ichor knows of a cluster outside Temporal: enough to show it
