@@ -45,7 +45,7 @@ func (g *group) replaceMember(ctx workflow.Context, in activities.ReplaceInput) 
 	case in.Ref.UID != "" && in.Ref.UID != g.in.Cluster.UID:
 		return out, fail(fault.Conflict, "this is group %s of cluster %s with uid %s, not %s", g.in.Group, g.in.Cluster.Name, g.in.Cluster.UID, in.Ref.UID)
 	case g.in.Role != cluster.RoleWorker:
-		return out, fail(fault.Unsafe, "a control plane is not replaced by adding one first; etcd decides about its members")
+		return g.replaceControlPlane(ctx, in)
 	case m == nil && g.wasHere(in.Machine), m != nil && m.leaving():
 		return activities.ReplaceResult{Message: "it has left already"}, nil
 	case m == nil:

@@ -36,6 +36,7 @@ func Register(r Registry, a Activities) {
 	r.RegisterWorkflowWithOptions(RollingUpgrade, workflow.RegisterOptions{Name: TypeRollingUpgrade})
 	r.RegisterWorkflowWithOptions(UpgradeNode, workflow.RegisterOptions{Name: TypeUpgradeNode})
 	r.RegisterWorkflowWithOptions(RollbackNode, workflow.RegisterOptions{Name: TypeRollbackNode})
+	r.RegisterWorkflowWithOptions(ReplaceNode, workflow.RegisterOptions{Name: TypeReplaceNode})
 	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps, a.Locks, a.Upgrades} {
 		r.RegisterActivity(s)
 	}

@@ -225,6 +225,9 @@ func fromInput(in workflows.GroupInput) *view {
 		}
 		for _, m := range in.State.Members {
 			g := fromMember(*m)
+			if unannounced(g) {
+				continue
+			}
 			if g.Instance == "" && g.Counted() {
 				g.Instance = workflows.PlaceholderInstance(in.Cluster.Name, in.Group, m.ID, 0)
 			}

@@ -359,8 +359,16 @@ func isBeyondMax(f workflows.Failure) bool { return strings.Contains(f.Message, 
 // anonymous members are known to be there, but not which machines they are.
 func anonymous(m workflows.GroupMember) bool { return m.ID == "" && m.Phase == workflows.MemberReady }
 
+// unannounced members are machines that an upgrade adds to take the place of
+// others. The autoscaler does not hear of them before they have: it would take
+// their nodes for more than it asked for.
+func unannounced(m workflows.GroupMember) bool { return m.Surge && !m.Leaving() }
+
 func fromStatus(s workflows.GroupStatus) *view {
 	v := &view{facts: s.GroupFacts, generation: s.Generation, gone: s.Gone, ending: s.Ending, members: s.Members}
+	if slices.ContainsFunc(v.members, unannounced) {
+		v.members = slices.DeleteFunc(slices.Clone(v.members), unannounced)
+	}
 	if s.Paused != nil {
 		v.paused = pauseReason(s.Paused.Reason)
 	}
