@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/testsuite/chaos/killer"
 	"github.com/ichor-project/ichor/workflows"
 )
@@ -52,6 +53,8 @@ func variant(t killer.Task) string {
 		BootstrapMachine string   `json:"bootstrapMachine"`
 		Entities         []string `json:"entities"`
 		Endpoint         string   `json:"endpoint"`
+		Holding          *struct{}
+		Released         string
 	}
 	if json.Unmarshal(t.Input, &in) != nil {
 		return "" // not an object: no variants
@@ -63,6 +66,10 @@ func variant(t killer.Task) string {
 		return "entities"
 	case t.Activity == "UpdateRecord" && in.Endpoint != "":
 		return "endpoint"
+	case t.Activity == "UpdateRecord" && in.Holding != nil:
+		return "holding"
+	case t.Activity == "UpdateRecord" && in.Released != "":
+		return "released"
 	case in.Create == nil:
 		return ""
 	}
@@ -100,14 +107,39 @@ func (r *registry) RegisterWorkflow(any)                                        
 func (r *registry) RegisterWorkflowWithOptions(any, workflow.RegisterOptions)    {}
 func (r *registry) RegisterDynamicWorkflow(any, workflow.DynamicRegisterOptions) {}
 
+// notInUpgrade are activities of upgrades that the one of TestKillMatrixUpgrade
+// does not need, with who does.
+var notInUpgrade = map[string]string{
+	"UpgradeTalosWhole":    "for Talos before 1.13, see TestUpgradeOldPath of testsuite/e2e",
+	"ReplaceMember":        "for groups that surge, see TestUpgradeHoles of testsuite/e2e",
+	"WaitReplaced":         "for groups that surge",
+	"DiffUpgradeManifests": "for plans that are shown",
+	"RollbackNode":         "for repairs",
+	"RemoveEtcdMember":     "for repairs",
+	"RestoreEtcd":          "for repairs",
+}
+
+// upgrades are the activities of upgrades.
+func upgrades() []string {
+	var r registry
+	r.RegisterActivity((*activities.Upgrades)(nil))
+	return r.names
+}
+
+// upgradeRows are all that must fire in TestKillMatrixUpgrade.
+func upgradeRows() []string {
+	out := slices.DeleteFunc(upgrades(), func(name string) bool { return notInUpgrade[name] != "" })
+	return append(out, "UpdateRecord holding", "UpdateRecord released")
+}
+
 // rows are all that must fire: one for each activity that the worker registers,
-// more for those with variants.
+// more for those with variants. Those of upgrades have a matrix of their own.
 func rows() []string {
 	var r registry
 	workflows.Register(&r, workflows.Activities{})
 	var out []string
 	for _, name := range r.names {
-		if _, ok := notHere[name]; ok {
+		if _, ok := notHere[name]; ok || slices.Contains(upgrades(), name) {
 			continue
 		}
 		kinds, ok := variants[name]
@@ -135,6 +167,16 @@ func TestKillMatrixRowsAreTheRegistry(t *testing.T) {
 			t.Errorf("%s is said not to belong here, but the worker registers no such activity", name)
 		}
 	}
+	for name := range notInUpgrade {
+		if !slices.Contains(upgrades(), name) {
+			t.Errorf("%s is said to be needed by other upgrades, but upgrades have no such activity", name)
+		}
+	}
+	for _, name := range upgrades() {
+		if !slices.Contains(r.names, name) {
+			t.Errorf("the worker does not register %s", name)
+		}
+	}
 	for name := range variants {
 		if !slices.Contains(r.names, name) {
 			t.Errorf("%s has variants, but the worker registers no such activity", name)
@@ -148,6 +190,8 @@ func TestKillMatrixRowsAreTheRegistry(t *testing.T) {
 		{killer.Task{Activity: "EnsureMachine", Input: []byte(`{"create":false}`)}, "EnsureMachine (look)"},
 		{killer.Task{Activity: "EnsureMachine", Input: []byte(`{"create":true}`)}, "EnsureMachine"},
 		{killer.Task{Activity: "UpdateRecord", Input: []byte(`{"bootstrapMachine":"abcde"}`)}, "UpdateRecord bootstrap machine"},
+		{killer.Task{Activity: "UpdateRecord", Input: []byte(`{"holding":{"image":"i"}}`)}, "UpdateRecord holding"},
+		{killer.Task{Activity: "UpdateRecord", Input: []byte(`{"released":"i"}`)}, "UpdateRecord released"},
 		{killer.Task{Activity: "GetEndpointHost", Input: []byte(`{"have":[]}`)}, "GetEndpointHost"},
 	} {
 		if got := row(s.task); got != s.want {
