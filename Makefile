@@ -266,6 +266,10 @@ demo: $(SYSTEM) $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n
 demo-autoscale: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The real autoscaler grows and shrinks a group; SPEED=n
 	$(BIN)/ichor-demo autoscale $(if $(SPEED),--speed $(SPEED))
 
+.PHONY: demo-upgrade
+demo-upgrade: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## Talos and Kubernetes go up under a disruption budget; SPEED=n
+	$(BIN)/ichor-demo upgrade $(if $(SPEED),--speed $(SPEED))
+
 demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 	$(BIN)/ichor-demo down
 

@@ -41,7 +41,7 @@ func (d demo) autoscale(ctx context.Context) (err error) {
 	if err := d.nodes(ctx, sys); err != nil {
 		return err
 	}
-	pair, err := d.pair(ctx, sys)
+	pair, err := d.pair(ctx, sys, shortened...)
 	for _, p := range pair {
 		defer func() { _ = p.Stop() }() // it is told to end; how it does says nothing
 	}
@@ -58,8 +58,15 @@ const (
 	podsWanted = 50
 )
 
+// shortened are the times of a demonstration of scaling down; see
+// docs/guides/autoscaler.md for those of real use.
+var shortened = []string{
+	"--scale-down-delay-after-add=5s", "--scale-down-delay-after-delete=0s", "--scale-down-unneeded-time=10s",
+	"--node-delete-delay-after-taint=0s", "--unremovable-node-recheck-timeout=5s",
+}
+
 // pair starts the provider and the autoscaler, over mutual TLS.
-func (d demo) pair(ctx context.Context, sys *system) (started []*proc.Process, err error) {
+func (d demo) pair(ctx context.Context, sys *system, flags ...string) (started []*proc.Process, err error) {
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -110,15 +117,12 @@ func (d demo) pair(ctx context.Context, sys *system) (started []*proc.Process, e
 	}
 	autoscaler, err := proc.Start(proc.Spec{
 		Name: "cluster-autoscaler", Path: d.bin("tools/cluster-autoscaler"), Log: d.path("logs/cluster-autoscaler.log"),
-		Args: []string{
+		Args: append([]string{
 			"--kubeconfig=" + d.path("kubeconfig"), "--cloud-provider=externalgrpc", "--cloud-config=" + config, "--leader-elect=false",
 			"--address=" + address, "--namespace=kube-system", "--v=2", "--expander=least-waste",
-			// The shortened times of a demonstration; see docs/guides/autoscaler.md
-			// for those of real use.
-			"--scan-interval=2s", "--scale-down-delay-after-add=5s", "--scale-down-delay-after-delete=0s", "--scale-down-unneeded-time=10s",
-			"--node-delete-delay-after-taint=0s", "--unremovable-node-recheck-timeout=5s", "--ok-total-unready-count=100",
+			"--scan-interval=2s", "--ok-total-unready-count=100",
 			"--skip-nodes-with-system-pods=false", "--startup-taint=node.cloudprovider.kubernetes.io/uninitialized",
-		},
+		}, flags...),
 	})
 	if err != nil {
 		return started, err
@@ -179,5 +183,5 @@ func (d demo) status(ctx context.Context, sys *system, out any) error {
 }
 
 func say(started time.Time, format string, args ...any) {
-	fmt.Printf("%6s  %s\n", strconv.FormatFloat(time.Since(started).Seconds(), 'f', 1, 64)+"s", fmt.Sprintf(format, args...))
+	fmt.Printf("%9s  %s\n", strconv.FormatFloat(time.Since(started).Seconds(), 'f', 1, 64)+"s", fmt.Sprintf(format, args...))
 }

@@ -1,6 +1,7 @@
 // Command ichor-demo shows Ichor on one machine: it starts a real Temporal
 // server, an emulated cloud with real Kubernetes behind it and a worker, and
-// provisions examples/demo.yaml.
+// provisions a cluster of examples. It can let the real Cluster Autoscaler scale
+// it, or upgrade it under a workload.
 package main
 
 import (
@@ -29,13 +30,14 @@ func main() {
 type demo struct {
 	root  string // of the repository
 	dir   string // state, removed by down
+	bins  string // the programs
 	speed float64
 	spec  string
 }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: ichor-demo up|autoscale|down|serve [flags]")
+		return errors.New("usage: ichor-demo up|autoscale|upgrade|down|serve [flags]")
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -45,10 +47,18 @@ func run(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("ichor-demo "+args[0], flag.ContinueOnError)
 	fs.Float64Var(&d.speed, "speed", 20, "how many times faster than real time the cloud runs")
 	example := "demo.yaml"
-	if args[0] == "autoscale" {
+	switch args[0] {
+	case "autoscale":
 		example = "autoscale.yaml"
+	case "upgrade":
+		example = filepath.Join("upgrade", "demo.yaml")
 	}
 	fs.StringVar(&d.spec, "spec", filepath.Join("examples", example), "the cluster to provision")
+	bins := os.Getenv("ICHOR_BIN")
+	if bins == "" {
+		bins = filepath.Join(root, "bin")
+	}
+	fs.StringVar(&d.bins, "bin", bins, "folder with the programs")
 	fs.StringVar(&d.dir, "dir", d.dir, "folder for all state")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
@@ -58,6 +68,8 @@ func run(ctx context.Context, args []string) error {
 		return d.up(ctx)
 	case "autoscale":
 		return d.autoscale(ctx)
+	case "upgrade":
+		return d.upgrade(ctx)
 	case "down":
 		return d.down()
 	case "serve":
@@ -68,7 +80,7 @@ func run(ctx context.Context, args []string) error {
 
 func (d demo) path(name string) string { return filepath.Join(d.dir, name) }
 
-func (d demo) bin(name string) string { return filepath.Join(d.root, "bin", name) }
+func (d demo) bin(name string) string { return filepath.Join(d.bins, name) }
 
 // up provisions the demo cluster. On a terminal it stays until Ctrl-C and then
 // stops everything; elsewhere it returns and leaves the system running.

@@ -34,7 +34,7 @@ func (d demo) show(ctx context.Context, sys *system) error {
 	fmt.Printf("\nThe Cluster Autoscaler runs; the group demo/%s has no machine. %d pods of 500m CPU and 128Mi follow.\n", group, podsWanted)
 	fmt.Printf("Watch the group: %s/namespaces/default/workflows/cluster%%2Fdemo%%2Fgroup%%2F%s\n\n", sys.UI, group)
 	started := time.Now()
-	if err := d.deploy(ctx, api); err != nil {
+	if err := d.deploy(ctx, api, podsWanted, "500m"); err != nil {
 		return err
 	}
 	say(started, "%d pods created", podsWanted)
@@ -115,7 +115,7 @@ func look(ctx context.Context, api kubernetes.Interface, st workflows.GroupStatu
 			s.Creating++
 		}
 	}
-	pods, err := api.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=pause"})
+	pods, err := api.CoreV1().Pods("default").List(ctx, metav1.ListOptions{LabelSelector: "app=" + workload})
 	if err != nil {
 		return s, err
 	}
@@ -133,27 +133,34 @@ func look(ctx context.Context, api kubernetes.Interface, st workflows.GroupStatu
 	return s, nil
 }
 
-func (d demo) deploy(ctx context.Context, api kubernetes.Interface) error {
-	labels, n, grace := map[string]string{"app": "pause"}, int32(podsWanted), int64(0)
+// The workload and the label of the nodes that are for it.
+const (
+	workload      = "pause"
+	workloadLabel = "example.com/workload"
+)
+
+// deploy makes the workload: so many pods with so much of a CPU each.
+func (d demo) deploy(ctx context.Context, api kubernetes.Interface, n int32, cpu string) error {
+	labels, grace := map[string]string{"app": workload}, int64(0)
 	yes, no := true, false
 	_, err := api.AppsV1().Deployments("default").Create(ctx, &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "pause"},
+		ObjectMeta: metav1.ObjectMeta{Name: workload},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &n, Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					TerminationGracePeriodSeconds: &grace, NodeSelector: map[string]string{"example.com/workload": "pause"},
+					TerminationGracePeriodSeconds: &grace, NodeSelector: map[string]string{workloadLabel: workload},
 					SecurityContext: &corev1.PodSecurityContext{
 						RunAsNonRoot: &yes, SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
 					},
 					Containers: []corev1.Container{{
-						Name: "pause", Image: "registry.k8s.io/pause:3.10",
+						Name: workload, Image: "registry.k8s.io/pause:3.10",
 						SecurityContext: &corev1.SecurityContext{
 							AllowPrivilegeEscalation: &no, Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 						},
 						Resources: corev1.ResourceRequirements{Requests: corev1.ResourceList{
-							corev1.ResourceCPU: resource.MustParse("500m"), corev1.ResourceMemory: resource.MustParse("128Mi"),
+							corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("128Mi"),
 						}},
 					}},
 				},
@@ -164,11 +171,11 @@ func (d demo) deploy(ctx context.Context, api kubernetes.Interface) error {
 }
 
 func (d demo) resize(ctx context.Context, api kubernetes.Interface, n int32) error {
-	s, err := api.AppsV1().Deployments("default").GetScale(ctx, "pause", metav1.GetOptions{})
+	s, err := api.AppsV1().Deployments("default").GetScale(ctx, workload, metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
 	s.Spec.Replicas = n
-	_, err = api.AppsV1().Deployments("default").UpdateScale(ctx, "pause", s, metav1.UpdateOptions{})
+	_, err = api.AppsV1().Deployments("default").UpdateScale(ctx, workload, s, metav1.UpdateOptions{})
 	return err
 }

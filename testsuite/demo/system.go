@@ -60,7 +60,7 @@ func (d demo) start(ctx context.Context) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "serve", "-dir", d.dir, "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64))
+	cmd := exec.Command(self, "serve", "-dir", d.dir, "-bin", d.bins, "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = d.root, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -85,7 +85,7 @@ func (d demo) start(ctx context.Context) (*system, error) {
 // serve runs the system until it is told to end.
 func (d demo) serve(ctx context.Context) error {
 	s, err := stack.Start(ctx, stack.Options{
-		Bin: filepath.Join(d.root, "bin"), Dir: d.dir, Speed: d.speed,
+		Bin: d.bins, Dir: d.dir, Speed: d.speed,
 		TemporalPort: preferred(7233), UIPort: preferred(8233), CloudPort: preferred(8899), FactoryPort: preferred(8898),
 		Settings: stack.Scaled(d.speed),
 	})
