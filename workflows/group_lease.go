@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -121,9 +123,10 @@ func (g *group) configure(ctx workflow.Context, req ConfigureRequest) ScaleResul
 	r := ScaleResult{RequestID: req.RequestID, Op: SignalConfigure, At: workflow.Now(ctx), Accepted: true, Message: "configured: machines made from now on are as told"}
 	if err := g.refuseConfig(req.Input); err != nil {
 		r.Accepted, r.Kind, r.Message = false, kindOf(err), messageOf(err)
-	} else {
-		g.reconfigure(req.Input)
+	} else if g.reconfigure(req.Input) {
 		g.state.Generation++
+	} else {
+		r.Message = "it is configured so already"
 	}
 	r.Target, r.Generation = g.size(), g.state.Generation
 	g.remember(r)
@@ -153,11 +156,16 @@ func (g *group) refuseConfig(in GroupInput) error {
 }
 
 // reconfigure takes over everything but what the group is and where its account
-// is.
-func (g *group) reconfigure(in GroupInput) {
+// is, and reports whether that is something new.
+func (g *group) reconfigure(in GroupInput) bool {
 	in.Cluster, in.Site, in.Target, in.State, in.Resumed = g.in.Cluster, g.in.Site, g.in.Target, nil, g.in.Resumed
 	if len(in.Subnets) == 0 {
 		in.Subnets = g.in.Subnets
+	}
+	have, errHave := json.Marshal(g.in)
+	want, errWant := json.Marshal(in)
+	if errHave == nil && errWant == nil && bytes.Equal(have, want) {
+		return false
 	}
 	g.in = in
 	g.state.Template = nil // learned anew
@@ -169,4 +177,5 @@ func (g *group) reconfigure(in GroupInput) {
 			m.Phase, m.Note = MemberWanted, ""
 		}
 	}
+	return true
 }

@@ -156,8 +156,10 @@ func (p *replacement) takeOut(ctx workflow.Context) error {
 	if !slices.ContainsFunc(nodes, func(t activities.UpgradeTarget) bool { return t.Node.Name == p.old.Name }) {
 		nodes = append(nodes, activities.UpgradeTarget{Node: p.old, Group: p.group, Role: cluster.RoleControlPlane})
 	}
-	return do(ctx, &p.desk, p.waiting("take "+p.old.Name+" out of etcd", p.timing().Bootstrap), aUpgrades.RemoveEtcdMember,
-		activities.RemoveEtcdMemberInput{Ref: p.ref(), Nodes: nodes, Name: p.old.Name})
+	return p.patient(ctx, "etcd", func(ctx workflow.Context) error {
+		return do(ctx, &p.desk, p.waiting("take "+p.old.Name+" out of etcd", p.timing().Bootstrap), aUpgrades.RemoveEtcdMember,
+			activities.RemoveEtcdMemberInput{Ref: p.ref(), Nodes: nodes, Name: p.old.Name})
+	})
 }
 
 // machine waits until the new machine runs and has an address.

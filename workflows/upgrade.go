@@ -54,7 +54,8 @@ func (u *upgrade) runbook(ctx workflow.Context) error {
 		for i := range u.plan.Legs {
 			u.leg = i
 			leg := u.plan.Legs[i].Leg
-			if err := u.step(ctx, legStep(u.state.Rounds, i, leg), func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
+			u.stepName = legStep(u.state.Rounds, i, leg)
+			if err := u.step(ctx, u.stepName, func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
 				return err
 			}
 		}
@@ -104,6 +105,7 @@ type upgrade struct {
 	plan     plan.UpgradePlan
 	leg      int // index into plan.Legs
 	doing    NodeWork
+	stepName string // of the leg under way
 	warnings []plan.Refusal
 
 	// nodes are those of the roll under way; waits, until and asks say what it
@@ -175,14 +177,35 @@ func (u *upgrade) look(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	if u.seen, err = u.observe(ctx, &final); err != nil {
-		return err
+	for {
+		if u.seen, err = u.observe(ctx, &final); err != nil {
+			return err
+		}
+		silent := u.silent()
+		if silent == "" || u.state.Rounds == 0 {
+			break
+		}
+		// The work is done; whether all of it held cannot be told of these.
+		if err := u.parkRoll(ctx, "no answer from "+silent); err != nil {
+			return err
+		}
 	}
 	if u.state.From == (plan.Versions{}) {
 		u.state.From = versionsOf(u.resolved.Record.Frozen)
 	}
 	u.at(ctx, stepLook, "%s", count(len(u.seen), "node"))
 	return nil
+}
+
+// silent names the nodes that did not answer.
+func (u *upgrade) silent() string {
+	var out []string
+	for _, n := range u.seen {
+		if n.Problem != "" && !slices.Contains(u.state.Skipped, n.Machine) {
+			out = append(out, n.Name+" ("+n.Problem+")")
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // askMembers waits until every group has told all its members.
@@ -261,7 +284,9 @@ func (u *upgrade) makePlan(ctx workflow.Context) error {
 		u.plan.Legs[i].Nodes = slices.DeleteFunc(u.plan.Legs[i].Nodes, func(n plan.RollItem) bool { return slices.Contains(u.state.Skipped, n.Machine) })
 	}
 	u.plan.Legs = slices.DeleteFunc(u.plan.Legs, func(l plan.LegPlan) bool { return u.state.Rounds > 0 && len(l.Nodes) == 0 })
-	if len(u.plan.Refusals) > 0 && !u.in.PlanOnly {
+	// What is said of single nodes is told together with all that the pre-flight
+	// finds.
+	if len(u.plan.Refusals) > 0 && !u.in.PlanOnly && len(u.plan.Legs) == 0 {
 		return fail(fault.Unsafe, "%s", refusals(u.plan.Refusals))
 	}
 	u.at(ctx, stepPlan, "%s", count(len(u.plan.Legs), "leg"))
@@ -279,7 +304,7 @@ func (u *upgrade) drifted(to plan.Versions) bool {
 // preflight looks at everything that could go wrong before anything changes. In
 // later rounds it was passed already.
 func (u *upgrade) preflight(ctx workflow.Context) error {
-	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 || len(u.plan.Refusals) > 0 {
+	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 {
 		return nil
 	}
 	last, err := u.freezeLeg(ctx, u.plan.Legs[len(u.plan.Legs)-1].Leg)
@@ -295,9 +320,15 @@ func (u *upgrade) preflight(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	u.warnings, u.plan.Refusals = out.Warnings, out.Problems
-	if len(out.Problems) > 0 && !u.in.PlanOnly {
-		return fail(fault.Unsafe, "%s, nothing was changed: %s", count(len(out.Problems), "problem"), refusals(out.Problems))
+	u.warnings = out.Warnings
+	known := u.plan.Refusals
+	for _, p := range out.Problems {
+		if !slices.ContainsFunc(known, func(r plan.Refusal) bool { return r.Field == p.Field && r.Field != "" }) {
+			u.plan.Refusals = append(u.plan.Refusals, p)
+		}
+	}
+	if all := u.plan.Refusals; len(all) > 0 && !u.in.PlanOnly {
+		return fail(fault.Unsafe, "%s, nothing was changed: %s", count(len(all), "problem"), refusals(all))
 	}
 	u.at(ctx, stepPreflight, "%s", count(len(out.Warnings), "warning"))
 	return nil

@@ -42,6 +42,7 @@ func (u *upgrade) roll(ctx workflow.Context, leg plan.Leg, frozen activities.Fre
 		if len(u.nodes) == 0 {
 			return nil
 		}
+		u.at(ctx, u.stepName, "%s on %s", work, count(len(u.nodes), "node"))
 		if err := u.rollNodes(ctx, frozen, work); err != nil {
 			return err
 		}
@@ -249,8 +250,11 @@ func (u *upgrade) parkRoll(ctx workflow.Context, why string) error {
 	seen := u.resumed
 	u.parked = why + u.failedNodes() + " — send the signal " + SignalResume + " to try again, " + SignalSkipNode + " to leave a node out, or cancel"
 	u.page(ctx)
+	failed := func(n *rolling) bool { return n.State == plan.RollFailed }
+	some, left := slices.ContainsFunc(u.nodes, failed), len(u.state.Skipped)
 	err := workflow.Await(ctx, func() bool {
-		return u.resumed > seen || !slices.ContainsFunc(u.nodes, func(n *rolling) bool { return n.State == plan.RollFailed })
+		// Leaving out the last of them ends it, too.
+		return u.resumed > seen || len(u.state.Skipped) > left && (!some || !slices.ContainsFunc(u.nodes, failed))
 	})
 	u.parked = ""
 	if err == nil && u.resumed > seen {
