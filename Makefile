@@ -199,7 +199,7 @@ define suite
 $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
-.PHONY: test unit e2e autoscaler test-peers matrix chaos never-lost bench
+.PHONY: test unit e2e autoscaler test-peers matrix chaos chaos-upgrade never-lost bench
 test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
@@ -225,7 +225,7 @@ test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK'
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
 
 # These print what they did: counts of kills, wall time, seeds.
-matrix chaos never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
+matrix chaos chaos-upgrade never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
 
 matrix: TIMEOUT = 60m
 matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
@@ -238,7 +238,13 @@ chaos: TIMEOUT = 120m
 chaos: export ICHOR_CHAOS_SEEDS = $(SEEDS)
 chaos: export ICHOR_CHAOS_SEED = $(SEED)
 chaos: $(SYSTEM) $(TEST_TOOLS) ## Random faults and kills: SEEDS=200, or one SEED=number
-	$(call suite,^TestChaos,./testsuite/chaos/...)
+	$(call suite,^TestChaos$$,./testsuite/chaos/...)
+
+chaos-upgrade: TIMEOUT = 300m
+chaos-upgrade: export ICHOR_CHAOS_SEEDS = $(SEEDS)
+chaos-upgrade: export ICHOR_CHAOS_SEED = $(SEED)
+chaos-upgrade: $(SYSTEM) $(TEST_TOOLS) ## Random faults and kills while a cluster is upgraded: SEEDS=200, or one SEED=number
+	$(call suite,^TestChaosUpgrade,./testsuite/chaos/...)
 
 # OPERATIONS is how many requests are made; SEED as above.
 OPERATIONS ?= 300

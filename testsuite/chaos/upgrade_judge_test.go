@@ -30,7 +30,7 @@ func (s *upgrading) judge(ctx context.Context, st *upgradeStorm) error {
 	if err := judgeQuorum(r, st.want.schematic != ""); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, rest)
+	ctx, cancel := context.WithTimeout(ctx, restLimit)
 	defer cancel()
 	var last error
 	for {
@@ -49,8 +49,8 @@ func (s *upgrading) judge(ctx context.Context, st *upgradeStorm) error {
 	}
 }
 
-// rest is how long a machine that was deleted by hand may take to be replaced.
-const rest = 100 * time.Second
+// restLimit is how long a machine that was deleted by hand may take to be replaced.
+const restLimit = 100 * time.Second
 
 // judgeQuorum says what an upgrade did to etcd that it must not do.
 //
@@ -301,4 +301,3 @@ func (s *upgrading) schematic(ctx context.Context, names []string) (string, erro
 	}
 	return out.ID, err
 }
-

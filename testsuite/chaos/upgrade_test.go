@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ichor-project/ichor/testsuite/chaos/killer"
@@ -108,7 +109,7 @@ func newUpgrading(t *testing.T) *upgrading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	config.QPS = -1
+	config.QPS, config.WarningHandler = -1, rest.NoWarnings{}
 	if s.kube, err = kubernetes.NewForConfig(config); err != nil {
 		t.Fatal(err)
 	}
