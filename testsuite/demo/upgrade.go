@@ -134,12 +134,14 @@ func (d demo) roll(ctx context.Context, sys *system, config *rest.Config, api ku
 	done := make(chan error, 1)
 	go func() { done <- d.plain(ctx, sys, change...) }()
 	added, err := d.midway(ctx, api, w, started, done)
-	w.end()
 	if err != nil {
 		return err
 	}
 	took := time.Since(started)
 	if err := d.settled(ctx, w); err != nil {
+		return err
+	}
+	if err := w.end(ctx); err != nil {
 		return err
 	}
 	return d.judge(ctx, sys, w, added, took, pair)

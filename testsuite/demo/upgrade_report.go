@@ -78,8 +78,6 @@ func (s *system) value(name string) string {
 
 // printNodes prints every node, before and after.
 func (w *watch) printNodes() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	names := slices.Collect(maps.Keys(w.before))
 	for name := range w.after {
 		if _, old := w.before[name]; !old {
@@ -111,10 +109,8 @@ func (w *watch) printNodes() error {
 
 // print prints what was measured.
 func (w *watch) print(took time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	fmt.Printf("  availability   %d pods at least, budget %d, in %d looks over %s; at most %d of %d workers away at once\n",
-		w.lowest.ready, podsAtLeast, w.samples, took.Round(time.Second), w.workersAway, w.workers())
+	fmt.Printf("  availability   %d pods at least, budget %d, by %d looks and %d changes of pods in %s; at most %d of %d workers away at once\n",
+		w.lowest.ready, podsAtLeast, w.samples, w.changes, took.Round(time.Second), w.workersAway, w.workers())
 	fmt.Printf("  API            %d of %d requests failed, the longest time without an answer was %s\n",
 		w.failed, w.requests, w.silence.Round(10*time.Millisecond))
 	for _, text := range slices.Sorted(maps.Keys(w.failures)) {
@@ -134,8 +130,6 @@ func (w *watch) workers() (n int) {
 // verdict is everything that is wrong with the workload and the nodes.
 func (w *watch) verdict() []string {
 	added := w.newcomers()
-	w.mu.Lock()
-	defer w.mu.Unlock()
 	problems := slices.Clone(w.broken)
 	if w.lowest.ready < podsAtLeast {
 		problems = append(problems, fmt.Sprintf("the budget was broken: %d pods were available at %s", w.lowest.ready, w.lowest.at.UTC().Format(time.TimeOnly)))

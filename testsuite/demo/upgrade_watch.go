@@ -28,9 +28,10 @@ const (
 
 // seen is one look at the workload and the nodes.
 type seen struct {
-	at    time.Time
-	ready int
-	nodes map[string]corev1.Node
+	at      time.Time
+	ready   int
+	nodes   map[string]corev1.Node
+	nodesAt time.Time
 }
 
 // watch looks at the cluster through its API, as any user of it could, for as long
@@ -38,7 +39,7 @@ type seen struct {
 type watch struct {
 	api  kubernetes.Interface
 	stop context.CancelFunc
-	over chan struct{}
+	over sync.WaitGroup
 
 	mu    sync.Mutex
 	now   seen
@@ -47,6 +48,7 @@ type watch struct {
 	before, after map[string]corev1.Node
 	lowest        seen
 	samples       int
+	changes       int
 	requests      int
 	failed        int
 	failures      map[string]int
@@ -73,20 +75,26 @@ func newWatch(ctx context.Context, config *rest.Config) (*watch, error) {
 	if err != nil {
 		return nil, err
 	}
+	config = rest.CopyConfig(config)
+	config.Timeout = 0 // which would also end what streams
+	stream, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
 	ctx, stop := context.WithCancel(ctx)
-	w := &watch{api: api, stop: stop, over: make(chan struct{})}
+	w := &watch{api: api, stop: stop, first: map[string]corev1.Node{}}
 	w.reset()
-	w.first = map[string]corev1.Node{}
-	go w.run(ctx)
+	w.over.Go(func() { w.run(ctx) })
+	w.over.Go(func() { w.follow(ctx, stream) })
 	return w, nil
 }
 
 func (w *watch) reset() {
-	w.lowest, w.samples, w.requests, w.failed, w.silence = seen{ready: -1}, 0, 0, 0, 0
+	w.lowest, w.samples, w.changes, w.requests, w.failed, w.silence = seen{ready: -1}, 0, 0, 0, 0, 0
 	w.failures, w.homes, w.broken, w.workersAway = map[string]int{}, map[types.UID]home{}, nil, 0
 }
 
-// begin starts the measurement anew, end ends it. The looking goes on until close.
+// begin starts the measurement anew.
 func (w *watch) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,20 +102,21 @@ func (w *watch) begin() {
 	w.before = w.now.nodes
 }
 
-// end keeps what was measured.
-func (w *watch) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// end ends the measurement with a last look at the nodes.
+func (w *watch) end(ctx context.Context) error {
+	asked := time.Now()
+	err := w.until(ctx, "the nodes are seen", func(s seen) bool { return s.nodesAt.After(asked) })
+	w.close()
 	w.after = w.now.nodes
+	return err
 }
 
 func (w *watch) close() {
 	w.stop()
-	<-w.over
+	w.over.Wait()
 }
 
 func (w *watch) run(ctx context.Context) {
-	defer close(w.over)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	answered := time.Now()
@@ -118,10 +127,11 @@ func (w *watch) run(ctx context.Context) {
 			w.workload(pods.Items)
 		}
 		if err == nil && n%nodesEvery == 0 {
+			asked := time.Now()
 			nodes, err := w.api.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
 			w.count(ctx, err, &answered)
 			if err == nil {
-				w.machines(nodes.Items)
+				w.machines(asked, nodes.Items)
 			}
 		}
 		select {
@@ -172,8 +182,12 @@ func (w *watch) workload(pods []corev1.Pod) {
 		}
 	}
 	w.samples++
-	if w.lowest.ready < 0 || w.now.ready < w.lowest.ready {
-		w.lowest = w.now
+	w.least(w.now.ready)
+}
+
+func (w *watch) least(n int) {
+	if w.lowest.ready < 0 || n < w.lowest.ready {
+		w.lowest = seen{at: time.Now(), ready: n}
 	}
 }
 
@@ -187,7 +201,7 @@ func available(p corev1.Pod) bool {
 // machines takes note of a look at the nodes, which follows one at the pods. A pod
 // that is seen again on a node with another boot than when it came was there when
 // the node went down, whatever its readiness said.
-func (w *watch) machines(nodes []corev1.Node) {
+func (w *watch) machines(asked time.Time, nodes []corev1.Node) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	all, away := map[string]corev1.Node{}, 0
@@ -200,7 +214,7 @@ func (w *watch) machines(nodes []corev1.Node) {
 			away++
 		}
 	}
-	w.now.nodes, w.workersAway = all, max(w.workersAway, away)
+	w.now.nodes, w.now.nodesAt, w.workersAway = all, asked, max(w.workersAway, away)
 	for uid, p := range w.pods {
 		n, ok := all[p.Spec.NodeName]
 		if !ok {
