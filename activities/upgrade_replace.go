@@ -9,9 +9,16 @@ import (
 
 // ReplaceInput names a member that a new machine shall replace.
 type ReplaceInput struct {
-	Ref     cluster.Ref `json:"ref"`
-	Group   string      `json:"group"`
-	Machine string      `json:"machine"`
+	Ref   cluster.Ref `json:"ref"`
+	Group string      `json:"group"`
+	// Machine is the machine id of a worker; of a control plane the name will do.
+	Machine string `json:"machine"`
+	// Out says, of a control plane, that etcd goes on without it: its machine is
+	// deleted at once. Whoever asks has made sure.
+	Out bool `json:"out,omitempty"`
+	// Lost says that the record names the machine though the group may not know
+	// it, having been started again without it: the new one is added all the same.
+	Lost bool `json:"lost,omitempty"`
 	// RequestID makes each counted once.
 	RequestID string `json:"requestID"`
 }
@@ -44,7 +51,7 @@ type GroupReplacements interface {
 
 // ReplaceMember has a group add a machine that takes the place of a member. Safe
 // to repeat. Errors: NotFound, Conflict (paused, being deleted), Unsafe for
-// control planes.
+// control planes that are not out of etcd.
 func (u *Upgrades) ReplaceMember(ctx context.Context, in ReplaceInput) (ReplaceResult, error) {
 	defer alive(ctx, "asking for a replacement of "+in.Machine)()
 	return u.Replacements.Replace(ctx, in)
