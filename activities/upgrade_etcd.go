@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ichor-project/ichor/internal/fault"
@@ -85,8 +86,22 @@ func (v *etcdView) agree() {
 			v.leader = byID[id]
 		}
 	}
+	for i, alarm := range v.alarms {
+		v.alarms[i] = named(alarm, byID)
+	}
 	slices.Sort(v.alarms)
 	v.alarms = slices.Compact(v.alarms)
+}
+
+// named adds the node's name to an alarm, which ends with the id of a member: a
+// person looks for a node.
+func named(alarm string, byID map[uint64]string) string {
+	_, id, found := strings.Cut(alarm, " on member ")
+	n, err := strconv.ParseUint(id, 16, 64)
+	if name := byID[n]; found && err == nil && name != "" {
+		return alarm + " (" + name + ")"
+	}
+	return alarm
 }
 
 // errors are what members report of themselves, beside the named one.

@@ -55,7 +55,7 @@ func TestWaitEtcdGate(t *testing.T) {
 			for _, n := range s.nodes {
 				n.etcd.Alarms = []string{"NOSPACE on member 1"}
 			}
-		}, want: fault.NotYet, words: []string{"alarms: NOSPACE on member 1"}},
+		}, want: fault.NotYet, words: []string{"alarms: NOSPACE on member 1 (demo-cp-1)"}},
 		{name: "no leader", in: EtcdGateInput{Nodes: planes}, set: func(s *scene) { s.lead(0) }, want: fault.NotYet, words: []string{"no leader"}},
 		{name: "two leaders", in: EtcdGateInput{Nodes: planes}, set: func(s *scene) { s.nodes["192.0.2.1"].etcd.Leader = 1 }, want: fault.NotYet, words: []string{"no leader on which all agree"}},
 		{name: "another member", in: EtcdGateInput{Nodes: planes}, set: func(s *scene) {
