@@ -161,6 +161,8 @@ var lands = map[string]string{
 	workflows.TypeRollingUpgrade:   "no other node is begun; a node that was not rebooted yet goes on with the system that it runs, one that was is seen through",
 	workflows.TypeProvisionCluster: "it stops at the next safe point and undoes or keeps what it did, as the spec says",
 	workflows.TypeDeleteCluster:    "it stops at the next safe point; ichor delete goes on",
+	workflows.TypeRollbackNode:     "a node that was not told to boot its other slot yet goes on with the system that it runs, one that was is seen through",
+	workflows.TypeReplaceNode:      "it stops before its next step; ichor replace goes on with what is left",
 }
 
 func (a *app) cancel(ctx context.Context, name string, detach bool) error {
