@@ -84,9 +84,9 @@ func (d demo) upgrade(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return d.roll(ctx, sys, config, api, pair)
+	return d.roll(limited, sys, config, api, pair)
 }
 
 // config is how the cluster's API is reached, without a limit on this side.

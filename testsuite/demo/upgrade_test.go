@@ -11,6 +11,9 @@ import (
 // The demonstration judges itself; the test sees to it that it did.
 func TestDemoUpgrade(t *testing.T) {
 	out := show(t, "upgrade")
+	if i := strings.Index(out, "Nodes before and after"); i >= 0 {
+		t.Log(out[i:])
+	}
 	for _, want := range []string{
 		"leg 1: Talos v1.13.9 to v1.14.1", "leg 2: Kubernetes v1.35.2 to v1.36.3",
 		"is cordoned; the deployment is scaled from 6 to 9 pods",
