@@ -255,7 +255,7 @@ never-lost: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## Kill provider, 
 	$(call suite,^TestGroupNeverLoses,./workflows)
 	$(call suite,^TestNeverLost,./testsuite/chaos/...)
 
-bench: $(COMMANDS) $(TEST_TOOLS) ## Measure provisioning, provider, scale-up and idle groups into docs/reference/benchmarks.md
+bench: $(COMMANDS) $(TEST_TOOLS) ## Measure provisioning, provider, scale-up, idle groups and upgrades into docs/reference/benchmarks.md
 	$(GO) run ./testsuite/bench -out docs/reference/benchmarks.md
 
 ## ---------------------------------------------------------------- demo

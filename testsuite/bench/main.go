@@ -50,6 +50,10 @@ type settings struct {
 	idle       int
 	idleEvery  time.Duration
 	idleRounds int
+
+	rolls     []int
+	window    int
+	rollSpeed float64
 }
 
 // shape is the size of a cluster, written as "3+10".
@@ -90,6 +94,14 @@ func parseSize(text string) (size, error) {
 	return size{g, m}, nil
 }
 
+func parseCount(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("%q is not a number of machines", text)
+	}
+	return n, nil
+}
+
 // each parses every part of a comma-separated list.
 func each[T any](list string, parse func(string) (T, error)) (out []T, err error) {
 	for text := range strings.SplitSeq(list, ",") {
@@ -118,6 +130,9 @@ func parse(args []string) (s settings, err error) {
 	fs.IntVar(&s.idle, "idle", 1000, "groups of the idle worker")
 	fs.DurationVar(&s.idleEvery, "idle-every", time.Minute, "reconcile interval of the idle groups")
 	fs.IntVar(&s.idleRounds, "idle-rounds", 3, "reconcile intervals for which the idle worker is watched")
+	rolls := fs.String("rolls", "100,500", "workers of the clusters that are upgraded, comma-separated")
+	fs.IntVar(&s.window, "window", 10, "maxUnavailable of the upgrades")
+	fs.Float64Var(&s.rollSpeed, "roll-speed", 4, "how many times faster than real time the cloud of upgrades runs")
 	if err := fs.Parse(args); err != nil {
 		return s, err
 	}
@@ -125,6 +140,9 @@ func parse(args []string) (s settings, err error) {
 		return s, err
 	}
 	if s.sizes, err = each(*sizes, parseSize); err != nil {
+		return s, err
+	}
+	if s.rolls, err = each(*rolls, parseCount); err != nil {
 		return s, err
 	}
 	s.only, err = each(*only, func(name string) (string, error) {
@@ -136,8 +154,8 @@ func parse(args []string) (s settings, err error) {
 	if err != nil {
 		return s, err
 	}
-	if s.runs < 1 || s.speed < 1 || s.calls < 1 || s.burst < 1 || s.idle < 1 || s.idleRounds < 1 || s.idleEvery < time.Second {
-		return s, errors.New("numbers of runs, calls, machines, groups and rounds and the speed must be at least 1, and idle-every a second")
+	if s.runs < 1 || s.speed < 1 || s.calls < 1 || s.burst < 1 || s.idle < 1 || s.idleRounds < 1 || s.window < 1 || s.rollSpeed < 1 || s.idleEvery < time.Second {
+		return s, errors.New("numbers of runs, calls, machines, groups and rounds, windows and speeds must be at least 1, and idle-every a second")
 	}
 	s.bin, err = filepath.Abs(s.bin)
 	return s, err

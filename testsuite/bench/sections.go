@@ -20,11 +20,12 @@ var sections = []section{
 	{"provider", provider},
 	{"scale-up", scaleUp},
 	{"idle", idle},
+	{"upgrade", upgrades},
 }
 
 func names() []string {
 	// Not from sections, whose functions ask for the names.
-	return []string{"provisioning", "provider", "scale-up", "idle"}
+	return []string{"provisioning", "provider", "scale-up", "idle", "upgrade"}
 }
 
 const head = `# Benchmarks

@@ -65,6 +65,9 @@ func TestParseSections(t *testing.T) {
 		{"-idle-every", "1ms"},
 		{"-idle-rounds", "0"},
 		{"-runs", "0"},
+		{"-rolls", "0"},
+		{"-window", "0"},
+		{"-roll-speed", "0.5"},
 	} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
