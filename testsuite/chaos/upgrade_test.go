@@ -47,10 +47,11 @@ func TestChaosUpgrade(t *testing.T) {
 	for batch := range slices.Chunk(seeds(t), upgradesPerSystem) {
 		t.Run(fmt.Sprintf("from seed %d", batch[0]), func(t *testing.T) {
 			t.Parallel()
-			for left := batch; len(left) > 0 && t.Context().Err() == nil; {
+			for left := batch; len(left) > 0; {
+				begun := left[0]
 				// A failure leaves a cluster in a state that says nothing about the
 				// next seed, which gets a new one.
-				t.Run("system", func(t *testing.T) {
+				t.Run(fmt.Sprintf("system of %d", begun), func(t *testing.T) {
 					s := newUpgrading(t)
 					for good := true; good && len(left) > 0; left = left[1:] {
 						seed := left[0]
@@ -64,6 +65,9 @@ func TestChaosUpgrade(t *testing.T) {
 						})
 					}
 				})
+				if len(left) > 0 && left[0] == begun {
+					t.Fatal("no cluster could be made")
+				}
 			}
 		})
 	}
