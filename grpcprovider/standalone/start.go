@@ -3,11 +3,9 @@ package standalone
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -27,6 +25,7 @@ type Temporal interface {
 	ExecuteWorkflow(ctx context.Context, options client.StartWorkflowOptions, workflow any, args ...any) (client.WorkflowRun, error)
 	DescribeWorkflowExecution(ctx context.Context, workflowID, runID string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
 	GetWorkflowHistory(ctx context.Context, workflowID, runID string, isLongPoll bool, filter enumspb.HistoryEventFilterType) client.HistoryEventIterator
+	SignalWorkflow(ctx context.Context, workflowID, runID, signalName string, arg any) error
 }
 
 // StartOptions say where entities are started.
@@ -38,14 +37,17 @@ type StartOptions struct {
 	Log       *slog.Logger
 }
 
-// Start makes sure that the entity of every group runs with the input of the
-// file. It starts what does not run, leaves alone what runs with the same input,
-// and is safe to repeat and to do twice at once: a workflow id exists once.
+// Start makes sure that the entity of every group runs and is what the file
+// says. It starts what does not run, leaves alone what runs so, and tells what
+// runs otherwise to go on as the file says: its machines stay, and those made
+// from then on are different. It is safe to repeat and to do twice at once: a
+// workflow id exists once, and an entity that is told what it is does nothing.
+// It does not wait for an entity to hear; that needs a worker.
 //
-// Conflict means that an entity runs with another input; it names the fields
-// and what to do. Entities of other groups have been started nevertheless.
-// Unavailable (Temporal cannot be asked, a group of the name is being deleted)
-// may be tried again.
+// Conflict means that an entity cannot become what the file says; it names the
+// fields and what to do. Entities of other groups have been started or told
+// nevertheless. Unavailable (Temporal cannot be asked, an entity ends at the
+// moment) may be tried again.
 func Start(ctx context.Context, c Temporal, s Setup, o StartOptions) error {
 	o.TaskQueue = cmp.Or(o.TaskQueue, workflows.TaskQueue)
 	if o.Converter == nil {
@@ -80,11 +82,12 @@ func (o StartOptions) ensure(ctx context.Context, c Temporal, in workflows.Group
 			return err
 		}
 		if run != nil && run.running {
-			if err := o.compare(ctx, c, id, run, in); err != nil {
-				return err
+			err := o.conform(ctx, c, id, run, in, log)
+			var ended *serviceerror.NotFound
+			if errors.As(err, &ended) {
+				continue
 			}
-			log.InfoContext(ctx, "the group's entity runs already", "run", run.id)
-			return nil
+			return err
 		}
 		in.Resumed = run != nil
 		runID, err := o.start(ctx, c, id, in)
@@ -145,93 +148,6 @@ func latest(ctx context.Context, c Temporal, id string) (*latestRun, error) {
 		id:      info.GetExecution().GetRunId(),
 		running: info.GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
 	}, nil
-}
-
-// compare says in what a running entity differs from the file.
-func (o StartOptions) compare(ctx context.Context, c Temporal, id string, run *latestRun, want workflows.GroupInput) error {
-	op := "start " + id
-	events := c.GetWorkflowHistory(ctx, id, run.id, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	if !events.HasNext() {
-		return fault.New(fault.Unavailable, op, "its history is empty")
-	}
-	first, err := events.Next()
-	if err != nil {
-		return temporalFault("read the history of "+id, err)
-	}
-	begun := first.GetWorkflowExecutionStartedEventAttributes()
-	if begun.GetWorkflowType().GetName() != workflows.TypeScaleNodeGroup {
-		return fault.New(fault.Conflict, op, "a workflow of type %q has this id", begun.GetWorkflowType().GetName())
-	}
-	var have workflows.GroupInput
-	if err := o.Converter.FromPayloads(begun.GetInput(), &have); err != nil {
-		return fault.New(fault.Conflict, op, "the input of the running entity cannot be read; is it encrypted with other keys? (%v)", err)
-	}
-	if have.Standalone == nil {
-		return fault.New(fault.Conflict, op, "it belongs to a cluster that Ichor made; serve that with --cluster %s, or give this one another name", want.Cluster.Name)
-	}
-	changed := differences(have, want)
-	if len(changed) == 0 {
-		return nil
-	}
-	message := fmt.Sprintf("it runs with another %s than the file has. Put the file back", strings.Join(changed, ", "))
-	if have.Cluster == want.Cluster {
-		message += fmt.Sprintf("; or, to let the group go on as the file says (its machines stay, and are found again by their tags), run\n"+
-			"  temporal workflow terminate --workflow-id %s --reason 'new configuration'\nand start the provider again", id)
-	}
-	return fault.New(fault.Conflict, op, "%s", message)
-}
-
-// differences names the fields of the file in which two inputs differ. What
-// entities change by themselves does not count.
-func differences(have, want workflows.GroupInput) []string {
-	var out []string
-	for _, f := range []struct {
-		field      string
-		have, want any
-	}{
-		{"cloud", have.Cloud.Provider, want.Cloud.Provider},
-		{"credentials", have.Cloud.Credentials, want.Cloud.Credentials},
-		{"cluster", have.Cluster, want.Cluster},
-		{"zone", have.Zone, want.Zone},
-		{"flavor", have.Flavor, want.Flavor},
-		{"image", have.ImageID, want.ImageID},
-		{"min", have.Min, want.Min},
-		{"max", have.Max, want.Max},
-		{"diskGiB", have.DiskGiB, want.DiskGiB},
-		{"networks", have.Networks, want.Networks},
-		{"subnets", have.Subnets, want.Subnets},
-		{"tags", have.Tags, want.Tags},
-		{"antiAffinity", have.Spread, want.Spread},
-		{"alternatives", have.Alternatives, want.Alternatives},
-		{"autoscaling", have.Autoscaling, want.Autoscaling},
-		{"kubeconfig", have.Standalone.Kube, want.Standalone.Kube},
-		{"userData", have.Standalone.UserData, want.Standalone.UserData},
-		{"tag", []any{have.Standalone.AdoptTag, have.Standalone.AdoptAlso}, []any{want.Standalone.AdoptTag, want.Standalone.AdoptAlso}},
-		{"labels", have.Standalone.Labels, want.Standalone.Labels},
-		{"taints", have.Standalone.Taints, want.Standalone.Taints},
-	} {
-		if !same(f.have, f.want) {
-			out = append(out, f.field)
-		}
-	}
-	// Another uid is a consequence of other credentials, or of another cloud.
-	if slices.Contains(out, "credentials") || slices.Contains(out, "cloud") {
-		out = slices.DeleteFunc(out, func(s string) bool { return s == "cluster" || s == "kubeconfig" })
-	}
-	return out
-}
-
-// same compares as the inputs travel, so that absent and empty are one.
-func same(a, b any) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	blank := func(s []byte) string {
-		if t := string(s); t != "[]" && t != "{}" {
-			return t
-		}
-		return "null"
-	}
-	return errX == nil && errY == nil && blank(x) == blank(y)
 }
 
 // temporalFault gives an error of Temporal's API a kind. Whatever is not

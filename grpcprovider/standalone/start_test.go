@@ -13,13 +13,12 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/serviceerror"
+	updatepb "go.temporal.io/api/update/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
-	"github.com/ichor-project/ichor/activities"
-	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/workflows"
 )
@@ -32,6 +31,11 @@ type server struct {
 	// race makes that many starts lose against somebody else's.
 	race    int
 	started []client.StartWorkflowOptions
+	// signals are those that arrived; signalErr is the error of the next one,
+	// and ended makes it find no run, which has ended by then.
+	signals   []workflows.ConfigureRequest
+	signalErr error
+	ended     bool
 }
 
 type run struct {
@@ -39,15 +43,12 @@ type run struct {
 	running bool
 	input   *commonpb.Payloads
 	in      workflows.GroupInput
+	more    []*historypb.HistoryEvent
 }
 
 func (s *server) begin(id string, running bool, in workflows.GroupInput) *run {
 	s.t.Helper()
-	p, err := converter.GetDefaultDataConverter().ToPayloads(in)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.runs[id] = &run{kind: workflows.TypeScaleNodeGroup, running: running, input: p, in: in}
+	s.runs[id] = &run{kind: workflows.TypeScaleNodeGroup, running: running, input: payloads(s.t, in), in: in}
 	return s.runs[id]
 }
 
@@ -93,23 +94,69 @@ func (s *server) DescribeWorkflowExecution(_ context.Context, id, _ string) (*wo
 }
 
 func (s *server) GetWorkflowHistory(_ context.Context, id, _ string, _ bool, _ enumspb.HistoryEventFilterType) client.HistoryEventIterator {
-	return &events{r: s.runs[id]}
+	r := s.runs[id]
+	first := &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
+		WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{
+			WorkflowType: &commonpb.WorkflowType{Name: r.kind}, Input: r.input,
+		},
+	}}
+	return &events{left: append([]*historypb.HistoryEvent{first}, r.more...)}
 }
 
-type events struct {
-	r *run
-	n int
-}
+type events struct{ left []*historypb.HistoryEvent }
 
-func (e *events) HasNext() bool { return e.n == 0 }
+func (e *events) HasNext() bool { return len(e.left) > 0 }
 
 func (e *events) Next() (*historypb.HistoryEvent, error) {
-	e.n++
-	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionStartedEventAttributes{
-		WorkflowExecutionStartedEventAttributes: &historypb.WorkflowExecutionStartedEventAttributes{
-			WorkflowType: &commonpb.WorkflowType{Name: e.r.kind}, Input: e.r.input,
+	next := e.left[0]
+	e.left = e.left[1:]
+	return next, nil
+}
+
+func (s *server) SignalWorkflow(_ context.Context, id, runID, name string, arg any) error {
+	req, ok := arg.(workflows.ConfigureRequest)
+	if runID != "" || name != workflows.SignalConfigure || !ok || req.RequestID == "" {
+		s.t.Fatalf("signal %s with %v to run %q", name, arg, runID)
+	}
+	r := s.runs[id]
+	if s.ended {
+		s.ended, r.running = false, false
+	}
+	if err := s.signalErr; err != nil {
+		s.signalErr = nil
+		return err
+	}
+	if !r.running {
+		return serviceerror.NewNotFound("workflow execution already completed")
+	}
+	s.signals = append(s.signals, req)
+	r.more = append(r.more, signalled(s.t, name, req))
+	return nil
+}
+
+func payloads(t *testing.T, arg any) *commonpb.Payloads {
+	t.Helper()
+	p, err := converter.GetDefaultDataConverter().ToPayloads(arg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func signalled(t *testing.T, name string, arg any) *historypb.HistoryEvent {
+	t.Helper()
+	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionSignaledEventAttributes{
+		WorkflowExecutionSignaledEventAttributes: &historypb.WorkflowExecutionSignaledEventAttributes{SignalName: name, Input: payloads(t, arg)},
+	}}
+}
+
+func updated(t *testing.T, name string, arg any) *historypb.HistoryEvent {
+	t.Helper()
+	return &historypb.HistoryEvent{Attributes: &historypb.HistoryEvent_WorkflowExecutionUpdateAcceptedEventAttributes{
+		WorkflowExecutionUpdateAcceptedEventAttributes: &historypb.WorkflowExecutionUpdateAcceptedEventAttributes{
+			AcceptedRequest: &updatepb.Request{Input: &updatepb.Input{Name: name, Args: payloads(t, arg)}},
 		},
-	}}, nil
+	}}
 }
 
 func newServer(t *testing.T) *server { return &server{t: t, runs: map[string]*run{}} }
@@ -147,8 +194,8 @@ func TestStart(t *testing.T) {
 			t.Errorf("the log lacks %s:\n%s", want, &log)
 		}
 	}
-	if err := Start(t.Context(), s, setup, o); err != nil || len(s.started) != 2 {
-		t.Errorf("again: %v, %d starts", err, len(s.started))
+	if err := Start(t.Context(), s, setup, o); err != nil || len(s.started) != 2 || len(s.signals) != 0 {
+		t.Errorf("again: %v, %d starts, told %v", err, len(s.started), s.signals)
 	}
 }
 
@@ -172,64 +219,6 @@ func TestTwoStartsAtOnceMakeOneEntity(t *testing.T) {
 	}
 }
 
-func TestStartRefusesAnotherFileForARunningGroup(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		change func(*workflows.GroupInput)
-		want   string // "": no difference
-		stays  bool   // no advice to terminate
-	}{
-		{name: "max", change: func(g *workflows.GroupInput) { g.Max = 99 }, want: "another max than"},
-		{name: "several", change: func(g *workflows.GroupInput) { g.Min, g.Flavor, g.ImageID = 0, "flex-2-1", "x" }, want: "another flavor, image, min than"},
-		{name: "user data", change: func(g *workflows.GroupInput) { g.Standalone.UserData = &activities.UserData{Ref: "r", SHA256: "s"} }, want: "another userData than"},
-		{name: "tag", change: func(g *workflows.GroupInput) { g.Standalone.AdoptAlso = []cluster.Tag{{Key: "a"}} }, want: "another tag than"},
-		{name: "kubeconfig", change: func(g *workflows.GroupInput) { g.Standalone.Kube.None = true }, want: "another kubeconfig than"},
-		{name: "credentials", change: func(g *workflows.GroupInput) {
-			g.Cloud.Credentials, g.Cluster.UID, g.Standalone.Kube.Ref.UID = "env:B", "other", "other"
-		}, want: "another credentials than", stays: true},
-		{name: "a cluster of Ichor", change: func(g *workflows.GroupInput) { g.Standalone = nil }, want: "serve that with --cluster shop", stays: true},
-		{name: "its own state", change: func(g *workflows.GroupInput) {
-			g.Target, g.Resumed, g.State = 7, true, &workflows.GroupState{Target: 7}
-		}},
-		{name: "empty lists", change: func(g *workflows.GroupInput) { g.Networks, g.Standalone.Taints = []string{}, []cluster.Taint{} }},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s, setup := newServer(t), load(t, "testdata/groups.yaml")
-			old := load(t, "testdata/groups.yaml").Groups[0]
-			tc.change(&old)
-			s.begin(workerID, true, old)
-			err := Start(t.Context(), s, setup, StartOptions{})
-			if len(s.started) != 1 || s.started[0].ID != "cluster/shop/group/batch" {
-				t.Errorf("started %v; the other group is not affected", s.started)
-			}
-			if tc.want == "" {
-				if err != nil {
-					t.Error(err)
-				}
-				return
-			}
-			if !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), workerID) {
-				t.Fatalf("%v", err)
-			}
-			if tc.stays == strings.Contains(err.Error(), "terminate") {
-				t.Errorf("advice: %v", err)
-			}
-		})
-	}
-}
-
-func TestStartRefusesAForeignWorkflow(t *testing.T) {
-	s, setup := newServer(t), load(t, "testdata/groups.yaml")
-	s.begin(workerID, true, setup.Groups[0]).kind = "Other"
-	if err := Start(t.Context(), s, setup, StartOptions{}); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), `"Other"`) {
-		t.Error(err)
-	}
-	s.begin(workerID, true, setup.Groups[0]).input = &commonpb.Payloads{Payloads: []*commonpb.Payload{{Metadata: map[string][]byte{"encoding": []byte("binary/encrypted")}}}}
-	if err := Start(t.Context(), s, setup, StartOptions{}); !fault.Is(err, fault.Conflict) || !strings.Contains(err.Error(), "other keys") {
-		t.Error(err)
-	}
-}
-
 func TestErrorsOfTemporal(t *testing.T) {
 	for _, tc := range []struct {
 		err  error
@@ -249,6 +238,13 @@ func TestErrorsOfTemporal(t *testing.T) {
 		}
 	}
 	s := newServer(t)
+	setup := load(t, "testdata/groups.yaml")
+	s.begin(workerID, true, setup.Groups[0])
+	setup.Groups[0].Max++
+	s.signalErr = serviceerror.NewUnavailable("down")
+	if err := Start(t.Context(), s, setup, StartOptions{}); !fault.Is(err, fault.Unavailable) || len(s.signals) != 0 {
+		t.Errorf("%v, told %v", err, s.signals)
+	}
 	s.err = serviceerror.NewInvalidArgument("Namespace default has no mapping defined for search attribute IchorKind")
 	o := StartOptions{TaskQueue: "q"}
 	if _, err := o.start(t.Context(), s, workerID, workflows.GroupInput{}); !fault.Is(err, fault.Unavailable) {
