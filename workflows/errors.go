@@ -6,6 +6,7 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -80,7 +81,7 @@ func fail(kind fault.Kind, format string, args ...any) error {
 // failed says at which step an error ended a workflow; cancellation stays what
 // it is.
 func failed(step string, err error) error {
-	if err == nil || temporal.IsCanceledError(err) {
+	if err == nil || temporal.IsCanceledError(err) || workflow.IsContinueAsNewError(err) {
 		return err
 	}
 	return fail(kindOf(err), "%s: %s", step, messageOf(err))

@@ -36,36 +36,51 @@ func RollingUpgrade(ctx workflow.Context, in UpgradeInput) (UpgradeResult, error
 	return u.finish(ctx, err)
 }
 
-// runbook is what happens, in this order, until nothing is left to do.
+// runbook is what happens, in this order, until nothing is left to do. Once
+// something was changed, what goes wrong waits for a person instead of ending the
+// run, and everything is looked at again afterwards.
 func (u *upgrade) runbook(ctx workflow.Context) error {
 	if err := u.step(ctx, stepResolve, u.resolve); err != nil {
 		return err
 	}
 	for {
-		for _, ph := range []phase{{stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
-			if err := u.step(ctx, ph.name, ph.do); err != nil {
+		left, err := u.round(ctx)
+		switch {
+		case err != nil && u.begun && ctx.Err() == nil && kindOf(err) != "" && !workflow.IsContinueAsNewError(err):
+			if err := u.parkRoll(ctx, messageOf(err)); err != nil {
 				return err
 			}
-		}
-		if u.in.PlanOnly || len(u.plan.Legs) == 0 && !u.uncommitted() {
-			return nil
-		}
-		u.state.Rounds++
-		for i := range u.plan.Legs {
-			u.leg = i
-			leg := u.plan.Legs[i].Leg
-			u.stepName = legStep(u.state.Rounds, i, leg)
-			if err := u.step(ctx, u.stepName, func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
-				return err
-			}
-		}
-		if len(u.plan.Legs) == 0 {
-			return u.step(ctx, "record the change", u.commitOnly)
-		}
-		if u.state.Rounds >= mostRounds {
-			return nil // what is left is in the report
+			u.state.Rounds = 1
+		case err != nil || !left:
+			return err
 		}
 	}
+}
+
+// round is one pass over the cluster. It reports whether another one has to look
+// for what joined meanwhile.
+func (u *upgrade) round(ctx workflow.Context) (bool, error) {
+	for _, ph := range []phase{{stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
+		if err := u.step(ctx, ph.name, ph.do); err != nil {
+			return false, err
+		}
+	}
+	if u.in.PlanOnly || len(u.plan.Legs) == 0 && !u.uncommitted() {
+		return false, nil
+	}
+	u.state.Rounds++
+	for i := range u.plan.Legs {
+		u.leg = i
+		leg := u.plan.Legs[i].Leg
+		u.stepName = legStep(u.state.Rounds, i, leg)
+		if err := u.step(ctx, u.stepName, func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
+			return false, err
+		}
+	}
+	if len(u.plan.Legs) == 0 {
+		return false, u.step(ctx, "record the change", u.commitOnly)
+	}
+	return u.state.Rounds < mostRounds, nil // what is left then is in the report
 }
 
 // mostRounds bounds the passes over the cluster: the first does the work, the
@@ -365,9 +380,8 @@ func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error)
 		r.Skipped = append(r.Skipped, u.nameOf(id))
 	}
 	u.progress.Failure = failureOf(err)
-	var again *workflow.ContinueAsNewError
 	switch {
-	case errorsAs(err, &again):
+	case workflow.IsContinueAsNewError(err):
 		return r, err
 	case err == nil && u.in.PlanOnly:
 		r.Message = planMessage(u.plan)

@@ -133,7 +133,7 @@ func (u *upgrade) legSpec(leg plan.Leg) cluster.Spec {
 
 // saveEtcd stores a snapshot before anything of the control plane is touched.
 func (u *upgrade) saveEtcd(ctx workflow.Context) error {
-	name := fmt.Sprintf("upgrade-%.8s-%d-%d", workflow.GetInfo(ctx).OriginalRunID, u.state.Rounds, u.leg+1)
+	name := fmt.Sprintf("upgrade-%.8s-%d", workflow.GetInfo(ctx).OriginalRunID, len(u.state.Snapshots)+1)
 	planes := u.controlPlanes()
 	if len(planes) == 0 {
 		return fail(fault.Unsafe, "no control plane is known")

@@ -358,5 +358,3 @@ func (u *upgrade) report() string {
 	}
 	return out + u.skippedText() + "; start it again to continue with what is left"
 }
-
-func errorsAs[T error](err error, target *T) bool { return errors.As(err, target) }

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,10 +13,12 @@ import (
 	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -550,6 +553,53 @@ func TestUpgradeCancelWhileItAsks(t *testing.T) {
 	})
 	if !temporal.IsCanceledError(err) || f.nodes[0].Talos != v14.Talos || f.nodes[1].Talos != v13.Talos {
 		t.Errorf("%v, %v", err, f.log)
+	}
+}
+
+// What fails for the cluster as a whole parks, too, once something was changed:
+// nobody else gets the lock, and resume finishes it.
+func TestUpgradeParksInTheMiddle(t *testing.T) {
+	f := newFleet(1, 1, v13, v14)
+	f.refuse = func(action, node string, n int) error {
+		if action == "pull" && node == "demo-worker-00" && f.nodes[1].Talos == v14.Talos && n == 2 {
+			return temporal.NewNonRetryableApplicationError("no such image", string(fault.Invalid), nil)
+		}
+		return nil
+	}
+	out, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true}}, map[time.Duration]act{
+		time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+			if s := upgradeStatus(t, env); !strings.Contains(s.Parked, "no such image") || !strings.Contains(s.Parked, "Kubernetes") {
+				t.Errorf("parked: %q", s.Parked)
+			}
+			env.SignalWorkflow(SignalResume, nil)
+		},
+	})
+	if err != nil || out.To != v14 || f.counts["reboot demo-worker-00"] != 1 {
+		t.Errorf("%+v, %v, %v", out, err, f.log)
+	}
+}
+
+// A long history goes on in a new run, at a moment when no node is at work, and
+// with what people have decided.
+func TestUpgradeContinuesAsNew(t *testing.T) {
+	f := newFleet(1, 6, v13, v14)
+	_, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true, Approve: approveLeg}}, map[time.Duration]act{
+		time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+			env.SignalWorkflow(SignalSkipNode, UpgradeRequest{Node: "demo-worker-05"})
+			env.SignalWorkflow(SignalApprove, UpgradeRequest{})
+			env.SetContinueAsNewSuggested(true)
+		},
+	})
+	var next *workflow.ContinueAsNewError
+	if !errors.As(err, &next) {
+		t.Fatalf("%v, %v", err, f.log)
+	}
+	var in UpgradeInput
+	if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
+		t.Fatal(err)
+	}
+	if in.problem != "" || in.Cluster != "demo" || in.State == nil || !slices.Contains(in.State.Skipped, "worker05") || len(in.State.Approved) != 1 || in.State.From != v13 {
+		t.Errorf("carried: %+v", in)
 	}
 }
 
