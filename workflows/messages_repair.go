@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
 )
@@ -12,6 +13,8 @@ import (
 const (
 	TypeRollbackNode = "RollbackNode"
 	TypeReplaceNode  = "ReplaceNode"
+	// TypeRestoreCluster begins etcd anew from a snapshot.
+	TypeRestoreCluster = "RestoreCluster"
 )
 
 // WorkRollback boots the other slot of a node.
@@ -76,6 +79,33 @@ type ReplaceNodeResult struct {
 	// Unchanged says that the node had been replaced before.
 	Unchanged bool   `json:"unchanged,omitempty"`
 	Message   string `json:"message"`
+}
+
+// RestoreInput names a cluster that has lost its etcd, and what it is restored
+// from.
+type RestoreInput struct {
+	Cluster string `json:"cluster"`
+	// Snapshot is one that an upgrade has stored.
+	Snapshot activities.SnapshotResult `json:"snapshot"`
+
+	problem string
+}
+
+// UnmarshalJSON decodes strictly and remembers the problem.
+func (in *RestoreInput) UnmarshalJSON(b []byte) error {
+	type plain RestoreInput
+	var p plain
+	p.problem = strictly(b, &p)
+	*in = RestoreInput(p)
+	return nil
+}
+
+// RestoreResult says what came of it.
+type RestoreResult struct {
+	Cluster cluster.Ref `json:"cluster"`
+	// ControlPlanes are the names of the new ones.
+	ControlPlanes []string `json:"controlPlanes"`
+	Message       string   `json:"message"`
 }
 
 // strictly decodes into v and returns what is wrong, without values; v is filled as

@@ -34,7 +34,7 @@ func (r *repair) take(ctx workflow.Context, kind, name, node, problem string, st
 		return fail(fault.Invalid, "the input of %s is not understood: %s", kind, problem)
 	case name == "":
 		return fail(fault.Invalid, "cluster: is required, the name of the cluster")
-	case node == "":
+	case node == "" && kind != TypeRestoreCluster:
 		return fail(fault.Invalid, "node: is required, the name or the machine id of a node")
 	}
 	if err := checkID(ctx, cluster.LifecycleID(name), kind); err != nil {

@@ -69,13 +69,13 @@ func (p *replacement) runbook(ctx workflow.Context) error {
 			return err
 		}
 	}
-	p.result.Message = fmt.Sprintf("%s has taken the place of %s: it votes in etcd, the endpoint forwards to it, and its node is ready", p.result.By, p.old.Name)
+	p.result.Message = fmt.Sprintf("control plane %s has taken the place of %s: it votes in etcd, the endpoint forwards to it, and its node is ready", p.result.By, p.old.Name)
 	switch {
 	case p.result.By == "":
 		p.result.Unchanged = true
-		p.result.Message = fmt.Sprintf("%s has left before; all %d control planes vote in etcd", p.old.Name, len(p.staying(p.group)))
+		p.result.Message = fmt.Sprintf("control plane %s has left before; all %d control planes vote in etcd", p.old.Name, len(p.staying(p.group)))
 	case p.result.Unchanged:
-		p.result.Message = fmt.Sprintf("%s had taken the place of %s before; nothing was to be done", p.result.By, p.old.Name)
+		p.result.Message = fmt.Sprintf("control plane %s had taken the place of %s before; nothing was to be done", p.result.By, p.old.Name)
 	}
 	return nil
 }
@@ -133,10 +133,10 @@ func (p *replacement) worker(ctx workflow.Context) error {
 				activities.ReplaceInput{Ref: p.ref(), Group: p.group, Machine: p.old.MachineID})
 		})
 	})
-	p.result.Message = fmt.Sprintf("%s has taken the place of %s", p.result.By, p.old.Name)
+	p.result.Message = fmt.Sprintf("worker %s has taken the place of %s", p.result.By, p.old.Name)
 	if p.result.By == "" {
 		p.result.Unchanged = true
-		p.result.Message = p.old.Name + " has left before; nothing was to be done"
+		p.result.Message = "worker " + p.old.Name + " has left before; nothing was to be done"
 	}
 	return err
 }
@@ -279,24 +279,39 @@ func (r *repair) kindOfFailure(name string) fault.Kind {
 // publishControlPlanes has the endpoint forward to the control planes that there
 // are, and the record name them.
 func (r *repair) publishControlPlanes(ctx workflow.Context) error {
-	var addresses []cluster.NodeAddress
+	if err := r.syncEndpoint(ctx); err != nil {
+		return err
+	}
+	return r.recordControlPlanes(ctx)
+}
+
+func (r *repair) syncEndpoint(ctx workflow.Context) error {
+	if r.spec.Endpoint.Address != "" {
+		return nil
+	}
 	req := cloud.SyncMembersRequest{Owner: r.owner()}
 	for _, m := range r.staying(cluster.ControlPlaneGroup) {
-		addresses = append(addresses, addressOf(m))
 		req.Members = append(req.Members, cloud.Member{MachineID: m.ID, Name: m.Name, Address: m.Private})
+	}
+	if len(req.Members) == 0 {
+		return fail(fault.Internal, "no control plane has an address")
+	}
+	var err error
+	if req.Have, err = r.have(ctx); err != nil {
+		return err
+	}
+	_, err = call(ctx, &r.desk, r.waiting("sync endpoint members", r.timing().Running), aCloud.SyncEndpoint,
+		activities.SyncEndpointInput{Cloud: r.spec.Cloud, SyncMembersRequest: req})
+	return err
+}
+
+func (r *repair) recordControlPlanes(ctx workflow.Context) error {
+	var addresses []cluster.NodeAddress
+	for _, m := range r.staying(cluster.ControlPlaneGroup) {
+		addresses = append(addresses, addressOf(m))
 	}
 	if len(addresses) == 0 {
 		return fail(fault.Internal, "no control plane has an address")
-	}
-	if r.spec.Endpoint.Address == "" {
-		var err error
-		if req.Have, err = r.have(ctx); err != nil {
-			return err
-		}
-		if _, err := call(ctx, &r.desk, r.waiting("sync endpoint members", r.timing().Running), aCloud.SyncEndpoint,
-			activities.SyncEndpointInput{Cloud: r.spec.Cloud, SyncMembersRequest: req}); err != nil {
-			return err
-		}
 	}
 	rec, err := call(ctx, &r.desk, r.short("record the control planes"), aRecords.UpdateRecord, activities.RecordChange{Ref: r.ref(), ControlPlanes: addresses})
 	if err == nil {

@@ -33,7 +33,7 @@ func RollbackNode(ctx workflow.Context, in RollbackInput) (RollbackResult, error
 			return b.result, b.over(ctx, err)
 		}
 	}
-	b.result.Message = fmt.Sprintf("%s runs %s again, before it was %s; ichor upgrade %s brings it forward to what the record says",
+	b.result.Message = fmt.Sprintf("node %s runs %s again, before it was %s; ichor upgrade %s brings it forward to what the record says",
 		b.result.Node, systemOf(b.result.Runs), systemOf(b.result.From), in.Cluster)
 	return b.result, b.over(ctx, nil)
 }
