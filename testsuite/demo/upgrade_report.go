@@ -109,6 +109,11 @@ func (w *watch) printNodes() error {
 
 // print prints what was measured.
 func (w *watch) print(took time.Duration) {
+	for _, born := range w.newcomers() {
+		was, is := born.Status.NodeInfo, w.after[born.Name].Status.NodeInfo
+		fmt.Printf("  new node       %s, born with %s, %s; kubelet %s, now %s\n",
+			born.Name, was.OSImage, since(was, is), was.KubeletVersion, is.KubeletVersion)
+	}
 	fmt.Printf("  availability   %d pods at least, budget %d, by %d looks and %d changes of pods in %s; at most %d of %d workers away at once\n",
 		w.lowest.ready, podsAtLeast, w.samples, w.changes, took.Round(time.Second), w.workersAway, w.workers())
 	fmt.Printf("  API            %d of %d requests failed, the longest time without an answer was %s\n",
@@ -116,6 +121,13 @@ func (w *watch) print(took time.Duration) {
 	for _, text := range slices.Sorted(maps.Keys(w.failures)) {
 		fmt.Printf("                 %d: %s\n", w.failures[text], text)
 	}
+}
+
+func since(was, is corev1.NodeSystemInfo) string {
+	if was.BootID == is.BootID {
+		return "not rebooted since"
+	}
+	return "rebooted since"
 }
 
 func (w *watch) workers() (n int) {

@@ -18,7 +18,7 @@ func TestDemoUpgrade(t *testing.T) {
 		"leg 1: Talos v1.13.9 to v1.14.1", "leg 2: Kubernetes v1.35.2 to v1.36.3",
 		"is cordoned; the deployment is scaled from 6 to 9 pods",
 		"made for the autoscaler: born with Talos (v1.14.1)",
-		"1 more, 4 in all",
+		"1 more, 4 in all", "born with Talos (v1.14.1), not rebooted since;",
 		"pods at least, budget 5",
 		"at most 1 of 3 workers away at once",
 		"quorum lost 0 times, 2 of 3 voters healthy at least, at most 1 control plane away at once",
