@@ -193,28 +193,103 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 			t.Errorf("requests: %q", done)
 		}
 	})
-	t.Run("another file is refused with the field and the command", func(t *testing.T) {
+	t.Run("the group becomes what another file says, and no machine does", func(t *testing.T) {
 		s := s.on(t)
-		changed := s.write("groups.yaml", strings.Replace(file, "maxSize: 5", "maxSize: 7", 1))
-		process, _ := s.launch(changed)
+		// A, B, A and B again: the second A is what the entity was started with,
+		// and not what it has come to be.
+		other := strings.NewReplacer("maxSize: 5", "maxSize: 7", "flavor: flex-8-2", "flavor: flex-16-4").Replace(file)
+		machines, flavors := slices.Clone(left), s.flavors()
+		for _, step := range []struct {
+			text, log string
+			most      int32
+			more      int32  // machines to ask for
+			flavor    string // of those
+		}{
+			{other, `changed="flavor, max"`, 7, 3, "flex-16-4"},
+			{file, `changed="flavor, max"`, 5, 0, ""}, // six machines by now
+			{other, `changed="flavor, max"`, 7, 1, "flex-16-4"},
+			{other, "told the file again", 7, 0, ""},
+		} {
+			from := len(s.log("provider"))
+			p := s.serve(s.write("groups.yaml", step.text))
+			s.eventually("the group's new max", func(ctx context.Context) error {
+				if _, err := p.Refresh(ctx, &pb.RefreshRequest{}); err != nil {
+					return err
+				}
+				got, err := p.NodeGroups(ctx, &pb.NodeGroupsRequest{})
+				if err != nil || len(got.GetNodeGroups()) != 1 || got.GetNodeGroups()[0].GetMaxSize() != step.most {
+					return fmt.Errorf("groups: %v %w", got, err)
+				}
+				return nil
+			})
+			if log := s.log("provider")[from:]; !strings.Contains(log, step.log) {
+				t.Errorf("the log lacks %s:\n%s", step.log, log)
+			}
+			s.sees(p, groupID, "the same machines", group{Target: int32(len(machines)), Instances: running(machines...)})
+			if beyond, err := p.NodeGroupIncreaseSize(t.Context(), &pb.NodeGroupIncreaseSizeRequest{Id: groupID, Delta: 8 - int32(len(machines))}); err == nil {
+				t.Errorf("more than the max: %v", beyond)
+			}
+			if done, seq = s.writes(seq); len(done) > 0 {
+				t.Errorf("requests: %q", done)
+			}
+			if diff := cmp.Diff(flavors, s.flavors()); diff != "" {
+				t.Error(diff)
+			}
+			if step.more > 0 {
+				if _, err := p.NodeGroupIncreaseSize(t.Context(), &pb.NodeGroupIncreaseSizeRequest{Id: groupID, Delta: step.more}); err != nil {
+					t.Fatal(err)
+				}
+				s.eventually("as many as the new max allows", func(ctx context.Context) error {
+					machines = machines[:0]
+					for uuid, tags := range s.tags() {
+						if tags["ichor/group"] == "worker" {
+							machines = append(machines, uuid)
+						}
+					}
+					g, err := p.group(ctx, groupID)
+					want := group{Target: int32(len(flavors)-len(foreign)) + step.more, Instances: running(machines...)}
+					if diff := cmp.Diff(want, g); err != nil || diff != "" || len(machines) != int(want.Target) {
+						return fmt.Errorf("%d servers: %w\n%s", len(machines), err, diff)
+					}
+					return nil
+				})
+				now := s.flavors()
+				for _, uuid := range machines {
+					want, old := flavors[uuid]
+					if !old {
+						want = step.flavor
+					}
+					if now[uuid] != want {
+						t.Errorf("server %s is a %s, want %s", uuid, now[uuid], want)
+					}
+				}
+				flavors = now
+				_, seq = s.writes(seq)
+			}
+			if err := p.process.Stop(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if again := s.run(); again != run {
+			t.Errorf("the entity's run is %s, was %s", again, run)
+		}
+	})
+	t.Run("the tag of machines to take over stays as it is", func(t *testing.T) {
+		s := s.on(t)
+		process, _ := s.launch(s.write("groups.yaml", strings.Replace(file, "clusterTag: shop", "cluster: shop\nclusterTag: bank", 1)))
 		select {
 		case <-process.Done():
 		case <-time.After(patience):
-			t.Error("the provider goes on with another file")
+			t.Error("the provider goes on with another tag")
+		}
+		if err := process.Stop(); err != nil {
+			t.Error(err)
 		}
 		log := s.log("provider")
-		for _, want := range []string{"another max than the file has", "temporal workflow terminate --workflow-id " + workflowID} {
+		for _, want := range []string{"another tag than the file has", "temporal workflow terminate --workflow-id " + workflowID} {
 			if !strings.Contains(log, want) {
 				t.Errorf("the log lacks %q:\n%s", want, log)
 			}
-		}
-		if err := errors.Join(process.Stop(), s.temporal.TerminateWorkflow(t.Context(), workflowID, "", "new configuration")); err != nil {
-			t.Fatal(err)
-		}
-		p = s.serve(changed)
-		s.sees(p, groupID, "the same machines", group{Target: 3, Instances: running(left...)})
-		if g, err := p.NodeGroups(t.Context(), &pb.NodeGroupsRequest{}); err != nil || g.GetNodeGroups()[0].GetMaxSize() != 7 {
-			t.Errorf("groups: %v %v", g, err)
 		}
 		if done, seq = s.writes(seq); len(done) > 0 {
 			t.Errorf("requests: %q", done)
@@ -226,16 +301,14 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 				t.Errorf("the log of the %s has it", name)
 			}
 		}
-		for _, run := range []string{run, s.run()} {
-			events := s.temporal.GetWorkflowHistory(t.Context(), workflowID, run, false, 0)
-			for events.HasNext() {
-				e, err := events.Next()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if strings.Contains(e.String(), joinToken) || strings.Contains(e.String(), stack.Token) {
-					t.Errorf("event %d has a secret", e.GetEventId())
-				}
+		events := s.temporal.GetWorkflowHistory(t.Context(), workflowID, run, false, 0)
+		for events.HasNext() {
+			e, err := events.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(e.String(), joinToken) || strings.Contains(e.String(), stack.Token) {
+				t.Errorf("event %d has a secret", e.GetEventId())
 			}
 		}
 	})
@@ -251,6 +324,23 @@ func (s *system) sees(p *provider, id, what string, want group) {
 		}
 		return nil
 	})
+}
+
+// flavors are those of all servers by uuid.
+func (s *system) flavors() map[string]string {
+	s.t.Helper()
+	var servers []struct {
+		UUID   string
+		Flavor struct{ Slug string }
+	}
+	if err := s.Cloud(s.t.Context(), http.MethodGet, "v1/servers", nil, &servers); err != nil {
+		s.t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, v := range servers {
+		out[v.UUID] = v.Flavor.Slug
+	}
+	return out
 }
 
 // run is the current run of the group's entity.
