@@ -154,7 +154,8 @@ func (v etcdView) strangers(machines []string) (unknown, absent []string) {
 // WaitEtcdGate returns when etcd has been healthy for a while: every control plane
 // is a voter, all agree on the members and on the leader, and there is no alarm.
 // With a leaving one, it need not be healthy itself, but the others must all be,
-// and must be a quorum of all members without it. When its time is over it ends
+// must be a quorum of all members without it, and their machines must be ready: a
+// member runs well before the API server beside it. When its time is over it ends
 // with NotYet, naming what is missing. Errors: Unsafe, at once, when so few members
 // could never spare one, and for a single one without consent.
 func (u *Upgrades) WaitEtcdGate(ctx context.Context, in EtcdGateInput) (EtcdGateResult, error) {
@@ -170,6 +171,9 @@ func (u *Upgrades) WaitEtcdGate(ctx context.Context, in EtcdGateInput) (EtcdGate
 		if err == nil {
 			missing, err = v.gate(in)
 		}
+		if err == nil && missing == "" && in.Leaving != "" {
+			missing, err = u.peersWell(ctx, bundle, in)
+		}
 		if err != nil || missing != "" {
 			hold.broken()
 			return false, missing, err
@@ -179,6 +183,23 @@ func (u *Upgrades) WaitEtcdGate(ctx context.Context, in EtcdGateInput) (EtcdGate
 		return done, fmt.Sprintf("%d voters, led by %s; %s", len(v.voters), v.leader, saw), nil
 	})
 	return out, err
+}
+
+// peersWell says which control plane beside the leaving one is not ready.
+func (u *Upgrades) peersWell(ctx context.Context, bundle secrets.Value, in EtcdGateInput) (missing string, err error) {
+	peers := slices.DeleteFunc(slices.Clone(in.Nodes), func(t UpgradeTarget) bool { return t.Node.Name == in.Leaving })
+	out := make([]string, len(peers))
+	err = each(peers, func(i int, t UpgradeTarget) error {
+		f, err := u.facts(ctx, bundle, t)
+		switch {
+		case err != nil:
+			out[i] = t.Node.Name + ": its machine API does not answer"
+		case f.Stage != "running" || !f.Ready:
+			out[i] = fmt.Sprintf("%s: stage %s, not ready: %s", t.Node.Name, f.Stage, listed(f.Unmet))
+		}
+		return err
+	})
+	return strings.Join(slices.DeleteFunc(out, func(s string) bool { return s == "" }), "; "), err
 }
 
 // gate says what is missing, or Unsafe when waiting would not help.

@@ -43,6 +43,11 @@ func TestWaitEtcdGate(t *testing.T) {
 			name: "peer with errors", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) { s.nodes["192.0.2.3"].etcd.Errors = []string{"corrupt"} },
 			want: fault.NotYet, words: []string{"errors: demo-cp-3: corrupt"},
 		},
+		{
+			name: "peer that is not ready yet", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"},
+			set:  func(s *scene) { s.nodes["192.0.2.3"].facts.Ready = false },
+			want: fault.NotYet, words: []string{"demo-cp-3: stage running, not ready"},
+		},
 		{name: "learner", in: EtcdGateInput{Nodes: planes, Leaving: "demo-cp-1"}, set: func(s *scene) {
 			for _, n := range s.nodes {
 				if n.etcd.Running {
