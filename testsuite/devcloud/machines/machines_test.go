@@ -292,6 +292,9 @@ func TestDefects(t *testing.T) {
 		t.Fatal(err)
 	}
 	dark := s.server("dark-0", p.ControlPlane())
+	s.eventually("the first has a machine", func(ctx context.Context) error {
+		return send(ctx, http.MethodGet, s.URL()+"_devcloud/guests/"+dark.UUID+"/faults", "", http.StatusOK)
+	})
 	fine := s.server("dark-1", p.ControlPlane()) // the defect has been used up
 	s.eventually("the second boots", func(ctx context.Context) error {
 		c := p.Dial(netip.MustParseAddr(fine.Interfaces[0].Addresses[0].Address))

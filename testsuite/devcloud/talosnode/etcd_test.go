@@ -2,6 +2,7 @@ package talosnode_test
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -98,6 +99,51 @@ func TestSnapshotAndRecover(t *testing.T) {
 	clusters := l.Fleet.EtcdClusters()
 	if len(clusters) != 2 || clusters[1].Datastore() != datastore {
 		t.Errorf("recovered on %v", clusters)
+	}
+}
+
+// The objects come back as they were, through streams of many messages.
+func TestSnapshotCarriesTheObjects(t *testing.T) {
+	t.Parallel()
+
+	l, p, s, c := single(t, "v1.14", "v1.14.1")
+
+	objects := make([]byte, 1<<20)
+	if _, err := rand.Read(objects); err != nil {
+		t.Fatal(err)
+	}
+
+	l.Kube.SetObjects(objects)
+
+	r, err := c.EtcdSnapshot(call(t), &machine.EtcdSnapshotRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	snapshot, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	fresh := l.Server("cp-1", p.ControlPlane("apiVersion: v1alpha1\nkind: DiscoveryServiceConfig\n$patch: delete\n"))
+	l.Fleet.Node(s.UUID).Destroy()
+	l.Boot(fresh)
+
+	again := p.Dial(fresh.Loopback)
+	node := client.WithNode(call(t), fresh.Loopback.String())
+
+	nodetest.Eventually(t, "upload", func() error {
+		_, err := again.EtcdRecover(node, bytes.NewReader(snapshot))
+
+		return err
+	})
+
+	if err := again.Bootstrap(node, &machine.BootstrapRequest{RecoverEtcd: true}); err != nil {
+		t.Fatal(err)
+	}
+
+	if got := l.Kube.Restored(l.Fleet.EtcdClusters()[0].Datastore()); !bytes.Equal(got, objects) {
+		t.Errorf("%d of %d bytes came back", len(got), len(objects))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -36,9 +37,34 @@ var streaming = map[string]bool{
 	"/machine.MachineService/ImagePullWatch": true,
 }
 
+// uploading lists the methods whose requests are a stream; clients address one
+// machine with them, however they name it.
+var uploading = map[string]bool{
+	"/machine.MachineService/EtcdRecover": true,
+}
+
+// upload passes a stream of requests on to the only target.
+func (s *Server) upload(ss grpc.ServerStream, method string, md metadata.MD, to []target) error {
+	if len(to) != 1 {
+		return status.Error(codes.InvalidArgument, "one-2-many proxying is not supported for this method")
+	}
+
+	cc, done, err := s.dial(to[0])
+	if err != nil {
+		return err
+	}
+	defer done()
+
+	return pipe(ss, cc, method, md, func(reply []byte) []byte { return nameMessages(reply, to[0].node) })
+}
+
 // fanOut asks every target the same and says in each message whose it is, as
 // clients older than 1.14 ask for.
 func (s *Server) fanOut(ss grpc.ServerStream, method string, md metadata.MD, to []target) error {
+	if uploading[method] {
+		return s.upload(ss, method, md, to)
+	}
+
 	request := &frame{}
 	if err := ss.RecvMsg(request); err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -349,40 +348,6 @@ func (c *Cluster) Forfeit(id uint64) (string, error) {
 	}
 
 	return "", ErrUnhealthy
-}
-
-// AlarmNoSpace is the alarm of a member whose database has reached its quota.
-const AlarmNoSpace = "NOSPACE"
-
-// Raise raises an alarm of a member.
-func (c *Cluster) Raise(id uint64, alarm string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	if c.find(id) == nil {
-		return
-	}
-
-	if c.alarms == nil {
-		c.alarms = map[uint64]string{}
-	}
-
-	c.alarms[id] = alarm
-}
-
-// Alarms returns the raised alarms by member, and with disarm ends them.
-func (c *Cluster) Alarms(disarm bool) map[uint64]string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	out := c.alarms
-	if disarm {
-		c.alarms = nil
-	} else {
-		out = maps.Clone(out)
-	}
-
-	return out
 }
 
 // Status is what one member says of itself.

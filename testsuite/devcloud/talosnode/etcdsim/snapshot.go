@@ -56,13 +56,21 @@ func (s snapshot) encode() (data []byte, err error) {
 
 			return b.Put(keyContent, content)
 		})
-		if err := errors.Join(err, db.Close()); err != nil {
-			return err
+
+		// As etcd does it: exactly the pages in use, where the file has spare
+		// ones that tools cut off.
+		if err == nil {
+			err = db.View(func(tx *bbolt.Tx) error {
+				var pages bytes.Buffer
+
+				_, err := tx.WriteTo(&pages)
+				data = pages.Bytes()
+
+				return err
+			})
 		}
 
-		data, err = os.ReadFile(path)
-
-		return err
+		return errors.Join(err, db.Close())
 	})
 	if err != nil {
 		return nil, err

@@ -17,6 +17,8 @@ type Kubernetes struct {
 	restarts []guest.ControlPlane
 	dropped  []string
 	drained  []string
+	objects  []byte
+	restored map[string][]byte
 	backend  netip.AddrPort
 	quorum   map[string]bool
 }
@@ -41,11 +43,43 @@ func (k *Kubernetes) StartKubelet(spec guest.Kubelet) guest.RunningKubelet {
 	return &running{k: k, name: spec.NodeName}
 }
 
-// Snapshot implements guest.Kubernetes: there are no objects.
-func (k *Kubernetes) Snapshot(string) ([]byte, error) { return nil, nil }
+// Snapshot implements guest.Kubernetes: the objects are what SetObjects said.
+func (k *Kubernetes) Snapshot(string) ([]byte, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return slices.Clone(k.objects), nil
+}
+
+// SetObjects makes every snapshot hold these bytes.
+func (k *Kubernetes) SetObjects(objects []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	k.objects = objects
+}
 
 // Restore implements guest.Kubernetes.
-func (k *Kubernetes) Restore(string, []byte) error { return nil }
+func (k *Kubernetes) Restore(cluster string, objects []byte) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	if k.restored == nil {
+		k.restored = map[string][]byte{}
+	}
+
+	k.restored[cluster] = slices.Clone(objects)
+
+	return nil
+}
+
+// Restored returns what was put into the datastore of an etcd cluster.
+func (k *Kubernetes) Restored(cluster string) []byte {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+
+	return k.restored[cluster]
+}
 
 // DropCluster implements guest.Kubernetes.
 func (k *Kubernetes) DropCluster(name string) {
