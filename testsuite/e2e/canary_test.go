@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,7 +45,7 @@ func canaries(t *testing.T, encrypted bool) {
 		"CLOUDSCALE_API_TOKEN": set.Plant("the credentials"),
 		"CANARY_ENV":           set.Plant("a secret from the environment"),
 	}
-	options := canary.TemporalOptions{Queries: []string{workflows.QueryProgress, workflows.QueryGroup}}
+	options := canary.TemporalOptions{Queries: []string{workflows.QueryProgress, workflows.QueryGroup, workflows.QueryUpgrade}}
 	if encrypted {
 		key := make([]byte, 32)
 		if _, err := rand.Read(key); err != nil {
@@ -64,11 +65,34 @@ func canaries(t *testing.T, encrypted bool) {
 	s.mint(&set, spec.Metadata.Name)
 	// What people see through the codec is looked at in the end.
 	s.wantSilence(&set, canary.TemporalOptions{Queries: options.Queries}, "after the success")
+	upgradeNear(s, &set, spec)
 	s.ichor(codeOK, nil, "delete", spec.Metadata.Name)
 
 	failures(s, &set)
 	s.wantSilence(&set, options, "in the end")
 	s.wantEmpty()
+}
+
+// upgradeNear takes the cluster to a spec with other secrets in it, which rolls
+// every node and stores a snapshot of etcd, and has an upgrade refused for one.
+func upgradeNear(s *system, set *canary.Set, spec cluster.Cluster) {
+	s.t.Helper()
+	name := spec.Metadata.Name
+	patched := func(patch string) string {
+		c := spec
+		c.Spec.Talos.Patches = append(slices.Clone(spec.Spec.Talos.Patches), cluster.Source{Inline: patch})
+		c.Spec.Talos.Extensions = []string{"siderolabs/zfs"}
+		return s.write(c)
+	}
+	r, err := s.Ichor(s.t.Context(), "upgrade", name, "--single-control-plane", "-f", patched("machine:\n  unheardOf: "+set.Plant("a wrong patch of an upgrade")))
+	if err != nil || r.Code == codeOK {
+		s.t.Errorf("an upgrade to a wrong patch was accepted: %v %s", err, r)
+	}
+	s.ichor(codeOK, nil, "upgrade", name, "--single-control-plane", "-f", patched("machine:\n  env:\n    UPGRADED: "+set.Plant("a patch of an upgrade")+"\n"))
+	snapshots := s.upgradeStatus(name).State.Snapshots
+	if len(snapshots) == 0 || snapshots[0].Bytes == 0 {
+		s.t.Errorf("no snapshot of etcd was stored: %+v", snapshots)
+	}
 }
 
 // mint looks for the keys of an administrator, too.

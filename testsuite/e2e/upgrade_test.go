@@ -16,6 +16,7 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
+	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -41,6 +42,9 @@ func TestUpgrade(t *testing.T) {
 	spec.Spec.ControlPlane.Replicas = 3
 	s.ichor(codeOK, nil, "provision", "-f", s.write(spec))
 	s.wantVersions(name, oldTalos, oldKubernetes)
+	if err := quorum.Reset(t.Context(), s.CloudURL); err != nil {
+		t.Fatal(err)
+	}
 
 	out, err := s.upgrade(name, workflows.UpgradeInput{
 		UpgradeChange: activities.UpgradeChange{TalosVersion: newTalos, KubernetesVersion: newKubernetes, Extensions: []string{"siderolabs/qemu-guest-agent"}},
@@ -53,6 +57,10 @@ func TestUpgrade(t *testing.T) {
 	s.wantVersions(name, newTalos, newKubernetes)
 	if images := s.account().Kind("custom_images"); len(images) != 1 {
 		t.Errorf("the former image was not given back: %v", images)
+	}
+	record, err := quorum.Fetch(t.Context(), s.CloudURL)
+	if err != nil || len(record.Clusters) != 1 || !record.Clusters[0].Intact() {
+		t.Errorf("the quorum was not kept: %+v, %v", record, err)
 	}
 	for node, boots := range s.allBoots(name) {
 		if len(boots) != 2 {
