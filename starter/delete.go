@@ -90,18 +90,23 @@ func (a *app) deletion(ctx context.Context, t client.Client, name string) (clien
 		[]temporal.SearchAttributeUpdate{workflows.AttrPhase.ValueSet(string(cluster.PhaseDeleting))}, workflows.DeleteInput{Name: name})
 }
 
-// confirm asks a person; scripts are not asked.
+// confirm asks a person before a deletion; scripts are not asked.
 func (a *app) confirm(name string) error {
+	return a.confirmed("delete cluster "+name, fmt.Sprintf("This deletes cluster %q with all its machines and data.", name), name)
+}
+
+// confirmed asks a person for the name; scripts are not asked.
+func (a *app) confirmed(op, text, name string) error {
 	if _, ok := terminal(a.out); !ok {
 		return nil
 	}
 	if w, ok := a.in.(interface{ Fd() uintptr }); !ok || !isTerminal(w) {
 		return nil
 	}
-	fmt.Fprintf(a.out, "This deletes cluster %q with all its machines and data. Type its name to go on: ", name)
+	fmt.Fprint(a.out, text+" Type its name to go on: ")
 	line, err := bufio.NewReader(a.in).ReadString('\n')
 	if strings.TrimSpace(line) != name || err != nil {
-		return fault.New(fault.Unsafe, "delete cluster "+name, "not confirmed; nothing was done")
+		return fault.New(fault.Unsafe, op, "not confirmed; nothing was done")
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ be done yet), 130 interrupted (the run goes on).`,
 	root.AddCommand(
 		newValidate(a), newPlan(a), newProvision(a), newSpec(a), newStatus(a), newWatch(a), newResume(a), newList(a),
 		newGroups(a), newGroup(a), newScale(a), newPause(a),
-		newUpgrade(a), newApprove(a), newSkipNode(a), newCancel(a), newRollback(a), newReplace(a),
+		newUpgrade(a), newApprove(a), newSkipNode(a), newCancel(a), newRollback(a), newReplace(a), newRestore(a),
 		newKubeconfig(a), newTalosconfig(a), newDelete(a), newCodecServer(a),
 	)
 	strict(root)

@@ -162,6 +162,7 @@ var lands = map[string]string{
 	workflows.TypeProvisionCluster: "it stops at the next safe point and undoes or keeps what it did, as the spec says",
 	workflows.TypeDeleteCluster:    "it stops at the next safe point; ichor delete goes on",
 	workflows.TypeRollbackNode:     "a node that was not told to boot its other slot yet goes on with the system that it runs, one that was is seen through",
+	workflows.TypeRestoreCluster:   "it stops before its next step; ichor restore goes on with what is left",
 	workflows.TypeReplaceNode:      "it stops before its next step; ichor replace goes on with what is left",
 }
 

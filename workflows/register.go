@@ -37,6 +37,7 @@ func Register(r Registry, a Activities) {
 	r.RegisterWorkflowWithOptions(UpgradeNode, workflow.RegisterOptions{Name: TypeUpgradeNode})
 	r.RegisterWorkflowWithOptions(RollbackNode, workflow.RegisterOptions{Name: TypeRollbackNode})
 	r.RegisterWorkflowWithOptions(ReplaceNode, workflow.RegisterOptions{Name: TypeReplaceNode})
+	r.RegisterWorkflowWithOptions(RestoreCluster, workflow.RegisterOptions{Name: TypeRestoreCluster})
 	for _, s := range []any{a.Records, a.Cloud, a.Watch, a.Talos, a.Kube, a.Sweeps, a.Locks, a.Upgrades} {
 		r.RegisterActivity(s)
 	}

@@ -62,8 +62,13 @@ func (p *replacement) runbook(ctx workflow.Context) error {
 		return p.worker(ctx)
 	}
 	for _, ph := range []phase{
-		{stepOut, p.takeOut}, {stepNew, p.machine}, {stepForward, p.forward}, {stepAnswers, p.answers}, {stepVotes, p.votes},
-		{stepNode, p.nodeReady}, {stepGone, p.gone},
+		{stepOut, p.takeOut},
+		{stepNew, p.machine},
+		{stepForward, p.forward},
+		{stepAnswers, p.answers},
+		{stepVotes, p.votes},
+		{stepNode, p.nodeReady},
+		{stepGone, p.gone},
 	} {
 		if err := p.step(ctx, ph.name, ph.do); err != nil {
 			return err

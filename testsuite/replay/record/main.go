@@ -31,7 +31,7 @@ const historyLimit = "400"
 
 func main() {
 	out := flag.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
-	what := flag.String("what", "upgrade", "which scenarios: upgrade, or life for all others")
+	what := flag.String("what", "upgrade", "which scenarios: upgrade, repair, or life for all others")
 	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -80,8 +80,11 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 	defer c.Close()
 	r := &recorder{Stack: s, temporal: c, root: root}
 	scenarios := []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale}
-	if what == "upgrade" {
+	switch what {
+	case "upgrade":
 		scenarios = []func(context.Context) error{r.upgrade}
+	case "repair":
+		scenarios = []func(context.Context) error{r.repair}
 	}
 	for _, scenario := range scenarios {
 		if err := scenario(ctx); err != nil {
