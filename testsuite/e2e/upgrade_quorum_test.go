@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -33,9 +32,7 @@ const elder = "elder"
 // their etcd is broken in every way that an upgrade must not meet: before it
 // starts, and in the middle.
 func TestUpgradeOldPath(t *testing.T) {
-	settings := maps.Clone(upgradeSettings)
-	settings["ICHOR_BOOTSTRAP_DEADLINE"] = "60s"
-	s := startWithoutWorker(t, settings)
+	s := startWithoutWorker(t, upgradeSettings)
 	first, err := s.StartWorker(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +47,7 @@ func TestUpgradeOldPath(t *testing.T) {
 	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.StartWorker(t.Context(), "ICHOR_BOOTSTRAP_DEADLINE=5s"); err != nil {
+	if _, err := s.StartWorker(t.Context(), "ICHOR_BOOTSTRAP_DEADLINE=15s"); err != nil {
 		t.Fatal(err)
 	}
 	in := workflows.UpgradeInput{Strategy: plan.UpgradeStrategy{Stable: briefly, Approve: plan.ApproveNode}}
