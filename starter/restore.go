@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets/store"
 	"github.com/ichor-project/ichor/workflows"
@@ -51,7 +50,8 @@ that still exist are deleted with what they hold. Run again after a failure, it 
 				return err
 			}
 		}
-		in := workflows.RestoreInput{Cluster: name, Snapshot: activities.SnapshotResult(found)}
+		in := workflows.RestoreInput{Cluster: name}
+		in.Snapshot.Key, in.Snapshot.SHA256, in.Snapshot.Bytes = found.Key, found.SHA256, found.Bytes
 		return a.repair(ctx, name, name, workflows.TypeRestoreCluster, name+": restore from "+found.Key, in, *detach)
 	}
 	return c

@@ -279,7 +279,7 @@ func TestGroupReplacesControlPlane(t *testing.T) {
 				}
 			})
 			quota = true
-			ask(env, "a", old.ID, true, func(r activities.ReplaceResult, err error) { by = r.By })
+			ask(env, "a", old.ID, true, func(r activities.ReplaceResult, _ error) { by = r.By })
 		},
 		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
 			s := expect(t, env, map[MemberPhase]int{MemberReady: 2, MemberFailed: 1})
