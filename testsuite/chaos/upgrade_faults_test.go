@@ -45,19 +45,27 @@ func (s *upgrading) brew(ctx context.Context, t *testing.T, st *upgradeStorm, di
 	}
 	slices.Sort(k.planes)
 	slices.Sort(k.works)
+	st.troubles = k.draw()
+}
+
+// draw chooses from all that can go wrong.
+func (k *kitchen) draw() (out []*trouble) {
 	menu := []func() *trouble{k.pullFails, k.alarm, k.serverOff, k.planeOff, k.deleted, k.lostApply}
 	if k.talos {
-		menu = append(menu, k.hangs, k.hangs, k.oldSlot, k.oldSlot, k.learner, k.budget, k.budget, k.exitCode, k.exitCode,
-			k.installHangs, k.brokenStream, k.lostReboot, k.slowBoot, k.fullDisk, k.planeOff)
-	}
-	// One in eight has none: what a roll costs etcd when nothing is wrong.
-	for range (1 + dice.IntN(3)) * min(1, dice.IntN(8)) {
-		x := menu[dice.IntN(len(menu))]()
-		// Two of a kind would not tell more than one.
-		if !slices.ContainsFunc(st.troubles, func(o *trouble) bool { return o.kind == x.kind }) {
-			st.troubles = append(st.troubles, x)
+		menu = []func() *trouble{
+			k.pullFails, k.alarm, k.serverOff, k.planeOff, k.planeOff, k.deleted, k.hangs, k.hangs, k.oldSlot, k.oldSlot, k.learner,
+			k.budget, k.budget, k.exitCode, k.exitCode, k.installHangs, k.brokenStream, k.lostReboot, k.slowBoot, k.fullDisk,
 		}
 	}
+	// One in eight has none: what a roll costs etcd when nothing is wrong.
+	for range (1 + k.dice.IntN(3)) * min(1, k.dice.IntN(8)) {
+		x := menu[k.dice.IntN(len(menu))]()
+		// Two of a kind would not tell more than one.
+		if !slices.ContainsFunc(out, func(o *trouble) bool { return o.kind == x.kind }) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 func (k *kitchen) one(names ...string) string { return names[k.dice.IntN(len(names))] }

@@ -1,9 +1,12 @@
 package chaos
 
 import (
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/client-go/kubernetes/fake"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 )
@@ -139,4 +142,37 @@ func TestChaosUpgradeReports(t *testing.T) {
 	wants("pod web: disruption budget", false)
 	budget.began()
 	wants("pod web: disruption budget", true)
+}
+
+// A CI's worth of seeds must not leave out what the suite is about.
+func TestChaosUpgradeDraws(t *testing.T) {
+	t.Parallel()
+	seen, none := map[string]int{}, 0
+	const many = 200
+	for seed := range uint64(many) {
+		dice := rand.New(rand.NewPCG(seed+1, 0)) // reproducible by seed, not secret
+		k := &kitchen{
+			upgrading: &upgrading{kube: fake.NewClientset()}, dice: dice, talos: (seed+1)%kubernetesEvery != 0,
+			planes: []string{"cp-a", "cp-b", "cp-c"}, works: []string{"w-a", "w-b"},
+		}
+		all := k.draw()
+		if len(all) == 0 {
+			none++
+		}
+		for _, x := range all {
+			seen[x.kind]++
+		}
+	}
+	t.Logf("%d seeds: %d without trouble, %v", many, none, seen)
+	for _, kind := range []string{
+		"hang", "old slot", "exit code 1", "exit code 4", "silent installer", "broken stream", "lost answer to reboot", "lost answer to apply",
+		"slow boot", "no pulls", "full disk", "alarm", "learner", "budget", "worker off", "control plane off", "deleted by hand",
+	} {
+		if seen[kind] == 0 {
+			t.Errorf("no seed draws %s", kind)
+		}
+	}
+	if none == 0 {
+		t.Error("no seed is without trouble")
+	}
 }
