@@ -428,9 +428,10 @@ func (n *nodeUpgrade) upgradeWhole(ctx workflow.Context, image string) error {
 		activities.WholeUpgradeInput{NodeWorkInput: n.work(), Image: image, BootID: n.in.Seen.BootID})
 }
 
-// booted waits until the node is back, runs what it should, and stays so.
+// booted waits until the node is back and runs what it should.
 func (n *nodeUpgrade) booted(ctx workflow.Context, already bool, want plan.Versions) error {
-	in := activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: n.in.Seen.BootID, Want: want, Stable: n.stable()}
+	// That it stays so is the gates' to see, once for all.
+	in := activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: n.in.Seen.BootID, Want: want}
 	if already {
 		in.BootID = ""
 	}
