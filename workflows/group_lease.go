@@ -1,9 +1,8 @@
 package workflows
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -52,7 +51,7 @@ func (g *group) handleLeases(ctx workflow.Context) error {
 			g.write(ctx)
 			return out, refusal(out)
 		},
-		workflow.UpdateHandlerOptions{Validator: func(_ workflow.Context, req ConfigureRequest) error {
+		workflow.UpdateHandlerOptions{Validator: func(workflow.Context, ConfigureRequest) error {
 			if !g.scales {
 				return fail(fault.Conflict, "this run of the group began before it could answer; send the signal %s instead", SignalConfigure)
 			}
@@ -162,9 +161,7 @@ func (g *group) reconfigure(in GroupInput) bool {
 	if len(in.Subnets) == 0 {
 		in.Subnets = g.in.Subnets
 	}
-	have, errHave := json.Marshal(g.in)
-	want, errWant := json.Marshal(in)
-	if errHave == nil && errWant == nil && bytes.Equal(have, want) {
+	if sameConfig(g.in, in) {
 		return false
 	}
 	g.in = in
@@ -178,4 +175,27 @@ func (g *group) reconfigure(in GroupInput) bool {
 		}
 	}
 	return true
+}
+
+// sameConfig compares what a group makes its machines of, and its bounds.
+func sameConfig(a, b GroupInput) bool {
+	return a.Cloud == b.Cloud && a.Zone == b.Zone && a.Flavor == b.Flavor && a.DiskGiB == b.DiskGiB && a.ImageID == b.ImageID &&
+		a.Spread == b.Spread && a.Min == b.Min && a.Max == b.Max && slices.Equal(a.Subnets, b.Subnets) &&
+		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Alternatives, b.Alternatives) &&
+		samePointee(a.Autoscaling, b.Autoscaling) && sameStandalone(a.Standalone, b.Standalone)
+}
+
+func sameStandalone(a, b *Standalone) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Kube == b.Kube && samePointee(a.UserData, b.UserData) && samePointee(a.AdoptTag, b.AdoptTag) &&
+		slices.Equal(a.AdoptAlso, b.AdoptAlso) && slices.Equal(a.Labels, b.Labels) && slices.Equal(a.Taints, b.Taints)
+}
+
+func samePointee[T comparable](a, b *T) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return *a == *b
 }

@@ -187,9 +187,11 @@ const (
 type NodeUpgradeResult struct {
 	Done bool `json:"done"`
 	// Cancelled says that it was left on a safe point, with Note saying which.
-	Cancelled bool     `json:"cancelled,omitempty"`
-	Failure   *Failure `json:"failure,omitempty"`
-	Note      string   `json:"note,omitempty"`
+	Cancelled bool `json:"cancelled,omitempty"`
+	// Gone says that the group does not have the machine any more.
+	Gone    bool     `json:"gone,omitempty"`
+	Failure *Failure `json:"failure,omitempty"`
+	Note    string   `json:"note,omitempty"`
 }
 
 // Lease keeps a group from deleting or replacing a member that somebody works

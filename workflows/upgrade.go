@@ -131,10 +131,8 @@ type upgrade struct {
 	until time.Time
 	// approved says that somebody approved what is asked.
 	approved bool
-	// stopped says why nothing is begun although nodes are left.
-	stopped string
-	dirty   bool
-	begun   bool // something was changed
+	dirty    bool
+	begun    bool // something was changed
 }
 
 func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {

@@ -184,9 +184,13 @@ type nodeUpgrade struct {
 	desk
 	in NodeUpgradeInput
 	// doing is the step under way, note how far the node is.
-	doing  string
-	note   string
-	held   bool
+	doing string
+	note  string
+	held  bool
+	// lost says that the group has no such member any more.
+	lost bool
+	// lends says that the lease is given back while the node is parked.
+	lends  bool
 	leased bool
 	log    []StepStatus
 }
@@ -243,12 +247,18 @@ func (n *nodeUpgrade) lease(ctx workflow.Context, release bool) error {
 		Release: release, RequestID: fmt.Sprintf("%s-%t", info.WorkflowExecution.RunID, release), Reason: "upgrade: " + string(n.in.Work),
 	})
 	n.leased = err == nil && !release
+	n.lost = kindOf(err) == fault.NotFound && !release
 	return err
 }
 
 // look learns what the node runs now: much may have happened since the roll was
 // planned.
+//
+// One that does not answer may have been deleted: while it is waited for, its
+// group has it back, and sees to it.
 func (n *nodeUpgrade) look(ctx workflow.Context) error {
+	n.lends = true
+	defer func() { n.lends = false }()
 	return n.patient(ctx, "machine API", func(ctx workflow.Context) error {
 		out, err := call(ctx, &n.desk, n.waiting("look at "+n.name(), n.timing().Joined), aUpgrades.ObserveNodes,
 			activities.ObserveNodesInput{Ref: n.in.Ref, Nodes: []activities.UpgradeTarget{n.in.Target}, Leg: &n.in.Leg})
@@ -383,16 +393,26 @@ func (n *nodeUpgrade) patient(ctx workflow.Context, what string, f func(workflow
 		seen := n.resumed
 		n.parked = what + ": " + messageOf(err)
 		n.tell(ctx, n.parked)
-		if werr := n.parkedUntil(ctx, func() bool { return n.resumed > seen }); werr != nil {
-			return werr
-		}
+		werr := n.parkedUntil(ctx, func() bool { return n.resumed > seen })
 		n.parked = ""
 		n.tell(ctx, "")
+		if werr != nil {
+			return werr
+		}
 	}
 }
 
 // parkedUntil waits, renewing the lease, for as long as nobody decides.
 func (n *nodeUpgrade) parkedUntil(ctx workflow.Context, decided func() bool) error {
+	if n.lends {
+		if err := n.lease(ctx, true); err != nil {
+			return err
+		}
+		if err := workflow.Await(ctx, decided); err != nil {
+			return err
+		}
+		return n.lease(ctx, false)
+	}
 	for renewals := 1; ; renewals++ {
 		ok, err := workflow.AwaitWithTimeout(ctx, leaseTime/2, decided)
 		if ok || err != nil {
@@ -481,6 +501,8 @@ func (n *nodeUpgrade) result(err error) (NodeUpgradeResult, error) {
 	switch {
 	case err == nil:
 		return NodeUpgradeResult{Done: true}, nil
+	case n.lost:
+		return NodeUpgradeResult{Gone: true, Note: "the group does not have it any more"}, nil
 	case temporal.IsCanceledError(err):
 		return NodeUpgradeResult{Cancelled: true, Note: n.note}, nil
 	}

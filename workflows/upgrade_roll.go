@@ -210,6 +210,8 @@ func (u *upgrade) start(ctx workflow.Context, n *rolling, in NodeUpgradeInput) {
 			}
 		case err != nil:
 			n.State, n.Note = plan.RollFailed, messageOf(err)
+		case out.Gone:
+			n.State, n.Note = plan.RollSkipped, out.Note
 		case out.Failure != nil:
 			n.State, n.Note = plan.RollFailed, fmt.Sprintf("%s (%s)", out.Failure.Message, out.Failure.Kind)
 		default:

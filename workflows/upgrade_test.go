@@ -260,7 +260,7 @@ func (f *fakeFleet) WaitEtcdGate(_ context.Context, in activities.EtcdGateInput)
 	return activities.EtcdGateResult{}, nil
 }
 
-func (f *fakeFleet) ForfeitLeadership(_ context.Context, in activities.EtcdGateInput) error {
+func (f *fakeFleet) ForfeitLeadership(context.Context, activities.EtcdGateInput) error {
 	return nil
 }
 
@@ -288,7 +288,7 @@ func (f *fakeFleet) WaitComponent(_ context.Context, in activities.WaitComponent
 	return f.act("wait "+in.Component, in.Target, nil)
 }
 
-func (f *fakeFleet) WaitGates(_ context.Context, in activities.GatesInput) error { return nil }
+func (f *fakeFleet) WaitGates(context.Context, activities.GatesInput) error { return nil }
 
 func (f *fakeFleet) ApplyUpgradeManifests(context.Context, activities.ApplyUpgradeManifestsInput) (activities.ApplyUpgradeManifestsResult, error) {
 	return activities.ApplyUpgradeManifestsResult{}, nil
@@ -611,6 +611,35 @@ func TestUpgradeOldPath(t *testing.T) {
 	}
 	if f.counts["pull demo-cp-00"] != 0 || f.counts["reboot demo-cp-00"] != 1 || f.nodes[3].Talos != "v1.13.9" {
 		t.Errorf("%v", f.log)
+	}
+}
+
+// A machine that somebody deletes under the roll is its group's to replace: while
+// the roll waits for it the lease is given back, and resume goes on without it.
+func TestUpgradeWithoutAMachineThatIsGone(t *testing.T) {
+	f := newFleet(1, 2, v13, plan.Versions{Talos: v14.Talos, Schematic: "s1", Kubernetes: v13.Kubernetes})
+	f.refuse = func(action, node string, _ int) error {
+		if action == "boot" && node == "demo-cp-00" {
+			f.out["demo-worker-00"] = true
+		}
+		return nil
+	}
+	out, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true}}, map[time.Duration]act{
+		time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+			if s := upgradeStatus(t, env); !strings.Contains(s.Parked, "demo-worker-00 does not answer") {
+				t.Errorf("parked: %q", s.Parked)
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.nodes[1].leased != "" {
+				t.Error("its group cannot replace it")
+			}
+			f.nodes = slices.Delete(f.nodes, 1, 2)
+			env.SignalWorkflow(SignalResume, nil)
+		},
+	})
+	if err != nil || out.Upgraded != 2 {
+		t.Errorf("%+v, %v, %v", out, err, f.log)
 	}
 }
 
