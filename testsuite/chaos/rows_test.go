@@ -117,6 +117,7 @@ var notInUpgrade = map[string]string{
 	"RollbackNode":         "for repairs",
 	"RemoveEtcdMember":     "for repairs",
 	"RestoreEtcd":          "for repairs",
+	"ProveEtcdLost":        "for repairs",
 }
 
 // upgrades are the activities of upgrades.
