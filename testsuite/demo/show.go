@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ichor-project/ichor/workflows"
@@ -171,11 +172,14 @@ func (d demo) deploy(ctx context.Context, api kubernetes.Interface, n int32, cpu
 }
 
 func (d demo) resize(ctx context.Context, api kubernetes.Interface, n int32) error {
-	s, err := api.AppsV1().Deployments("default").GetScale(ctx, workload, metav1.GetOptions{})
-	if err != nil {
+	// The controller writes the same object whenever a pod comes or goes.
+	return retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		s, err := api.AppsV1().Deployments("default").GetScale(ctx, workload, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		s.Spec.Replicas = n
+		_, err = api.AppsV1().Deployments("default").UpdateScale(ctx, workload, s, metav1.UpdateOptions{})
 		return err
-	}
-	s.Spec.Replicas = n
-	_, err = api.AppsV1().Deployments("default").UpdateScale(ctx, workload, s, metav1.UpdateOptions{})
-	return err
+	})
 }
