@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"time"
 
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"google.golang.org/grpc"
@@ -28,9 +30,11 @@ func (h *holes) surgeNode() {
 	in := workflows.UpgradeInput{UpgradeChange: change(5), Strategy: careful()}
 	in.Strategy.Groups = []plan.GroupStrategy{{Group: "general", Surge: 1}}
 	planes := h.allBoots(holed)[h.cp]
+	h.slowBirth()
 	run := h.beginUpgrade(holed, in)
 
 	surge := h.untilSurge()
+	h.refresh(ca)
 	r, err := ca.NodeGroupNodes(h.t.Context(), &pb.NodeGroupNodesRequest{Id: groupID})
 	if err != nil || len(r.GetInstances()) != 2 {
 		h.t.Errorf("the provider shows %v, %v; want the two former machines", r.GetInstances(), err)
@@ -53,6 +57,21 @@ func (h *holes) surgeNode() {
 
 	old = h.nodesOf(holed, "general")
 	in.UpgradeChange = change(6)
+	h.until("the provider shows the new machines", func() bool {
+		h.refresh(ca)
+		r, err := ca.NodeGroupNodes(h.t.Context(), &pb.NodeGroupNodesRequest{Id: groupID})
+		shown := map[string]bool{}
+		for _, i := range r.GetInstances() {
+			shown[i.GetId()] = true
+		}
+		for _, m := range h.general().Members {
+			if !shown[m.ProviderID] {
+				return false
+			}
+		}
+		return err == nil
+	})
+	h.slowBirth()
 	run = h.beginUpgrade(holed, in)
 	surge = h.untilSurge()
 	var victim workflows.GroupMember
@@ -70,6 +89,25 @@ func (h *holes) surgeNode() {
 	h.ichor(codeOK, []string{"1 of 1 ready"}, "watch", groupID)
 	h.wantFresh(old, 1)
 	h.ichor(codeOK, []string{"2 of 2 ready"}, "scale", groupID, "--to", "2", "--wait")
+}
+
+// refresh is what the autoscaler does at the beginning of each round.
+func (h *holes) refresh(ca pb.CloudProviderClient) {
+	h.t.Helper()
+	if _, err := ca.Refresh(h.t.Context(), &pb.RefreshRequest{}); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// slowBirth leaves time to look while the next machine boots.
+func (h *holes) slowBirth() {
+	h.t.Helper()
+	err := h.Cloud(h.t.Context(), http.MethodPost, "_devcloud/guests/defects", map[string]any{
+		"name": holed + "-general-", "count": 1, "faults": map[string]any{"bootDelay": 5 * speed * time.Second},
+	}, nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 // general is what the group of the workers says of itself.
