@@ -46,11 +46,13 @@ func TestReplaceMember(t *testing.T) {
 		},
 		time.Hour + 300*time.Millisecond: func(env *testsuite.TestWorkflowEnvironment) {
 			s := expect(t, env, map[MemberPhase]int{MemberReady: 3, MemberBooting: 1})
-			if s.Target != 3 || len(w.drained) != 0 {
-				t.Errorf("target %d, drained %v", s.Target, w.drained)
-			}
+			w.change(func() {
+				if s.Target != 3 || len(w.drained) != 0 {
+					t.Errorf("target %d, drained %v", s.Target, w.drained)
+				}
+			})
 			replaceFirst(t, &old)(env)
-			hold = false
+			w.change(func() { hold = false })
 		},
 		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
 			s := expect(t, env, map[MemberPhase]int{MemberReady: 3})
@@ -93,7 +95,10 @@ func TestReplaceThatComesToNothing(t *testing.T) {
 	in := scalable(2, 0, 5)
 	in.Site.Timing.Heartbeat = time.Second // so that a watch without an end is short
 	runGroup(t, w, in, map[time.Duration]act{
-		1 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) { fails = true; replaceFirst(t, &first)(env) },
+		1 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+			w.change(func() { fails = true })
+			replaceFirst(t, &first)(env)
+		},
 		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
 			s := expect(t, env, map[MemberPhase]int{MemberReady: 2})
 			found := ""
@@ -103,7 +108,7 @@ func TestReplaceThatComesToNothing(t *testing.T) {
 			if !strings.Contains(found, "quota") {
 				t.Errorf("nobody says why: %+v", s.Members)
 			}
-			fails, hold = false, true
+			w.change(func() { fails, hold = false, true })
 			second = s.Members[1].ID
 			replaceFirst(t, &second)(env)
 		},

@@ -113,8 +113,8 @@ func TestStaticPodsAsTheyAre(t *testing.T) {
 	last.Ready = true
 	pod.Store(&last)
 	eventually(t, "ready", shown(last.Image, "2", corev1.ConditionTrue))
-	last.Ready = false
-	again := last
+	again := last // the kubelet reads the other
+	again.Ready = false
 	pod.Store(&again)
 	eventually(t, "not ready", shown(last.Image, "2", corev1.ConditionFalse))
 }
