@@ -125,6 +125,13 @@ func (s *system) unhealthyMidway(in workflows.UpgradeInput) {
 	if err := quorum.Reset(s.t.Context(), s.CloudURL); err != nil {
 		s.t.Fatal(err)
 	}
+	// The control plane that was off needs a moment until all of it is ready.
+	s.until("the pre-flight finds nothing", func() bool {
+		look := in
+		look.PlanOnly = true
+		out, err := s.upgrade(elder, look)
+		return err == nil && len(out.Plan.Refusals) == 0
+	})
 	run := s.beginUpgrade(elder, in)
 	s.untilAsked(elder, cluster.ControlPlaneGroup)
 	var done []string
