@@ -16,7 +16,7 @@ func TestDemoUpgrade(t *testing.T) {
 	}
 	for _, want := range []string{
 		"leg 1: Talos v1.13.9 to v1.14.1", "leg 2: Kubernetes v1.35.2 to v1.36.3",
-		"is cordoned; the deployment is scaled from 6 to 9 pods",
+		"is cordoned; the deployment is scaled from 6 to 10 pods",
 		"made for the autoscaler: born with Talos (v1.14.1)",
 		"1 more, 4 in all", "born with Talos (v1.14.1), not rebooted since;",
 		"pods at least, budget 5",
