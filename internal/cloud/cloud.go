@@ -98,6 +98,9 @@ const (
 // Capabilities are facts about a cloud and settings of its use.
 type Capabilities struct {
 	Idempotency IdempotencyMode `json:"idempotency"`
+	// Resources is the same for infrastructure, where it differs from machines;
+	// empty means Idempotency.
+	Resources IdempotencyMode `json:"resources,omitempty"`
 	// Settle is how long an ambiguous write is left alone before the first
 	// look counts; AbsenceWindow is the least time between the first and the
 	// last of the empty looks that prove absence.
@@ -149,8 +152,13 @@ type MachineSpec struct {
 	Subnets  []string `json:"subnets,omitempty"`
 	Networks []string `json:"networks,omitempty"`
 	// PlacementGroup is the id of the shard's placement group, or empty.
-	PlacementGroup string        `json:"placementGroup,omitempty"`
-	Tags           []cluster.Tag `json:"tags,omitempty"` // the user's own
+	PlacementGroup string `json:"placementGroup,omitempty"`
+	// Params are the cloud's own parameters, out of Resource.Machine, sorted by key.
+	Params []cluster.Tag `json:"params,omitempty"`
+	// Attempt counts the creates that ended in a machine that is gone again. It
+	// is part of what a cloud deduplicates by, and only the workflow raises it.
+	Attempt int           `json:"attempt,omitempty"`
+	Tags    []cluster.Tag `json:"tags,omitempty"` // the user's own
 	// UserDataSHA256 is the digest of the user data that goes with it.
 	UserDataSHA256 string `json:"userDataSHA256,omitempty"`
 }
@@ -223,8 +231,11 @@ type Flavor struct {
 
 // InfrastructureSpec is what a cluster needs of a cloud beside machines.
 type InfrastructureSpec struct {
-	Owner    Owner                    `json:"owner"`
-	Zone     string                   `json:"zone"`
+	Owner Owner  `json:"owner"`
+	Zone  string `json:"zone"`
+	// Zones are all that machines of the cluster may be in, sorted; empty means
+	// Zone alone.
+	Zones    []string                 `json:"zones,omitempty"`
 	CIDR     string                   `json:"cidr,omitempty"`
 	Existing *cluster.ExistingNetwork `json:"existing,omitempty"`
 	// LoadBalancer is nil when the endpoint is a given address.
@@ -267,6 +278,12 @@ type Resource struct {
 	Ready      bool          `json:"ready"`
 	State      string        `json:"state,omitempty"`
 	Attributes []cluster.Tag `json:"attributes,omitempty"` // sorted by key
+	// Zone is set on subnets that serve one zone; machines of other zones are not
+	// attached to them.
+	Zone string `json:"zone,omitempty"`
+	// Machine is what every machine of the cluster carries because of this
+	// resource, in the cloud's own keys; it is frozen into MachineSpec.Params.
+	Machine []cluster.Tag `json:"machine,omitempty"`
 	// Foreign resources were brought along and are never deleted.
 	Foreign bool `json:"foreign,omitempty"`
 }
@@ -344,5 +361,5 @@ type ImageLook struct {
 }
 
 // KindSubnet is the one kind of resource that workflows know: machines are
-// attached to every ensured resource of this kind.
+// attached to every ensured resource of this kind that serves their zone.
 const KindSubnet = "subnet"
