@@ -170,3 +170,17 @@ func (d *desk) retry() *temporal.RetryPolicy {
 	b := d.timing().Backoff
 	return &temporal.RetryPolicy{InitialInterval: b, BackoffCoefficient: 1.5, MaximumInterval: 15 * b}
 }
+
+// patiently does what may have to wait for a person: when its time is over, park
+// says why and waits, and it is tried again.
+func patiently(ctx workflow.Context, f func(workflow.Context) error, park func(ctx workflow.Context, why string) error) error {
+	for {
+		err := f(ctx)
+		if kind := kindOf(err); kind != fault.NotYet && kind != fault.Ambiguous && kind != fault.Unavailable || ctx.Err() != nil {
+			return err
+		}
+		if err := park(ctx, messageOf(err)); err != nil {
+			return err
+		}
+	}
+}

@@ -1,8 +1,6 @@
 package workflows
 
 import (
-	"bytes"
-	"encoding/json"
 	"time"
 
 	"github.com/ichor-project/ichor/activities"
@@ -51,12 +49,7 @@ type UpgradeInput struct {
 func (in *UpgradeInput) UnmarshalJSON(b []byte) error {
 	type plain UpgradeInput
 	var p plain
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
-		_ = json.Unmarshal(b, &p) // as far as it goes: the name makes the error readable
-		p.problem = err.Error()
-	}
+	p.problem = strictly(b, &p)
 	*in = UpgradeInput(p)
 	return nil
 }
@@ -65,6 +58,8 @@ func (in *UpgradeInput) UnmarshalJSON(b []byte) error {
 // is looked at again.
 type UpgradeState struct {
 	Paused bool `json:"paused,omitempty"`
+	// Begun says that something was changed.
+	Begun bool `json:"begun,omitempty"`
 	// Skipped are machines that a person left out, Approved the legs that a
 	// person approved.
 	Skipped  []string `json:"skipped,omitempty"`

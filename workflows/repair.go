@@ -1,7 +1,6 @@
 package workflows
 
 import (
-	"slices"
 	"strings"
 
 	"go.temporal.io/sdk/workflow"
@@ -65,40 +64,6 @@ func (r *repair) open(ctx workflow.Context) error {
 	return nil
 }
 
-// members waits until every group has told all its members. Nothing is tried
-// again by the groups because of it.
-func (r *repair) members(ctx workflow.Context) error {
-	var names []string
-	for _, id := range r.record.Entities {
-		names = append(names, groupOf(id))
-		*r.group(groupOf(id)) = groupView{}
-	}
-	for {
-		for _, name := range names {
-			if r.group(name).full {
-				continue
-			}
-			if err := r.askGroup(ctx, name); err != nil {
-				return err
-			}
-		}
-		ok, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool {
-			return !slices.ContainsFunc(names, func(n string) bool { return !r.group(n).full })
-		})
-		if ok || err != nil {
-			return err
-		}
-	}
-}
-
-func (r *repair) askGroup(ctx workflow.Context, name string) error {
-	err := workflow.SignalExternalWorkflow(ctx, cluster.GroupID(r.ref().Name, name), "", SignalAsk, GroupMessage{Cluster: r.ref()}).Get(ctx, nil)
-	if isNotRunning(err) {
-		return fail(fault.NotFound, "group %s does not run; start it again with: ichor provision", name)
-	}
-	return err
-}
-
 // find returns the member that a name or a machine id means.
 func (r *repair) find(node string) (MemberStatus, bool) {
 	for _, name := range r.groupNames() {
@@ -151,23 +116,19 @@ func addressOf(m MemberStatus) cluster.NodeAddress {
 	return cluster.NodeAddress{MachineID: m.ID, Name: m.Name, Address: m.Address, Private: m.Private}
 }
 
-// patient does what may have to wait for a person: when its time is over it parks,
-// says why, and tries again when told.
+// patient is patiently with a page for people.
 func (r *repair) patient(ctx workflow.Context, what string, f func(workflow.Context) error) error {
-	for {
-		err := f(ctx)
-		if kind := kindOf(err); kind != fault.NotYet && kind != fault.Ambiguous && kind != fault.Unavailable || ctx.Err() != nil {
-			return err
-		}
+	return patiently(ctx, f, func(ctx workflow.Context, why string) error {
 		seen := r.resumed
-		r.parked = what + ": " + messageOf(err) + " — send the signal " + SignalResume + " to try again, or cancel"
+		r.parked = what + ": " + why + " — send the signal " + SignalResume + " to try again, or cancel"
 		r.details(ctx)
-		if werr := workflow.Await(ctx, func() bool { return r.resumed > seen }); werr != nil {
-			return werr
+		if err := workflow.Await(ctx, func() bool { return r.resumed > seen }); err != nil {
+			return err
 		}
 		r.parked = ""
 		r.details(ctx)
-	}
+		return nil
+	})
 }
 
 // handleNode hears from the workflow that works on the node, and hands resume on to

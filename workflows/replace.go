@@ -88,7 +88,7 @@ func (p *replacement) runbook(ctx workflow.Context) error {
 // findNode looks whose node it is. One that is gone is known by its name, or by the
 // record.
 func (p *replacement) findNode(ctx workflow.Context) error {
-	if err := p.members(ctx); err != nil {
+	if err := p.askGroups(ctx, p.record.Entities); err != nil {
 		return err
 	}
 	p.old, p.group = cluster.NodeAddress{Name: p.in.Node}, p.groupNamed(p.in.Node)

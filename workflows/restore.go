@@ -81,7 +81,7 @@ func (s *restoration) lost(ctx workflow.Context) error {
 	if len(s.old) == 0 {
 		return fail(fault.Unsafe, "the record names no control planes")
 	}
-	if err := s.members(ctx); err != nil {
+	if err := s.askGroups(ctx, s.record.Entities); err != nil {
 		return err
 	}
 	nodes := slices.DeleteFunc(s.controlPlanes(), func(t activities.UpgradeTarget) bool {

@@ -47,7 +47,7 @@ type rollback struct {
 }
 
 func (b *rollback) look(ctx workflow.Context) error {
-	if err := b.members(ctx); err != nil {
+	if err := b.askGroups(ctx, b.record.Entities); err != nil {
 		return err
 	}
 	m, ok := b.find(b.in.Node)
@@ -84,8 +84,7 @@ func (b *rollback) observe(ctx workflow.Context) (plan.UpgradeNode, error) {
 // work has the node worked on under its own lock.
 func (b *rollback) work(ctx workflow.Context) error {
 	b.working = cluster.NodeWorkID(b.ref().Name, b.target.Node.Name)
-	u := &upgrade{lifecycle: lifecycle{desk: desk{site: b.site}}}
-	out, err := u.runNode(ctx, b.working, NodeUpgradeInput{
+	out, err := b.runNode(ctx, b.working, NodeUpgradeInput{
 		Ref: b.ref(), Target: b.target, Work: WorkRollback, Leg: b.frozen(), Seen: b.result.From, ControlPlanes: b.controlPlanes(),
 		Strategy: b.in.Strategy, Site: b.site, Roll: workflow.GetInfo(ctx).WorkflowExecution.ID,
 	})
@@ -147,10 +146,11 @@ func (n *nodeUpgrade) rollback(ctx workflow.Context) error {
 	})
 }
 
-// rolledBack waits until the node runs something else than before.
+// rolledBack waits until the node runs something else than before. That it stays so
+// is the gates' to see.
 func (n *nodeUpgrade) rolledBack(ctx workflow.Context, before plan.UpgradeNode) error {
 	runs, err := call(ctx, &n.desk, n.waiting("wait for "+n.name(), n.timing().Joined), aUpgrades.WaitBooted,
-		activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: before.BootID, Stable: n.stable()})
+		activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: before.BootID})
 	if err == nil && runs.Talos == before.Talos && runs.Schematic == before.Schematic {
 		return fail(fault.Unsafe, "%s booted anew and runs %s as before: its other slot holds the same, or did not come up", n.name(), systemOf(runs))
 	}

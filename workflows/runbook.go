@@ -96,6 +96,40 @@ func (l *lifecycle) group(name string) *groupView {
 	return l.groups[name]
 }
 
+// askGroups waits until the groups of these ids have told all their members.
+// Nothing is tried again by the groups because of it.
+func (l *lifecycle) askGroups(ctx workflow.Context, entities []string) error {
+	var names []string
+	for _, id := range entities {
+		names = append(names, groupOf(id))
+		*l.group(groupOf(id)) = groupView{}
+	}
+	for {
+		for _, name := range names {
+			if l.group(name).full {
+				continue
+			}
+			if err := l.askGroup(ctx, name); err != nil {
+				return err
+			}
+		}
+		ok, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool {
+			return !slices.ContainsFunc(names, func(n string) bool { return !l.group(n).full })
+		})
+		if ok || err != nil {
+			return err
+		}
+	}
+}
+
+func (l *lifecycle) askGroup(ctx workflow.Context, name string) error {
+	err := workflow.SignalExternalWorkflow(ctx, cluster.GroupID(l.ref().Name, name), "", SignalAsk, GroupMessage{Cluster: l.ref()}).Get(ctx, nil)
+	if isNotRunning(err) {
+		return fail(fault.NotFound, "group %s does not run; start it again with: ichor provision", name)
+	}
+	return err
+}
+
 // groupNames are all groups that reported, sorted.
 func (l *lifecycle) groupNames() []string { return workflow.DeterministicKeys(l.groups) }
 

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
@@ -40,13 +39,10 @@ func RollingUpgrade(ctx workflow.Context, in UpgradeInput) (UpgradeResult, error
 // something was changed, what goes wrong waits for a person instead of ending the
 // run, and everything is looked at again afterwards.
 func (u *upgrade) runbook(ctx workflow.Context) error {
-	if err := u.step(ctx, stepResolve, u.resolve); err != nil {
-		return err
-	}
 	for {
 		left, err := u.round(ctx)
 		switch {
-		case err != nil && u.begun && ctx.Err() == nil && kindOf(err) != "" && !workflow.IsContinueAsNewError(err):
+		case err != nil && u.state.Begun && ctx.Err() == nil && kindOf(err) != "" && !workflow.IsContinueAsNewError(err):
 			if err := u.parkRoll(ctx, messageOf(err)); err != nil {
 				return err
 			}
@@ -60,13 +56,20 @@ func (u *upgrade) runbook(ctx workflow.Context) error {
 // round is one pass over the cluster. It reports whether another one has to look
 // for what joined meanwhile.
 func (u *upgrade) round(ctx workflow.Context) (bool, error) {
-	for _, ph := range []phase{{stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
+	u.nodes = nil // what came of the last roll is looked at anew
+	for _, ph := range []phase{{stepResolve, u.resolve}, {stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
+		if ph.name == stepResolve && u.resolved.SpecDigest != "" {
+			continue // what is wanted was decided when the run began
+		}
 		if err := u.step(ctx, ph.name, ph.do); err != nil {
 			return false, err
 		}
 	}
 	if u.in.PlanOnly || len(u.plan.Legs) == 0 && !u.uncommitted() {
 		return false, nil
+	}
+	if u.state.Rounds >= mostRounds {
+		return false, fail(fault.Conflict, "after %d rounds still behind: %s", mostRounds, u.behindText())
 	}
 	u.state.Rounds++
 	for i := range u.plan.Legs {
@@ -80,11 +83,12 @@ func (u *upgrade) round(ctx workflow.Context) (bool, error) {
 	if len(u.plan.Legs) == 0 {
 		return false, u.step(ctx, "record the change", u.commitOnly)
 	}
-	return u.state.Rounds < mostRounds, nil // what is left then is in the report
+	return true, nil
 }
 
 // mostRounds bounds the passes over the cluster: the first does the work, the
-// second what joined meanwhile. A node that is behind after that is told of.
+// second what joined meanwhile. With nodes that are behind after that, a person
+// decides.
 const mostRounds = 4
 
 func legStep(round, i int, leg plan.Leg) string {
@@ -117,6 +121,8 @@ type upgrade struct {
 	state    UpgradeState
 	resolved activities.ResolveUpgradeResult
 	seen     []plan.UpgradeNode
+	// final is what every node is to become in the end.
+	final    activities.FreezeLegResult
 	plan     plan.UpgradePlan
 	leg      int // index into plan.Legs
 	doing    NodeWork
@@ -132,7 +138,6 @@ type upgrade struct {
 	// approved says that somebody approved what is asked.
 	approved bool
 	dirty    bool
-	begun    bool // something was changed
 }
 
 func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {
@@ -183,19 +188,19 @@ func (u *upgrade) settled(summary string) workflow.ActivityOptions {
 
 // look asks the groups for their members and the members for what they run.
 func (u *upgrade) look(ctx workflow.Context) error {
-	if err := u.askMembers(ctx); err != nil {
+	if err := u.askGroups(ctx, u.resolved.Record.Entities); err != nil {
 		return err
 	}
-	final, err := u.freezeLeg(ctx, plan.Leg{Kind: plan.LegConfig, To: versionsOf(u.resolved.Frozen)})
-	if err != nil {
+	var err error
+	if u.final, err = u.freezeLeg(ctx, plan.Leg{Kind: plan.LegConfig, To: versionsOf(u.resolved.Frozen)}); err != nil {
 		return err
 	}
 	for {
-		if u.seen, err = u.observe(ctx, &final); err != nil {
+		if u.seen, err = u.observe(ctx, &u.final); err != nil {
 			return err
 		}
 		silent := u.silent()
-		if silent == "" || u.state.Rounds == 0 {
+		if silent == "" || !u.state.Begun {
 			break
 		}
 		// The work is done; whether all of it held cannot be told of these.
@@ -221,38 +226,6 @@ func (u *upgrade) silent() string {
 	return strings.Join(out, ", ")
 }
 
-// askMembers waits until every group has told all its members.
-func (u *upgrade) askMembers(ctx workflow.Context) error {
-	var names []string
-	for _, id := range u.resolved.Record.Entities {
-		names = append(names, groupOf(id))
-		*u.group(groupOf(id)) = groupView{}
-	}
-	for {
-		for _, name := range names {
-			if u.group(name).full {
-				continue
-			}
-			err := workflow.SignalExternalWorkflow(ctx, cluster.GroupID(u.ref().Name, name), "", SignalAttach, GroupMessage{Cluster: u.ref()}).Get(ctx, nil)
-			if isNotRunning(err) {
-				return fail(fault.NotFound, "group %s does not run; start it again with: ichor provision", name)
-			}
-			if err != nil {
-				return err
-			}
-		}
-		ok, err := workflow.AwaitWithTimeout(ctx, askAgain, func() bool {
-			return !slices.ContainsFunc(names, func(n string) bool { return !u.group(n).full })
-		})
-		if err != nil {
-			return err
-		}
-		if ok {
-			return nil
-		}
-	}
-}
-
 // targets are the machines that exist and have joined, sorted by name within
 // their groups.
 func (u *upgrade) targets(which func(MemberStatus) bool) []activities.UpgradeTarget {
@@ -260,10 +233,7 @@ func (u *upgrade) targets(which func(MemberStatus) bool) []activities.UpgradeTar
 	for _, name := range u.groupNames() {
 		for _, m := range u.groups[name].members {
 			if !m.Surge && (m.Phase == MemberReady || m.Phase == MemberJoined) && (which == nil || which(m)) {
-				out = append(out, activities.UpgradeTarget{
-					Node:  cluster.NodeAddress{MachineID: m.ID, Name: m.Name, Address: m.Address, Private: m.Private},
-					Group: m.Group, Role: m.Role,
-				})
+				out = append(out, targetOf(m))
 			}
 		}
 	}
@@ -315,21 +285,17 @@ func (u *upgrade) drifted(to plan.Versions) bool {
 }
 
 // preflight looks at everything that could go wrong before anything changes. In
-// later rounds it was passed already.
+// whatever follows the first change it was passed already.
 func (u *upgrade) preflight(ctx workflow.Context) error {
-	if len(u.plan.Legs) == 0 || u.state.Rounds > 0 {
+	if len(u.plan.Legs) == 0 || u.state.Begun {
 		return nil
-	}
-	last, err := u.freezeLeg(ctx, u.plan.Legs[len(u.plan.Legs)-1].Leg)
-	if err != nil {
-		return err
 	}
 	var legs []plan.Leg
 	for _, l := range u.plan.Legs {
 		legs = append(legs, l.Leg)
 	}
 	out, err := call(ctx, &u.desk, u.waiting("check that nothing stands in the way", u.timing().Joined), aUpgrades.CheckUpgrade,
-		activities.CheckUpgradeInput{Ref: u.ref(), Nodes: u.targets(nil), Legs: legs, Last: last, Strategy: u.in.Strategy})
+		activities.CheckUpgradeInput{Ref: u.ref(), Nodes: u.targets(nil), Legs: legs, Last: u.final, Strategy: u.in.Strategy})
 	if err != nil {
 		return err
 	}
@@ -347,96 +313,6 @@ func (u *upgrade) preflight(ctx workflow.Context) error {
 	return nil
 }
 
-// count is a number with its noun.
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-func refusals(all []plan.Refusal) string {
-	var out []string
-	for _, r := range all {
-		out = append(out, r.Field+": "+r.Reason)
-	}
-	return strings.Join(out, "; ")
-}
-
 func versionsOf(f cluster.Frozen) plan.Versions {
 	return plan.Versions{Talos: f.TalosVersion, Schematic: f.Schematic, Kubernetes: f.KubernetesVersion}
-}
-
-// finish ends a roll with its report; one that was cancelled says where it
-// stands.
-func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error) {
-	r := UpgradeResult{
-		Cluster: u.ref(), Plan: u.plan, From: u.state.From, To: versionsOf(u.resolved.Record.Frozen),
-		Upgraded: len(u.state.Upgraded), Nodes: u.seen, Warnings: u.warnings,
-	}
-	for _, id := range u.state.Skipped {
-		r.Skipped = append(r.Skipped, u.nameOf(id))
-	}
-	u.progress.Failure = failureOf(err)
-	switch {
-	case workflow.IsContinueAsNewError(err):
-		return r, err
-	case err == nil && u.in.PlanOnly:
-		r.Message = planMessage(u.plan)
-	case err == nil && len(u.state.Upgraded) == 0 && !u.begun:
-		r.Message = fmt.Sprintf("cluster %q runs that already; nothing was changed", u.ref().Name)
-	case err == nil:
-		r.Message = fmt.Sprintf("cluster %q: %s%s", u.ref().Name, u.upgradedText(), u.skippedText())
-	case temporal.IsCanceledError(err):
-		u.progress.Failure = &Failure{Message: u.report()}
-		u.shown(ctx)
-		return r, temporal.NewCanceledError(u.report())
-	default:
-		u.shown(ctx)
-		if u.begun {
-			err = fail(kindOf(err), "%s; %s", messageOf(err), u.report())
-		}
-		return r, err
-	}
-	u.shown(ctx)
-	return r, nil
-}
-
-func (u *upgrade) shown(ctx workflow.Context) {
-	if u.progress.Cluster.UID != "" {
-		u.phase(ctx, cluster.PhaseReady)
-	}
-	u.page(ctx)
-}
-
-func (u *upgrade) skippedText() string {
-	if len(u.state.Skipped) == 0 {
-		return ""
-	}
-	var names []string
-	for _, id := range u.state.Skipped {
-		names = append(names, u.nameOf(id))
-	}
-	return "; left out: " + strings.Join(names, ", ")
-}
-
-func (u *upgrade) upgradedText() string {
-	if n := len(u.state.Upgraded); n != 1 {
-		return fmt.Sprintf("%d nodes were upgraded", n)
-	}
-	return "1 node was upgraded"
-}
-
-func planMessage(p plan.UpgradePlan) string {
-	if len(p.Refusals) > 0 {
-		return "it cannot begin: " + refusals(p.Refusals)
-	}
-	if len(p.Legs) == 0 {
-		return "nothing to do"
-	}
-	var out []string
-	for _, l := range p.Legs {
-		out = append(out, fmt.Sprintf("%s: %s", describeLeg(l.Leg), count(len(l.Nodes), "node")))
-	}
-	return strings.Join(out, "; ")
 }

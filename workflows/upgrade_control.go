@@ -12,12 +12,6 @@ import (
 	"github.com/ichor-project/ichor/internal/plan"
 )
 
-// Values of plan.UpgradeStrategy.Approve.
-const (
-	approveLeg  = "leg"
-	approveNode = "node"
-)
-
 // steering are the requests by which people steer a roll.
 var steering = []string{SignalPause, SignalResume, SignalApprove, SignalSkipNode}
 
@@ -248,7 +242,7 @@ func (u *upgrade) status() UpgradeStatus {
 		Cluster: u.ref(), Phase: string(u.progress.Phase), Plan: u.plan, Waits: u.waits, Until: u.until,
 		Parked: u.snapshot().Parked, Paused: u.state.Paused, Asks: u.asks, Warnings: u.warnings, State: u.state,
 	}
-	if u.begun {
+	if u.state.Begun {
 		s.Leg, s.Work = u.leg+1, u.doing
 	}
 	for _, n := range u.nodes {

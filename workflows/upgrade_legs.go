@@ -14,7 +14,7 @@ import (
 
 // doLeg takes the cluster to the next supported state.
 func (u *upgrade) doLeg(ctx workflow.Context, leg plan.Leg) error {
-	if u.in.Strategy.Approve == approveLeg {
+	if u.in.Strategy.Approve == plan.ApproveLeg {
 		if err := u.ask(ctx, describeLeg(leg), func() bool { return false }); err != nil {
 			return err
 		}
@@ -28,7 +28,7 @@ func (u *upgrade) doLeg(ctx workflow.Context, leg plan.Leg) error {
 			return err
 		}
 	}
-	u.begun = true
+	u.state.Begun = true
 	switch leg.Kind {
 	case plan.LegTalos:
 		return u.talosLeg(ctx, leg, frozen)
@@ -67,43 +67,35 @@ func (u *upgrade) kubernetesLeg(ctx workflow.Context, leg plan.Leg, frozen activ
 			return err
 		}
 	}
-	frozen.Frozen.ImageID = u.resolved.Record.Frozen.ImageID
-	had := u.spec.Manifests
-	if err := u.commit(ctx, frozen); err != nil {
-		return err
-	}
-	if err := u.manifests(ctx, had); err != nil {
+	if err := u.adopt(ctx, &frozen); err != nil {
 		return err
 	}
 	return u.roll(ctx, leg, frozen, WorkKubelet)
 }
 
 func (u *upgrade) configLeg(ctx workflow.Context, leg plan.Leg, frozen activities.FreezeLegResult) error {
-	frozen.Frozen.ImageID = u.resolved.Record.Frozen.ImageID
-	had := u.spec.Manifests
-	if err := u.commit(ctx, frozen); err != nil {
-		return err
-	}
-	if err := u.manifests(ctx, had); err != nil {
+	if err := u.adopt(ctx, &frozen); err != nil {
 		return err
 	}
 	return u.roll(ctx, leg, frozen, WorkConfig)
 }
 
-// commitOnly records a change that no node has to be touched for: bounds of
-// groups, manifests.
-func (u *upgrade) commitOnly(ctx workflow.Context) error {
-	u.begun = true
-	frozen, err := u.freezeLeg(ctx, plan.Leg{Kind: plan.LegConfig, To: versionsOf(u.resolved.Frozen)})
-	if err != nil {
-		return err
-	}
+// adopt makes a leg that keeps the image the cluster's record, and applies its
+// manifests.
+func (u *upgrade) adopt(ctx workflow.Context, frozen *activities.FreezeLegResult) error {
 	frozen.Frozen.ImageID = u.resolved.Record.Frozen.ImageID
 	had := u.spec.Manifests
-	if err := u.commit(ctx, frozen); err != nil {
+	if err := u.commit(ctx, *frozen); err != nil {
 		return err
 	}
 	return u.manifests(ctx, had)
+}
+
+// commitOnly records a change that no node has to be touched for: bounds of
+// groups, manifests.
+func (u *upgrade) commitOnly(ctx workflow.Context) error {
+	u.state.Begun = true
+	return u.adopt(ctx, &u.final)
 }
 
 // uncommitted reports whether the record does not hold the wanted spec yet.

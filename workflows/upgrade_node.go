@@ -3,7 +3,6 @@ package workflows
 import (
 	"fmt"
 	"strings"
-	"time"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -11,7 +10,6 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
-	"github.com/ichor-project/ichor/internal/plan"
 )
 
 // UpgradeNode does one kind of work on one node, under a lease on the group that
@@ -183,10 +181,9 @@ func (n *nodeUpgrade) replace(ctx workflow.Context) error {
 type nodeUpgrade struct {
 	desk
 	in NodeUpgradeInput
-	// doing is the step under way, note how far the node is.
-	doing string
-	note  string
-	held  bool
+	// note is how far the node is.
+	note string
+	held bool
 	// lost says that the group has no such member any more.
 	lost bool
 	// lends says that the lease is given back while the node is parked.
@@ -217,7 +214,6 @@ func (n *nodeUpgrade) step(ctx workflow.Context, name string, f func(workflow.Co
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	n.doing = name
 	n.log = append(n.log, StepStatus{Name: name, State: StepDoing, Started: workflow.Now(ctx)})
 	n.page(ctx)
 	err := f(ctx)
@@ -237,265 +233,6 @@ func (n *nodeUpgrade) work() activities.NodeWorkInput {
 }
 
 func (n *nodeUpgrade) controlPlane() bool { return n.in.Target.Role == cluster.RoleControlPlane }
-
-// lease takes or returns the node's lease. Each attempt has a request id of its
-// own, which counts once.
-func (n *nodeUpgrade) lease(ctx workflow.Context, release bool) error {
-	info := workflow.GetInfo(ctx)
-	_, err := call(ctx, &n.desk, n.short("lease of "+n.name()), aUpgrades.LeaseMember, activities.LeaseInput{
-		Ref: n.in.Ref, Group: n.in.Target.Group, Machine: n.in.Target.Node.MachineID, Holder: info.WorkflowExecution.ID,
-		Release: release, RequestID: fmt.Sprintf("%s-%t", info.WorkflowExecution.RunID, release), Reason: "upgrade: " + string(n.in.Work),
-	})
-	n.leased = err == nil && !release
-	n.lost = kindOf(err) == fault.NotFound && !release
-	return err
-}
-
-// look learns what the node runs now: much may have happened since the roll was
-// planned.
-//
-// One that does not answer may have been deleted: while it is waited for, its
-// group has it back, and sees to it.
-func (n *nodeUpgrade) look(ctx workflow.Context) error {
-	n.lends = true
-	defer func() { n.lends = false }()
-	return n.patient(ctx, "machine API", func(ctx workflow.Context) error {
-		out, err := call(ctx, &n.desk, n.waiting("look at "+n.name(), n.timing().Joined), aUpgrades.ObserveNodes,
-			activities.ObserveNodesInput{Ref: n.in.Ref, Nodes: []activities.UpgradeTarget{n.in.Target}, Leg: &n.in.Leg})
-		if err != nil {
-			return err
-		}
-		if len(out.Nodes) != 1 || out.Nodes[0].Problem != "" {
-			return fail(fault.NotYet, "%s does not answer: %s", n.name(), problemOf(out.Nodes))
-		}
-		n.in.Seen = out.Nodes[0]
-		return nil
-	})
-}
-
-func problemOf(nodes []plan.UpgradeNode) string {
-	if len(nodes) == 0 {
-		return "nothing is known of it"
-	}
-	return nodes[0].Problem
-}
-
-// gate asks whether etcd keeps quorum while this node is out. A node that is no
-// member needs none.
-func (n *nodeUpgrade) gate(ctx workflow.Context) error { return n.etcd(ctx, n.name(), 0) }
-
-// whole waits until every member is a healthy voter again.
-func (n *nodeUpgrade) whole(ctx workflow.Context) error { return n.etcd(ctx, "", n.stable()) }
-
-func (n *nodeUpgrade) etcd(ctx workflow.Context, leaving string, stable time.Duration) error {
-	if !n.controlPlane() {
-		return nil
-	}
-	return n.patient(ctx, "etcd", func(ctx workflow.Context) error {
-		_, err := call(ctx, &n.desk, n.waiting("etcd gate", n.timing().Bootstrap), aUpgrades.WaitEtcdGate, activities.EtcdGateInput{
-			Ref: n.in.Ref, Nodes: n.in.ControlPlanes, Leaving: leaving, Single: n.in.Strategy.SingleControlPlane, Stable: stable,
-		})
-		return err
-	})
-}
-
-func (n *nodeUpgrade) stable() time.Duration {
-	if s := time.Duration(n.in.Strategy.Stable); s > 0 {
-		return s
-	}
-	return defaultStable
-}
-
-// defaultStable is for how long a node must be well before the next one is
-// touched: long enough for a kubelet or an etcd member that crashes at once to
-// show it.
-const defaultStable = 10 * time.Second
-
-func (n *nodeUpgrade) pull(ctx workflow.Context, image string) error {
-	if before(n.in.Seen.Talos, 1, 13) {
-		return nil // the old upgrade pulls by itself
-	}
-	return do(ctx, &n.desk, n.waiting("pull "+image, n.timing().Image), aUpgrades.PullImage,
-		activities.PullImageInput{NodeWorkInput: n.work(), Image: image, Space: activities.SystemImage})
-}
-
-func (n *nodeUpgrade) install(ctx workflow.Context, image string, old bool) error {
-	if old {
-		return nil // installs when it reboots
-	}
-	opts := n.waiting("install "+image, n.timing().Image)
-	// What the installer says once it says again: a person has to look.
-	opts.RetryPolicy.NonRetryableErrorTypes = []string{string(fault.Internal)}
-	err := do(ctx, &n.desk, opts, aUpgrades.InstallTalos,
-		activities.InstallInput{NodeWorkInput: n.work(), Image: image})
-	if err == nil {
-		n.note = "installed; it takes effect with its next reboot"
-	}
-	return err
-}
-
-func (n *nodeUpgrade) forfeit(ctx workflow.Context) error {
-	if !n.controlPlane() || len(n.in.ControlPlanes) < 2 {
-		return nil
-	}
-	return do(ctx, &n.desk, n.waiting("hand over etcd leadership", n.timing().Bootstrap), aUpgrades.ForfeitLeadership,
-		activities.EtcdGateInput{Ref: n.in.Ref, Nodes: n.in.ControlPlanes, Leaving: n.name(), Single: n.in.Strategy.SingleControlPlane})
-}
-
-func (n *nodeUpgrade) hold(ctx workflow.Context, cordon bool) error {
-	err := do(ctx, &n.desk, n.short("hold "+n.name()), aUpgrades.HoldNode, activities.HoldNodeInput{NodeWorkInput: n.work(), Cordon: cordon})
-	n.held = n.held || err == nil || ctx.Err() != nil
-	return err
-}
-
-// drain cordons the node and evicts its pods. What a disruption budget holds up
-// parks the node, still cordoned, until somebody decides: the reboot is never
-// lost, and never sent over the head of a budget.
-func (n *nodeUpgrade) drain(ctx workflow.Context) error {
-	if err := n.hold(ctx, true); err != nil {
-		return err
-	}
-	limit := time.Duration(n.in.Strategy.DrainTimeout)
-	if limit <= 0 {
-		limit = orDefault(n.timing().Drain, activities.DefaultTiming().Drain)
-	}
-	return n.patient(ctx, "drain", func(ctx workflow.Context) error {
-		return do(ctx, &n.desk, n.waiting("drain "+n.name(), limit), aUpgrades.DrainForWork,
-			activities.DrainForWorkInput{NodeWorkInput: n.work(), Options: n.drainOptions()})
-	})
-}
-
-func (n *nodeUpgrade) drainOptions() activities.DrainOptions {
-	o := activities.DrainOptions{DeleteEmptyDir: true, GraceSeconds: -1}
-	for _, g := range n.in.Strategy.Groups {
-		if g.Group != n.in.Target.Group {
-			continue
-		}
-		o.Force = g.Force
-		if g.DeleteEmptyDir != nil {
-			o.DeleteEmptyDir = *g.DeleteEmptyDir
-		}
-		if g.Grace > 0 {
-			o.GraceSeconds = int(time.Duration(g.Grace) / time.Second)
-		}
-	}
-	return o
-}
-
-// patient does what may have to wait for a person: when its time is over it
-// parks, says why, and tries again when told.
-func (n *nodeUpgrade) patient(ctx workflow.Context, what string, f func(workflow.Context) error) error {
-	for {
-		err := f(ctx)
-		if kind := kindOf(err); kind != fault.NotYet && kind != fault.Ambiguous && kind != fault.Unavailable || ctx.Err() != nil {
-			return err
-		}
-		seen := n.resumed
-		n.parked = what + ": " + messageOf(err)
-		n.tell(ctx, n.parked)
-		werr := n.parkedUntil(ctx, func() bool { return n.resumed > seen })
-		n.parked = ""
-		n.tell(ctx, "")
-		if werr != nil {
-			return werr
-		}
-	}
-}
-
-// parkedUntil waits, renewing the lease, for as long as nobody decides.
-func (n *nodeUpgrade) parkedUntil(ctx workflow.Context, decided func() bool) error {
-	if n.lends {
-		if err := n.lease(ctx, true); err != nil {
-			return err
-		}
-		if err := workflow.Await(ctx, decided); err != nil {
-			return err
-		}
-		return n.lease(ctx, false)
-	}
-	for renewals := 1; ; renewals++ {
-		ok, err := workflow.AwaitWithTimeout(ctx, leaseTime/2, decided)
-		if ok || err != nil {
-			return err
-		}
-		info := workflow.GetInfo(ctx)
-		if _, err := call(ctx, &n.desk, n.short("renew the lease of "+n.name()), aUpgrades.LeaseMember, activities.LeaseInput{
-			Ref: n.in.Ref, Group: n.in.Target.Group, Machine: n.in.Target.Node.MachineID, Holder: info.WorkflowExecution.ID,
-			RequestID: fmt.Sprintf("%s-%d", info.WorkflowExecution.RunID, renewals), Reason: "upgrade: parked",
-		}); err != nil {
-			return err
-		}
-	}
-}
-
-// tell lets the roll know that the node parks or goes on.
-func (n *nodeUpgrade) tell(ctx workflow.Context, parked string) {
-	n.page(ctx)
-	calm, cancel := workflow.NewDisconnectedContext(ctx)
-	defer cancel()
-	// A roll that has ended need not know.
-	_ = workflow.SignalExternalWorkflow(calm, n.in.Roll, "", SignalNode,
-		NodeReport{Machine: n.in.Target.Node.MachineID, Parked: parked != "", Note: parked}).Get(calm, nil)
-}
-
-func (n *nodeUpgrade) reboot(ctx workflow.Context, boot string) error {
-	return do(ctx, &n.desk, n.waiting("reboot "+n.name(), n.timing().Joined), aUpgrades.RebootNode,
-		activities.RebootInput{NodeWorkInput: n.work(), BootID: boot, Mode: activities.RebootDefault})
-}
-
-func (n *nodeUpgrade) upgradeWhole(ctx workflow.Context, image string) error {
-	return do(ctx, &n.desk, n.waiting("upgrade "+n.name(), n.timing().Joined), aUpgrades.UpgradeTalosWhole,
-		activities.WholeUpgradeInput{NodeWorkInput: n.work(), Image: image, BootID: n.in.Seen.BootID})
-}
-
-// booted waits until the node is back and runs what it should.
-func (n *nodeUpgrade) booted(ctx workflow.Context, already bool, want plan.Versions) error {
-	// That it stays so is the gates' to see, once for all.
-	in := activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: n.in.Seen.BootID, Want: want}
-	if already {
-		in.BootID = ""
-	}
-	_, err := call(ctx, &n.desk, n.waiting("wait for "+n.name(), n.timing().Joined), aUpgrades.WaitBooted, in)
-	return err
-}
-
-func (n *nodeUpgrade) apply(ctx workflow.Context) (activities.ApplyConfigResult, error) {
-	return call(ctx, &n.desk, n.waiting("apply the config of "+n.name(), n.timing().Bootstrap), aUpgrades.ApplyMachineConfig,
-		activities.ApplyConfigInput{NodeWorkInput: n.work(), Leg: &n.in.Leg, Components: n.in.Components})
-}
-
-// gates are the user's own checks, and the node's readiness.
-func (n *nodeUpgrade) gates(ctx workflow.Context) error {
-	return n.patient(ctx, "health gates", func(ctx workflow.Context) error {
-		return do(ctx, &n.desk, n.waiting("health gates", n.timing().Joined), aUpgrades.WaitGates,
-			activities.GatesInput{Ref: n.in.Ref, Gates: n.in.Strategy.Gates, Stable: n.stable(), Node: n.name()})
-	})
-}
-
-// userGates are the user's own checks, where the node itself is gone.
-func (n *nodeUpgrade) userGates(ctx workflow.Context) error {
-	return n.patient(ctx, "health gates", func(ctx workflow.Context) error {
-		return do(ctx, &n.desk, n.waiting("health gates", n.timing().Joined), aUpgrades.WaitGates,
-			activities.GatesInput{Ref: n.in.Ref, Gates: n.in.Strategy.Gates, Stable: n.stable()})
-	})
-}
-
-// giveBack uncordons the node and returns its lease, whatever happened.
-func (n *nodeUpgrade) giveBack(ctx workflow.Context) {
-	calm, cancel := workflow.NewDisconnectedContext(ctx)
-	defer cancel()
-	if n.held {
-		err := do(calm, &n.desk, n.waiting("release "+n.name(), n.timing().Bootstrap), aUpgrades.ReleaseNode, n.work())
-		if err != nil {
-			n.note += "; it is still held: " + messageOf(err)
-		}
-	}
-	if n.leased {
-		if err := n.lease(calm, true); err != nil {
-			n.note += "; its lease runs out by itself: " + messageOf(err)
-		}
-	}
-}
 
 func (n *nodeUpgrade) result(err error) (NodeUpgradeResult, error) {
 	switch {

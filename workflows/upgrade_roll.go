@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
@@ -31,7 +30,7 @@ type rolling struct {
 // is left behind.
 func (u *upgrade) roll(ctx workflow.Context, leg plan.Leg, frozen activities.FreezeLegResult, work NodeWork) error {
 	for pass := 0; pass < mostPasses; pass++ {
-		if err := u.askMembers(ctx); err != nil {
+		if err := u.askGroups(ctx, u.resolved.Record.Entities); err != nil {
 			return err
 		}
 		seen, err := u.observe(ctx, &frozen)
@@ -142,7 +141,7 @@ func ignoreCancel(err error) error {
 func (u *upgrade) beginNodes(ctx workflow.Context, ids []string, frozen activities.FreezeLegResult, work NodeWork) error {
 	for _, id := range ids {
 		n := u.rolling(id)
-		if u.in.Strategy.Approve == approveNode {
+		if u.in.Strategy.Approve == plan.ApproveNode {
 			if err := u.ask(ctx, fmt.Sprintf("%s on %s", work, n.Name), func() bool { return n.State != plan.RollPending }); err != nil {
 				return ignoreCancel(err)
 			}
@@ -225,27 +224,6 @@ func (u *upgrade) start(ctx workflow.Context, n *rolling, in NodeUpgradeInput) {
 	})
 }
 
-// runNode runs the workflow of one node, waiting for its lock: one of a roll that
-// was terminated may still be on its way to a safe point.
-func (u *upgrade) runNode(ctx workflow.Context, id string, in NodeUpgradeInput) (NodeUpgradeResult, error) {
-	for {
-		var out NodeUpgradeResult
-		err := workflow.ExecuteChildWorkflow(workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-			WorkflowID:            id,
-			WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-			ParentClosePolicy:     enumspb.PARENT_CLOSE_POLICY_REQUEST_CANCEL,
-			WaitForCancellation:   true,
-			StaticSummary:         fmt.Sprintf("%s on %s", in.Work, in.Target.Node.Name),
-		}), UpgradeNode, in).Get(ctx, &out)
-		if !temporal.IsWorkflowExecutionAlreadyStartedError(err) {
-			return out, err
-		}
-		if err := workflow.Sleep(ctx, u.timing().Backoff); err != nil {
-			return out, err
-		}
-	}
-}
-
 // parkRoll waits for a person: to resume, which tries failed nodes again, to skip
 // them, or to cancel.
 func (u *upgrade) parkRoll(ctx workflow.Context, why string) error {
@@ -324,39 +302,4 @@ func (u *upgrade) rolling(name string) *rolling {
 		return nil
 	}
 	return u.nodes[i]
-}
-
-func (u *upgrade) nameOf(machine string) string {
-	for _, n := range u.seen {
-		if n.Machine == machine {
-			return n.Name
-		}
-	}
-	return machine
-}
-
-// report says what was and was not done.
-func (u *upgrade) report() string {
-	var pending, failed []string
-	for _, n := range u.nodes {
-		switch n.State {
-		case plan.RollPending, plan.RollRunning:
-			text := n.Name
-			if n.Note != "" {
-				text += " (" + n.Note + ")"
-			}
-			pending = append(pending, text)
-		case plan.RollFailed:
-			failed = append(failed, n.Name+": "+n.Note)
-		case plan.RollDone, plan.RollSkipped:
-		}
-	}
-	out := u.upgradedText()
-	if len(failed) > 0 {
-		out += "; failed: " + strings.Join(failed, "; ")
-	}
-	if len(pending) > 0 {
-		out += "; not done: " + strings.Join(pending, ", ")
-	}
-	return out + u.skippedText() + "; start it again to continue with what is left"
 }
