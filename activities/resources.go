@@ -1,7 +1,9 @@
 package activities
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -73,6 +75,12 @@ func InfrastructureSpec(ref cluster.Ref, spec cluster.Spec) cloud.Infrastructure
 		Owner: cloud.Owner{Cluster: ref}, Zone: spec.Cloud.Zone,
 		CIDR: spec.Network.CIDR, Existing: spec.Network.Existing, AllowedCIDRs: spec.Network.AdminCIDRs,
 	}
+	for _, z := range zonesOf(spec) {
+		if !slices.Contains(is.Zones, z) {
+			is.Zones = append(is.Zones, z)
+		}
+	}
+	slices.Sort(is.Zones)
 	if spec.Endpoint.Address == "" {
 		is.LoadBalancer = &cluster.LoadBalancer{}
 		if spec.Endpoint.LoadBalancer != nil {
@@ -80,6 +88,20 @@ func InfrastructureSpec(ref cluster.Ref, spec cluster.Spec) cloud.Infrastructure
 		}
 	}
 	return is
+}
+
+// zonesOf are the zones in which machines of a cluster may be.
+func zonesOf(spec cluster.Spec) []string {
+	out := append([]string{spec.Cloud.Zone, cmp.Or(spec.ControlPlane.Zone, spec.Cloud.Zone)}, spec.ControlPlane.Zones...)
+	for _, g := range spec.NodeGroups {
+		out = append(append(out, cmp.Or(g.Zone, spec.Cloud.Zone)), g.Zones...)
+		for _, a := range g.Alternatives {
+			if a.Zone != "" {
+				out = append(out, a.Zone)
+			}
+		}
+	}
+	return out
 }
 
 func infrastructure(ctx context.Context, clouds Clouds, c cluster.Cloud) (cloud.Infrastructure, cloud.Capabilities, error) {

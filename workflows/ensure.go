@@ -77,7 +77,7 @@ const refusedFor = time.Hour
 func prove[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (*T, error) {
 	c := d.site.Capabilities
 	for {
-		action, wait := plan.NextCreate(*ev, workflow.Now(ctx), c.Settle, c.AbsenceWindow, c.Idempotency == cloud.NativeToken)
+		action, wait := plan.NextCreate(*ev, workflow.Now(ctx), c.Settle, c.AbsenceWindow, dedupes[T](c))
 		switch action {
 		case plan.Create:
 			return nil, nil
@@ -97,6 +97,16 @@ func prove[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (*
 			ev.Empty = append(ev.Empty, workflow.Now(ctx))
 		}
 	}
+}
+
+// dedupes reports whether the cloud itself sees to it that a create of this sort of
+// thing, sent twice, makes one.
+func dedupes[T any](c cloud.Capabilities) bool {
+	mode := c.Idempotency
+	if _, machine := any(*new(T)).(cloud.Machine); !machine && c.Resources != "" {
+		mode = c.Resources
+	}
+	return mode == cloud.NativeToken
 }
 
 // find returns the thing if it exists, after everything under way has settled.

@@ -40,8 +40,10 @@ type fakeWorld struct {
 	// cordoned, drained and forgotten are names of nodes, in order.
 	cordoned, drained, forgotten []string
 	steps                        []cloud.Step
-	// madeOf are the images of the machines that were made, in order.
+	// madeOf are the images of the machines that were made, asked are the requests
+	// for machines that were sent, in order.
 	madeOf []string
+	asked  []cloud.MachineSpec
 }
 
 func newFakeWorld() *fakeWorld {
@@ -105,6 +107,7 @@ func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRe
 	if !req.Create {
 		return cloud.MachineLook{}, nil
 	}
+	w.asked = append(w.asked, req.Spec)
 	before, after := w.enter("create machine")
 	if before != nil {
 		return cloud.MachineLook{}, before

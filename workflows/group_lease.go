@@ -161,13 +161,19 @@ func (g *group) reconfigure(in GroupInput) bool {
 	if len(in.Subnets) == 0 {
 		in.Subnets = g.in.Subnets
 	}
+	if len(in.ZoneSubnets) == 0 {
+		in.ZoneSubnets = g.in.ZoneSubnets
+	}
+	if len(in.Params) == 0 {
+		in.Params = g.in.Params
+	}
 	if sameConfig(g.in, in) {
 		return false
 	}
 	g.in = in
 	g.state.Template = nil // learned anew
 	for _, m := range g.state.Members {
-		m.Choice = min(m.Choice, len(in.Alternatives))
+		m.Choice = min(m.Choice, g.choices()-1)
 		if m.Beyond {
 			// The bounds may have changed: limit judges again.
 			m.Beyond, m.Failure = false, nil
@@ -181,6 +187,7 @@ func (g *group) reconfigure(in GroupInput) bool {
 func sameConfig(a, b GroupInput) bool {
 	return a.Cloud == b.Cloud && a.Zone == b.Zone && a.Flavor == b.Flavor && a.DiskGiB == b.DiskGiB && a.ImageID == b.ImageID &&
 		a.Spread == b.Spread && a.Min == b.Min && a.Max == b.Max && slices.Equal(a.Subnets, b.Subnets) &&
+		slices.Equal(a.Zones, b.Zones) && slices.Equal(a.ZoneSubnets, b.ZoneSubnets) && slices.Equal(a.Params, b.Params) &&
 		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Alternatives, b.Alternatives) &&
 		samePointee(a.Autoscaling, b.Autoscaling) && sameStandalone(a.Standalone, b.Standalone)
 }

@@ -102,7 +102,7 @@ func (g *group) create(ctx workflow.Context, id string) error {
 			if m.leaving() {
 				return nil
 			}
-		case kindOf(err) == fault.Capacity && m.Choice < len(g.in.Alternatives) && m.Phase == MemberCreating:
+		case kindOf(err) == fault.Capacity && m.Choice < g.choices()-1 && m.Phase == MemberCreating:
 			m.Choice++
 			flavor, zone := g.choice(m)
 			g.set(ctx, id, m.Phase, fmt.Sprintf("%s; trying %s in %s", messageOf(err), flavor, zone))
@@ -115,8 +115,16 @@ func (g *group) create(ctx workflow.Context, id string) error {
 // choice is the flavor and the zone that a member uses.
 func (g *group) choice(m *Member) (flavor, zone string) {
 	flavor, zone = g.in.Flavor, g.in.Zone
-	if m.Choice > 0 && m.Choice <= len(g.in.Alternatives) {
-		alt := g.in.Alternatives[m.Choice-1]
+	turns := len(g.in.Zones)
+	if turns > 0 {
+		// Neighbours begin in different zones, and each goes round all of them.
+		zone = g.in.Zones[(m.Slot+min(m.Choice, turns-1))%turns]
+	}
+	if alt := m.Choice - max(turns, 1); alt >= 0 && alt < len(g.in.Alternatives) {
+		alt := g.in.Alternatives[alt]
+		if turns > 0 {
+			zone = g.in.Zones[m.Slot%turns]
+		}
 		if alt.Flavor != "" {
 			flavor = alt.Flavor
 		}
@@ -127,6 +135,20 @@ func (g *group) choice(m *Member) (flavor, zone string) {
 	return flavor, zone
 }
 
+// choices is how many flavors and zones a member of the group may be tried with.
+func (g *group) choices() int { return max(len(g.in.Zones), 1) + len(g.in.Alternatives) }
+
+// subnets are those that a machine of a zone is attached to.
+func (g *group) subnets(zone string) []string {
+	out := slices.Clone(g.in.Subnets)
+	for _, s := range g.in.ZoneSubnets {
+		if s.Zone == zone {
+			out = append(out, s.ID)
+		}
+	}
+	return out
+}
+
 func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 	d := &g.desk
 	if g.scales {
@@ -134,9 +156,9 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 	}
 	placement := ""
 	m := g.member(id)
-	// Placement groups belong to the group's own zone.
+	// Placement groups belong to the group's own zones.
 	_, zone := g.choice(m)
-	if limit := g.site.Capabilities.SpreadLimit; g.in.Spread && limit > 0 && zone == g.in.Zone {
+	if limit := g.site.Capabilities.SpreadLimit; g.in.Spread && limit > 0 && (zone == g.in.Zone || slices.Contains(g.in.Zones, zone)) {
 		shard := plan.Shard(m.Slot, limit)
 		lock := g.lock(ctx, shard)
 		if err := lock.Lock(ctx); err != nil {
@@ -190,8 +212,8 @@ func (g *group) try(d *desk, id, placement string) try[cloud.Machine] {
 		flavor, zone := g.choice(m)
 		in := activities.EnsureMachineInput{Cloud: g.in.Cloud, Create: create, Machine: cloud.MachineSpec{
 			ID: id, Name: m.Name, Owner: g.owner(), Role: g.in.Role, Zone: zone, Flavor: flavor,
-			ImageID: g.in.ImageID, DiskGiB: g.in.DiskGiB, Subnets: g.in.Subnets, Networks: g.in.Networks,
-			PlacementGroup: placement, Tags: g.in.Tags,
+			ImageID: g.in.ImageID, DiskGiB: g.in.DiskGiB, Subnets: g.subnets(zone), Networks: g.in.Networks,
+			PlacementGroup: placement, Tags: g.in.Tags, Params: g.in.Params, Attempt: m.Attempt,
 		}}
 		if g.in.Standalone != nil {
 			in.UserData = g.in.Standalone.UserData
@@ -201,6 +223,11 @@ func (g *group) try(d *desk, id, placement string) try[cloud.Machine] {
 			opts = g.once("create " + m.Name)
 		}
 		out, err := call(ctx, d, opts, aCloud.EnsureMachine, in)
+		if create && kindOf(err) == fault.NotFound {
+			// What this request once made is gone for good; the next one is another.
+			m.Attempt++
+			err = fail(fault.Unavailable, "%s", messageOf(err))
+		}
 		if err != nil {
 			g.set(ctx, id, m.Phase, messageOf(err))
 		}

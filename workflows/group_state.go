@@ -19,8 +19,13 @@ type GroupInput struct {
 	Flavor  string        `json:"flavor"`
 	DiskGiB int           `json:"diskGiB"`
 	ImageID string        `json:"imageID"`
-	// Subnets and Networks are the cloud's ids.
-	Subnets  []string      `json:"subnets,omitempty"`
+	// Zones are those over which members are spread evenly; empty means Zone.
+	Zones []string `json:"zones,omitempty"`
+	// Subnets and Networks are the cloud's ids; ZoneSubnets serve one zone each.
+	Subnets     []string     `json:"subnets,omitempty"`
+	ZoneSubnets []ZoneSubnet `json:"zoneSubnets,omitempty"`
+	// Params are what every machine of the cluster carries, in the cloud's words.
+	Params   []cluster.Tag `json:"params,omitempty"`
 	Networks []string      `json:"networks,omitempty"`
 	Tags     []cluster.Tag `json:"tags,omitempty"`
 	// Spread keeps members on different hosts, in shards of the cloud's limit.
@@ -40,6 +45,12 @@ type GroupInput struct {
 	Resumed bool `json:"resumed,omitempty"`
 	// State is carried through continue-as-new only.
 	State *GroupState `json:"state,omitempty"`
+}
+
+// ZoneSubnet is a subnet to which only machines of its zone are attached.
+type ZoneSubnet struct {
+	Zone string `json:"zone"`
+	ID   string `json:"id"`
 }
 
 // Standalone is what a group needs instead of a cluster's record.
@@ -147,6 +158,9 @@ type Member struct {
 	Lease *Lease `json:"lease,omitempty"`
 	// Choice is which of the group's flavors and zones is in use: 0 is its own.
 	Choice int `json:"choice,omitempty"`
+	// Attempt counts the creates of which the cloud says that they were answered
+	// by a machine that is gone.
+	Attempt int `json:"attempt,omitempty"`
 }
 
 func (m *Member) leaving() bool { return GroupMember{MemberStatus: m.MemberStatus}.Leaving() }

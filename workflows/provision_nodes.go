@@ -45,7 +45,7 @@ func (p *provision) nodeGroups(ctx workflow.Context) error {
 func (p *provision) controlPlaneGroup() GroupInput {
 	cp := p.spec.ControlPlane
 	return p.resolved(GroupInput{
-		Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Zone: cp.Zone, Flavor: cp.Flavor, DiskGiB: cp.DiskGiB,
+		Group: cluster.ControlPlaneGroup, Role: cluster.RoleControlPlane, Zone: cp.Zone, Zones: cp.Zones, Flavor: cp.Flavor, DiskGiB: cp.DiskGiB,
 		Tags: tags(cp.Tags), Spread: cp.AntiAffinity == nil || *cp.AntiAffinity, Target: cp.Replicas,
 	})
 }
@@ -56,7 +56,7 @@ func (p *provision) workerGroup(ng cluster.NodeGroup) GroupInput {
 		count = *ng.Count
 	}
 	return p.resolved(GroupInput{
-		Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
+		Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Zones: ng.Zones, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
 		ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
 		Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
 		Min: ng.Min, Max: ng.Max, Alternatives: ng.Alternatives, Autoscaling: ng.Autoscaling,
@@ -72,7 +72,18 @@ func (p *provision) resolved(in GroupInput) GroupInput {
 	if in.ImageID == "" {
 		in.ImageID = p.frozen.ImageID
 	}
-	in.Subnets, in.Resumed = p.subnets(), p.resumed
+	in.Resumed = p.resumed
+	for _, r := range p.have {
+		in.Params = append(in.Params, r.Machine...)
+		switch {
+		case r.Kind != cloud.KindSubnet:
+		case r.Zone != "":
+			in.ZoneSubnets = append(in.ZoneSubnets, ZoneSubnet{Zone: r.Zone, ID: r.ID})
+		default:
+			in.Subnets = append(in.Subnets, r.ID)
+		}
+	}
+	slices.SortFunc(in.Params, func(a, b cluster.Tag) int { return strings.Compare(a.Key+"\x00"+a.Value, b.Key+"\x00"+b.Value) })
 	return in
 }
 
@@ -162,16 +173,6 @@ func (p *provision) revive(ctx workflow.Context, entities []string) error {
 	p.result.Message = fmt.Sprintf("cluster %q is ready already; its groups %s did not run and were started again, with the machines that there are",
 		p.ref().Name, strings.Join(lost, ", "))
 	return do(ctx, &p.desk, p.short("schedule sweeps for orphans"), aSweeps.EnsureSweep, activities.EnsureSweepInput{Ref: p.ref()})
-}
-
-func (p *provision) subnets() []string {
-	var out []string
-	for _, r := range p.have {
-		if r.Kind == cloud.KindSubnet {
-			out = append(out, r.ID)
-		}
-	}
-	return out
 }
 
 func tags(m map[string]string) []cluster.Tag {

@@ -132,6 +132,8 @@ type ControlPlane struct {
 	DiskGiB int `json:"diskGiB,omitempty" jsonschema:"minimum=10"`
 	// Zone defaults to the cluster's zone.
 	Zone string `json:"zone,omitempty"`
+	// Zones are several zones instead, over which the machines are spread evenly.
+	Zones []string `json:"zones,omitempty"`
 	// Labels of the Kubernetes nodes.
 	Labels map[string]string `json:"labels,omitempty"`
 	// Tags of the machines in the cloud, beside those that Ichor sets.
@@ -157,6 +159,8 @@ type NodeGroup struct {
 	Count *int `json:"count,omitempty" jsonschema:"minimum=0"`
 	// Zone defaults to the cluster's zone.
 	Zone string `json:"zone,omitempty"`
+	// Zones are several zones instead, over which the machines are spread evenly.
+	Zones []string `json:"zones,omitempty"`
 	// DiskGiB is the root volume; default 50.
 	DiskGiB int `json:"diskGiB,omitempty" jsonschema:"minimum=10"`
 	// Image overrides the cluster's image by the cloud's own image id.

@@ -1,0 +1,97 @@
+package workflows
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// Members are spread over the zones, each on the subnet of its own; where there is
+// no capacity the other zones come first, then the alternatives.
+func TestZonesAreBalanced(t *testing.T) {
+	w := newFakeWorld()
+	refused := map[string]bool{"b large": true, "c large": true, "a large": true}
+	w.inject = func(op string, n int) (error, error) {
+		if op != "create machine" || n <= 4 {
+			return nil, nil
+		}
+		if last := w.asked[len(w.asked)-1]; refused[last.Zone+" "+last.Flavor] {
+			return fault.New(fault.Capacity, op, "no %s in %s", last.Flavor, last.Zone), nil
+		}
+		return nil, nil
+	}
+	in := scalable(4, 0, 9)
+	in.Zone, in.Zones, in.Flavor = "a", []string{"a", "b", "c"}, "large"
+	in.Subnets = []string{"everywhere"}
+	in.ZoneSubnets = []ZoneSubnet{{Zone: "a", ID: "in-a"}, {Zone: "b", ID: "in-b"}, {Zone: "c", ID: "in-c"}}
+	in.Params = []cluster.Tag{{Key: "securityGroup", Value: "sg"}}
+	in.Alternatives = []cluster.Alternative{{Flavor: "small"}, {Flavor: "small", Zone: "c"}}
+	runGroup(t, w, in, map[time.Duration]act{
+		1 * time.Hour: more("a", 1),
+		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) { expect(t, env, map[MemberPhase]int{MemberReady: 5}) },
+		3 * time.Hour: end(demoRef),
+	})
+	var asked []string
+	for _, s := range w.asked {
+		asked = append(asked, s.Zone+" "+s.Flavor)
+		if !slices.Equal(s.Subnets, []string{"everywhere", "in-" + s.Zone}) || len(s.Params) != 1 || s.Params[0].Value != "sg" {
+			t.Errorf("a machine of zone %s: subnets %v, params %v", s.Zone, s.Subnets, s.Params)
+		}
+	}
+	slices.Sort(asked[:min(4, len(asked))])
+	want := []string{"a large", "a large", "b large", "c large", "b large", "c large", "a large", "b small"}
+	if !slices.Equal(asked, want) {
+		t.Errorf("asked for %v, want %v", asked, want)
+	}
+}
+
+// A create of which the cloud says that its machine is gone is not repeated as it
+// was: the next one is another attempt, and the first is never doubled.
+func TestAttemptOfAMachineThatIsGone(t *testing.T) {
+	w := newFakeWorld()
+	w.inject = func(op string, n int) (error, error) {
+		if op == "create machine" && n <= 2 {
+			return fault.New(fault.NotFound, op, "the instance of this token is gone"), nil
+		}
+		return nil, nil
+	}
+	runGroup(t, w, scalable(1, 0, 5), map[time.Duration]act{
+		2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) { expect(t, env, map[MemberPhase]int{MemberReady: 1}) },
+		3 * time.Hour: end(demoRef),
+	})
+	for i, s := range w.asked {
+		if s.Attempt != i || s.ID != w.asked[0].ID {
+			t.Errorf("request %d is attempt %d of %s", i, s.Attempt, s.ID)
+		}
+	}
+	if len(w.asked) != 3 {
+		t.Errorf("%d requests", len(w.asked))
+	}
+}
+
+// A cloud may deduplicate machines and nothing else.
+func TestWhatACloudDeduplicates(t *testing.T) {
+	for _, tc := range []struct {
+		machines, resources cloud.IdempotencyMode
+		want                [2]bool
+	}{
+		{cloud.TagScan, "", [2]bool{false, false}},
+		{cloud.NativeToken, "", [2]bool{true, true}},
+		{cloud.NativeToken, cloud.TagScan, [2]bool{true, false}},
+		{cloud.TagScan, cloud.NativeToken, [2]bool{false, true}},
+	} {
+		t.Run(fmt.Sprintf("%s,%s", tc.machines, tc.resources), func(t *testing.T) {
+			c := cloud.Capabilities{Idempotency: tc.machines, Resources: tc.resources}
+			if got := [2]bool{dedupes[cloud.Machine](c), dedupes[cloud.Resource](c)}; got != tc.want {
+				t.Errorf("machines, resources: %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
