@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/siderolabs/crypto/x509"
 	machinery "github.com/siderolabs/talos/pkg/machinery/config/generate/secrets"
 	"go.yaml.in/yaml/v4"
 
@@ -58,29 +57,4 @@ func loadBundle(v secrets.Value, now time.Time) (*machinery.Bundle, error) {
 		return nil, fault.New(fault.Internal, op, "the stored bundle is incomplete")
 	}
 	return b, nil
-}
-
-// Expires returns until when all certificate authorities of a bundle are valid:
-// Talos', Kubernetes', etcd's and that of aggregated APIs. Error: Internal,
-// without content, when the bundle cannot be read.
-func Expires(bundle secrets.Value) (time.Time, error) {
-	const op = "read the PKI bundle"
-	b, err := loadBundle(bundle, time.Time{})
-	if err != nil {
-		return time.Time{}, err
-	}
-	var first time.Time
-	for _, pair := range []*x509.PEMEncodedCertificateAndKey{b.Certs.OS, b.Certs.K8s, b.Certs.Etcd, b.Certs.K8sAggregator} {
-		if pair == nil {
-			continue
-		}
-		cert, err := pair.GetCert()
-		if err != nil {
-			return time.Time{}, fault.New(fault.Internal, op, "an authority of the bundle cannot be read")
-		}
-		if first.IsZero() || cert.NotAfter.Before(first) {
-			first = cert.NotAfter
-		}
-	}
-	return first, nil
 }

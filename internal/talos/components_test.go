@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -182,21 +181,5 @@ func TestImageVersion(t *testing.T) {
 		if next, ok := retag(image, "v1.40.0"); ok != (want != "") || ok && next != strings.Replace(image, want, "v1.40.0", 1) {
 			t.Errorf("%q: moved to %q, %v", image, next, ok)
 		}
-	}
-}
-
-// Machinery makes authorities for ten years.
-func TestExpires(t *testing.T) {
-	for _, v := range versions {
-		got, err := Expires(testBundle(t, v.contract))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := now.Add(10 * 365 * 24 * time.Hour); got.Before(want.Add(-48*time.Hour)) || got.After(want.Add(48*time.Hour)) {
-			t.Errorf("%s: the authorities expire at %s", v.contract, got)
-		}
-	}
-	if _, err := Expires(secrets.NewValue([]byte(canary))); fault.KindOf(err) != fault.Internal || strings.Contains(err.Error(), canary) {
-		t.Errorf("no bundle: %v", err)
 	}
 }

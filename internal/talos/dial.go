@@ -47,6 +47,7 @@ type DialOptions struct {
 type Node struct {
 	api     *client.Client
 	address string
+	cert    *x509.Certificate // what the node showed
 }
 
 // Dial connects to a node that has a config and checks that it belongs to the
@@ -78,14 +79,15 @@ func Dial(ctx context.Context, opts DialOptions) (*Node, error) {
 	}
 	address := withPort(opts.Address)
 	cfg := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{pair}}
-	if _, err := greet(ctx, address, cfg); err != nil {
+	cert, err := greet(ctx, address, cfg)
+	if err != nil {
 		return nil, err
 	}
 	api, err := client.New(ctx, client.WithTLSConfig(cfg), client.WithEndpoints(address))
 	if err != nil {
 		return nil, fault.New(fault.Unavailable, op, "%s: %s", address, err)
 	}
-	return &Node{api: api, address: address}, nil
+	return &Node{api: api, address: address, cert: cert}, nil
 }
 
 // Close ends the connection.
@@ -173,9 +175,20 @@ func refusedCertificate(address string, refused *tls.CertificateVerificationErro
 	} else if _, ok := errors.AsType[x509.HostnameError](refused.Err); ok {
 		why = "a certificate for other addresses (is it behind an address translation?)"
 	} else if invalid, ok := errors.AsType[x509.CertificateInvalidError](refused.Err); ok && invalid.Reason == x509.Expired {
-		why = "a certificate that is not valid now (is its clock right, or ours?)"
+		why = notValid(cert, time.Now())
 	}
 	return cert, fault.New(fault.Unauthorized, op, "%s presents %s", address, why)
+}
+
+// notValid says why a certificate is refused for its dates. Talos renews it by
+// itself, so the clock is the first suspect.
+func notValid(cert *x509.Certificate, now time.Time) string {
+	what, at := "expired at ", cert.NotAfter
+	if now.Before(cert.NotBefore) {
+		what, at = "is not valid before ", cert.NotBefore
+	}
+	return "a certificate that " + what + at.UTC().Format(time.RFC3339) +
+		": check the node's clock and ours; a restart of the node makes a new certificate"
 }
 
 // cause shortens a network error to what differs between failures.

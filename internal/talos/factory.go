@@ -181,24 +181,20 @@ const installerTimeout = 5 * time.Minute
 // Unavailable and RateLimited when the factory does not serve.
 func (f Factory) CheckInstaller(ctx context.Context, image string) error {
 	const op = "check the installer"
-	path, ours := strings.CutPrefix(image, f.host()+"/")
-	colon := strings.LastIndex(path, ":")
-	if !ours || colon < 0 {
-		return fault.New(fault.Invalid, op, "%q is no installer image of the factory %s", image, f.base())
+	name, tag, err := f.reference(op, image)
+	if err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, installerTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, f.base()+"/v2/"+path[:colon]+"/manifests/"+path[colon+1:], nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, f.base()+"/v2/"+name+"/manifests/"+tag, nil)
 	if err != nil {
 		return fault.New(fault.Invalid, op, "%q is no installer image", image)
 	}
-	h := http.Client{}
-	if f.HTTP != nil {
-		h = *f.HTTP
-	}
+	h := f.patient()
 	// The factory sends to the registry that holds what it has built; that it does
 	// is the answer.
-	h.Timeout, h.CheckRedirect = 0, func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := h.Do(req)
 	if err != nil {
 		return factoryError(op, err)

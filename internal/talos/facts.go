@@ -9,12 +9,10 @@ import (
 	"github.com/cosi-project/runtime/pkg/resource"
 	"github.com/cosi-project/runtime/pkg/safe"
 	"github.com/cosi-project/runtime/pkg/state"
-	"github.com/siderolabs/talos/pkg/machinery/api/common"
 	"github.com/siderolabs/talos/pkg/machinery/api/machine"
 	"github.com/siderolabs/talos/pkg/machinery/constants"
 	"github.com/siderolabs/talos/pkg/machinery/resources/config"
 	"github.com/siderolabs/talos/pkg/machinery/resources/runtime"
-	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/ichor-project/ichor/internal/fault"
@@ -38,7 +36,8 @@ type Facts struct {
 	Images
 	// ConfigSHA256 is the Digest of the running machine config.
 	ConfigSHA256 string
-	// FreeBytes is the free space of the ephemeral partition, -1 when unknown.
+	// FreeBytes is the free space of the file system that holds container images, -1
+	// when unknown.
 	FreeBytes int64
 }
 
@@ -82,16 +81,8 @@ func (n *Node) readStatus(ctx context.Context, f *Facts) (err error) {
 const bootIDFile = "/proc/sys/kernel/random/boot_id"
 
 func (n *Node) readBootID(ctx context.Context, f *Facts) error {
-	var text strings.Builder
-	err := receive(ctx, n, "read boot id", repeatable, readTimeout,
-		func(ctx context.Context) (grpc.ServerStreamingClient[common.Data], error) {
-			return n.api.MachineClient.Read(ctx, &machine.ReadRequest{Path: bootIDFile})
-		},
-		func(d *common.Data) error {
-			text.Write(d.GetBytes())
-			return nil
-		})
-	f.BootID = strings.TrimSpace(text.String())
+	text, err := n.read(ctx, "read boot id", bootIDFile)
+	f.BootID = strings.TrimSpace(text)
 	return err
 }
 
@@ -146,19 +137,32 @@ func getResource[R generic.ResourceWithRD](ctx context.Context, n *Node, id reso
 	return res, err
 }
 
-func (n *Node) readSpace(ctx context.Context, f *Facts) error {
+func (n *Node) readSpace(ctx context.Context, f *Facts) (err error) {
+	f.FreeBytes, _, err = n.space(ctx)
+	return err
+}
+
+// space returns the free and the whole size of the file system that holds
+// container images; free is -1 when unknown.
+func (n *Node) space(ctx context.Context) (free, size int64, err error) {
 	resp, err := call(ctx, n, "read free space", repeatable, readTimeout, func(ctx context.Context) (*machine.MountsResponse, error) {
 		return n.api.MachineClient.Mounts(ctx, &emptypb.Empty{})
 	})
 	if err != nil {
-		return err
+		return -1, 0, err
 	}
+	free = -1
+	best := ""
 	for _, m := range resp.GetMessages() {
 		for _, s := range m.GetStats() {
-			if s.GetMountedOn() == constants.EphemeralMountPoint {
-				f.FreeBytes = int64(min(s.GetAvailable(), 1<<62))
+			at := s.GetMountedOn()
+			if len(at) > len(best) && under(constants.CRIContainerdDataPath, at) && under(at, constants.EphemeralMountPoint) {
+				best, free, size = at, int64(min(s.GetAvailable(), 1<<62)), int64(min(s.GetSize(), 1<<62))
 			}
 		}
 	}
-	return nil
+	return free, size, nil
 }
+
+// under reports whether a path is another one or below it.
+func under(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }

@@ -31,6 +31,7 @@ type Factory struct {
 
 	mu         sync.Mutex
 	schematics map[string]schematic.Schematic
+	manifests  map[string][]byte // of installers, by digest
 }
 
 // New returns a factory that knows the empty schematic.
@@ -38,7 +39,7 @@ func New(log *slog.Logger) (*Factory, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	f := &Factory{mux: http.NewServeMux(), log: log, schematics: map[string]schematic.Schematic{}}
+	f := &Factory{mux: http.NewServeMux(), log: log, schematics: map[string]schematic.Schematic{}, manifests: map[string][]byte{}}
 	if _, err := f.put(schematic.Schematic{}); err != nil {
 		return nil, err
 	}
@@ -48,6 +49,7 @@ func New(log *slog.Logger) (*Factory, error) {
 	f.mux.HandleFunc("GET /version/{version}/overlays/official", f.overlays)
 	f.mux.HandleFunc("GET /image/{schematic}/{version}/{file}", f.image)
 	f.mux.HandleFunc("GET /v2/{image}/{schematic}/manifests/{tag}", f.installer)
+	f.mux.HandleFunc("GET /registry/v2/{image}/{schematic}/manifests/{digest}", f.manifest)
 	return f, nil
 }
 
@@ -191,7 +193,11 @@ func (f *Factory) installer(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "invalid image: "+r.PathValue("image"), http.StatusBadRequest)
 		return
 	}
-	if tag := r.PathValue("tag"); !slices.Contains(Versions(), tag) {
+	if tag := r.PathValue("tag"); strings.HasPrefix(tag, "sha256:") {
+		rw.Header().Set("Location", "../../../../registry/v2/"+r.PathValue("image")+"/"+r.PathValue("schematic")+"/manifests/"+tag)
+		rw.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	} else if !slices.Contains(Versions(), tag) {
 		http.Error(rw, "Talos version "+tag+" is not available", http.StatusNotFound)
 		return
 	}
@@ -199,8 +205,12 @@ func (f *Factory) installer(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, "official extension "+missing+" is not available for Talos version "+r.PathValue("tag"), http.StatusBadRequest)
 		return
 	}
-	sum := sha256.Sum256([]byte(r.URL.Path))
-	rw.Header().Set("Location", "https://registry.invalid/v2/"+r.PathValue("image")+"/"+r.PathValue("schematic")+"/manifests/sha256:"+hex.EncodeToString(sum[:]))
+	index, err := f.push(r.URL.Path, s)
+	if err != nil {
+		http.Error(rw, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	rw.Header().Set("Location", "../../../../registry/v2/"+r.PathValue("image")+"/"+r.PathValue("schematic")+"/manifests/"+index)
 	rw.WriteHeader(http.StatusTemporaryRedirect)
 }
 

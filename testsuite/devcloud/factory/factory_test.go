@@ -1,6 +1,9 @@
 package factory_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -141,4 +144,51 @@ func TestInvalidSchematic(t *testing.T) {
 	if res.StatusCode != http.StatusBadRequest {
 		t.Errorf("status %d, want 400", res.StatusCode)
 	}
+}
+
+// TestInstallerManifests follows a node to what the registry says of an installer.
+func TestInstallerManifests(t *testing.T) {
+	_, c, base := serve(t)
+	id, err := c.SchematicCreate(t.Context(), schematic.Schematic{Customization: schematic.Customization{
+		SystemExtensions: schematic.SystemExtensions{OfficialExtensions: []string{"siderolabs/zfs"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type part struct {
+		Digest string
+		Size   int64
+	}
+	type manifest struct{ Manifests, Layers []part }
+	get := func(reference string, status int) (m manifest) {
+		t.Helper()
+		res, err := http.Get(base + "/v2/openstack-installer/" + id + "/manifests/" + reference)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(res.Body)
+		if err = errors.Join(err, res.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		sum := sha256.Sum256(body)
+		if res.StatusCode != status || status == http.StatusOK && "sha256:"+hex.EncodeToString(sum[:]) != res.Header.Get("Docker-Content-Digest") {
+			t.Fatalf("%s: status %d, %s", reference, res.StatusCode, body)
+		}
+		if status == http.StatusOK {
+			if err := json.Unmarshal(body, &m); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	index := get("v1.14.1", http.StatusOK)
+	if len(index.Manifests) != 2 || index.Manifests[0].Digest == index.Manifests[1].Digest {
+		t.Fatalf("%+v", index)
+	}
+	for _, m := range index.Manifests {
+		if layers := get(m.Digest, http.StatusOK).Layers; len(layers) != 3 || layers[2].Size != 8<<20 {
+			t.Errorf("%s: %+v", m.Digest, layers)
+		}
+	}
+	get("sha256:"+strings.Repeat("0", 64), http.StatusNotFound)
 }

@@ -37,6 +37,17 @@ func (a *machineAPI) Read(in *machine.ReadRequest, out grpc.ServerStreamingServe
 		"/etc/hostname":                   s.hostname() + "\n",
 	}
 
+	if in.GetPath() == kubeletPair {
+		pair, err := s.kubeletPKI()
+		if err != nil {
+			return status.Error(codes.Internal, err.Error())
+		}
+
+		if pair != "" {
+			files[kubeletPair] = pair
+		}
+	}
+
 	content, ok := files[in.GetPath()]
 	if !ok {
 		return status.Errorf(codes.NotFound, "stat %s: no such file or directory", in.GetPath())

@@ -47,6 +47,9 @@ type Faults struct {
 	// EtcdAlarm raises an alarm of this node's etcd member, "NOSPACE" for one;
 	// EtcdAlarmDisarm ends it. Once; writes are not refused because of it.
 	EtcdAlarm string `json:"etcdAlarm,omitempty"`
+	// KubeletCertificateLeft, when not zero, is how long the kubelet's client
+	// certificate still lives, of a year; less than zero has it expired.
+	KubeletCertificateLeft time.Duration `json:"kubeletCertificateLeft,omitempty"`
 }
 
 // Inject replaces the machine's faults. It takes effect at once where that
