@@ -25,10 +25,13 @@ const (
 	magic     = "ichor-sealed-1\n"
 	nonceSize = 12
 	maxHeader = 16 << 10
-	// maxObject bounds what is kept in memory; machine configs and manifests
+	// maxSealed bounds what is kept in memory. It is below 16 MiB, from which on
+	// the client of S3 uploads in parts: that completes in another request, and
+	// few of the services that speak S3 honour a condition there.
+	maxSealed = 16<<20 - 1
+	// maxObject leaves room for what sealing adds. Machine configs and manifests
 	// are far below (a Kubernetes object is at most about 1.5 MiB).
-	maxObject = 16 << 20
-	maxSealed = maxObject + maxHeader + 1<<10
+	maxObject = maxSealed - maxHeader - 1<<10
 )
 
 type header struct {
@@ -38,7 +41,7 @@ type header struct {
 
 func seal(ctx context.Context, w *wrapper, name string, plain []byte) ([]byte, error) {
 	if len(plain) > maxObject {
-		return nil, fault.New(fault.Invalid, "seal "+name, "is larger than %d MiB", maxObject>>20)
+		return nil, fault.New(fault.Invalid, "seal "+name, "is larger than %d KiB", maxObject>>10)
 	}
 	dataKey := make([]byte, 32)
 	nonce := make([]byte, nonceSize)

@@ -6,8 +6,8 @@
 // Every method may be repeated and may run in several processes at once.
 // Errors are faults: NotFound for proven absence, Unauthorized when the key or
 // the credentials are wrong, Invalid for damaged objects and bad names,
-// Conflict when somebody else was first, and Unavailable when a repetition may
-// help.
+// Conflict when somebody else was first, RateLimited and Quota as the object
+// store says, and Unavailable when a repetition may help.
 package store
 
 import (
@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/s3blob" // s3:// stores
 
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -29,9 +28,10 @@ import (
 
 // Options say where a store is and what opens it.
 type Options struct {
-	// URL is file:///path for a directory, or s3://bucket?region=…&prefix=ichor/
-	// and whatever else gocloud.dev/blob knows by a registered scheme. Default:
-	// DefaultURL.
+	// URL is file:///path for a directory, s3://bucket?region=…&prefix=ichor/
+	// for S3 and what speaks it (endpoint=https://…), and whatever else
+	// gocloud.dev/blob knows by a registered scheme. Default: DefaultURL. The
+	// parameters of s3:// are described in docs/reference/store.md.
 	URL string
 	// Key is file:///path for a key file, base64key://… for 32 random bytes, or
 	// awskms://alias/name?region=…. Default for directories: a key file beside
@@ -87,7 +87,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme == "" {
-		return nil, fault.New(fault.Invalid, "open the store", "its location is not a URL such as file:///path or s3://bucket?region=…")
+		return nil, fault.New(fault.Invalid, opOpen, "its location is not a URL such as file:///path or s3://bucket?region=…")
 	}
 	back, err := openBackend(ctx, u)
 	if err != nil {
@@ -106,16 +106,19 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 func openBackend(ctx context.Context, u *url.URL) (backend, error) {
 	if u.Scheme == "file" {
 		if u.Host != "" || !filepath.IsAbs(u.Path) || u.RawQuery != "" {
-			return nil, fault.New(fault.Invalid, "open the store", "a directory is written file:///absolute/path, without parameters")
+			return nil, fault.New(fault.Invalid, opOpen, "a directory is written file:///absolute/path, without parameters")
 		}
 		return openDir(filepath.Clean(u.Path))
+	}
+	if u.Scheme == "s3" {
+		return openS3(ctx, u)
 	}
 	b, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
 		// The URL may carry credentials in its parameters; the error repeats it.
-		return nil, fault.New(fault.Invalid, "open the store", "no object store answers to %s:// URLs, or its parameters are wrong", u.Scheme)
+		return nil, fault.New(fault.Invalid, opOpen, "no object store answers to %s:// URLs, or its parameters are wrong", u.Scheme)
 	}
-	return &bucket{b: b}, nil
+	return &bucket{b: b, fault: cloudFault}, nil
 }
 
 func (s *Store) unlock(ctx context.Context, key string) error {

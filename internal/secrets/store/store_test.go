@@ -20,6 +20,7 @@ import (
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/secrets/store"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/s3"
 )
 
 const canary = "canary-9f1b-hunter2"
@@ -54,6 +55,7 @@ func each(t *testing.T, run func(t *testing.T, s *store.Store)) {
 	t.Run("object store", func(t *testing.T) {
 		run(t, mustOpen(t, store.Options{URL: "mem://", Key: key(1)}))
 	})
+	t.Run("s3", func(t *testing.T) { run(t, serve(t, s3.Honoured).open(t)) })
 }
 
 func wantKind(t *testing.T, err error, want fault.Kind) {

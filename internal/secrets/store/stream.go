@@ -36,6 +36,9 @@ type streamHead struct {
 	Parts  int    `json:"parts"`
 	SHA256 string `json:"sha256"`
 	Bytes  int64  `json:"bytes"`
+	// At is when the stream was completed, by the clock of whoever wrote it. It
+	// tells streams apart that the store completed in one second.
+	At time.Time `json:"at,omitzero"`
 }
 
 // Stream returns what is kept under a key. NotFound is proof of absence.
@@ -74,7 +77,7 @@ func (s *Store) EnsureStream(ctx context.Context, key string, write func(io.Writ
 		s.abandon(ctx, w.folder)
 		return Stream{}, err
 	}
-	head := streamHead{Folder: w.folder, Parts: w.parts, SHA256: hex.EncodeToString(w.whole.Sum(nil)), Bytes: w.bytes}
+	head := streamHead{Folder: w.folder, Parts: w.parts, SHA256: hex.EncodeToString(w.whole.Sum(nil)), Bytes: w.bytes, At: s.now().UTC()}
 	body, err := json.Marshal(head)
 	if err != nil {
 		return Stream{}, fault.Wrap(fault.Internal, "keep "+key, err)
