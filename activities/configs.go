@@ -98,6 +98,9 @@ func (r *renderer) patches(ctx context.Context, role cluster.Role, group string)
 		return nil
 	}
 	spec := r.rec.Spec
+	if own := r.rec.Frozen.For(group); own.InstallerImage != r.rec.Frozen.InstallerImage {
+		out = append(out, PatchBody{Field: "the image of group " + group, Body: []byte("machine:\n  install:\n    image: " + own.InstallerImage + "\n")})
+	}
 	if err := add("spec.talos.patches", spec.Talos.Patches); err != nil {
 		return nil, err
 	}

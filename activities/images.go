@@ -2,6 +2,8 @@ package activities
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -18,7 +20,49 @@ type FreezeInput struct {
 // factory learns the schematic, which is content-addressed: repeating is free.
 func (c *Cloud) FreezeVersions(ctx context.Context, in FreezeInput) (cluster.Frozen, error) {
 	defer alive(ctx, "asking the Image Factory")()
-	return c.Factory.Freeze(ctx, in.Spec, in.Capabilities)
+	flavors, err := c.flavors(ctx, in.Spec.Cloud)
+	if err != nil {
+		return cluster.Frozen{}, err
+	}
+	return freezeAll(ctx, c.Factory, in.Spec, in.Capabilities, flavors)
+}
+
+func (c *Cloud) flavors(ctx context.Context, spec cluster.Cloud) ([]cloud.Flavor, error) {
+	p, _, err := c.Clouds.Open(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	return p.Flavors(ctx)
+}
+
+// freezeAll resolves what the cluster runs, and what those groups run that differ
+// by their machines' architecture or by extensions of their own. A group with an
+// image that was brought along needs nothing.
+func freezeAll(ctx context.Context, factory Factory, spec cluster.Spec, caps cloud.Capabilities, flavors []cloud.Flavor) (cluster.Frozen, error) {
+	arch := func(flavor string) string {
+		i := slices.IndexFunc(flavors, func(f cloud.Flavor) bool { return f.Name == flavor })
+		if i < 0 || flavors[i].Arch == cluster.DefaultArch {
+			return ""
+		}
+		return flavors[i].Arch
+	}
+	main, err := factory.Freeze(ctx, spec, spec.Talos, arch(spec.ControlPlane.Flavor), caps)
+	if err != nil {
+		return cluster.Frozen{}, err
+	}
+	out := main
+	for i, g := range spec.NodeGroups {
+		talos, own := spec.TalosOf(g.Name), arch(g.Flavor)
+		if g.Image != "" || sameTalos(talos, spec.Talos) && own == main.Arch {
+			continue
+		}
+		runs, err := factory.Freeze(ctx, spec, talos, own, caps)
+		if err != nil {
+			return cluster.Frozen{}, fault.Wrap(fault.KindOf(err), fmt.Sprintf("spec.nodeGroups[%d]", i), err)
+		}
+		out = out.Vary(g.Name, runs)
+	}
+	return out, nil
 }
 
 func images(ctx context.Context, clouds Clouds, c cluster.Cloud) (cloud.Images, cloud.Capabilities, error) {

@@ -61,7 +61,9 @@ type Checker interface {
 // Factory is the Image Factory.
 type Factory interface {
 	// Freeze resolves the Talos part of a spec: schematic, image and installer.
-	Freeze(ctx context.Context, spec cluster.Spec, caps cloud.Capabilities) (cluster.Frozen, error)
+	// The Talos part may be that of one group instead of the cluster's; arch is
+	// empty for cluster.DefaultArch.
+	Freeze(ctx context.Context, spec cluster.Spec, os cluster.Talos, arch string, caps cloud.Capabilities) (cluster.Frozen, error)
 	// CheckInstaller returns nil when the factory serves an installer image that
 	// Freeze named. Errors: Invalid when it does not exist.
 	CheckInstaller(ctx context.Context, image string) error
@@ -88,9 +90,6 @@ type MachineConfigs interface {
 	Digest(config secrets.Value) (string, error)
 	// Images reads the images of components out of a complete config.
 	Images(config secrets.Value) (ComponentImages, error)
-	// BootstrapImages says which images a control plane with this config will
-	// render once it runs a version of Talos, as far as anybody knows.
-	BootstrapImages(config secrets.Value, talos string) (BootstrapImages, error)
 	// Expires says until when the authorities in a bundle are valid.
 	Expires(bundle secrets.Value) (time.Time, error)
 }

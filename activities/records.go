@@ -222,6 +222,15 @@ func fill(have *cluster.Frozen, add cluster.Frozen) {
 	if add.ImageID != "" && (add.Image == "" || add.Image == have.Image) {
 		have.ImageID = add.ImageID
 	}
+	keep(&have.Arch, add.Arch)
+	if len(have.Variants) == 0 {
+		have.Variants = add.Variants
+	}
+	for _, v := range add.Variants {
+		if v.ImageID != "" {
+			*have = have.Learned(v.Image, v.ImageID)
+		}
+	}
 	if len(have.BaseConfig) == 0 {
 		have.BaseConfig = add.BaseConfig
 	}

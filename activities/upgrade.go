@@ -16,7 +16,6 @@ type Upgrades struct {
 	Factory  Factory
 	Releases Releases
 	Machines NodeControl
-	Inspect  Inspector
 	Kube     *Kube
 	Groups   GroupLeases
 	// Replacements may be nil where no group surges.
@@ -292,6 +291,18 @@ type ApplyUpgradeManifestsInput struct {
 type ApplyUpgradeManifestsResult struct {
 	Applied []string `json:"applied,omitempty"`
 	Skipped int      `json:"skipped,omitempty"`
+}
+
+// DiffUpgradeManifestsInput asks what the manifests of a leg would change.
+type DiffUpgradeManifestsInput struct {
+	Ref    cluster.Ref        `json:"ref"`
+	Leg    FreezeLegResult    `json:"leg"`
+	Before []cluster.Manifest `json:"before,omitempty"`
+}
+
+// DiffUpgradeManifestsResult names objects, never their contents.
+type DiffUpgradeManifestsResult struct {
+	Changes []ObjectChange `json:"changes,omitempty"`
 }
 
 // LeaseInput takes or returns the lease of a member of a group: while it is

@@ -55,6 +55,10 @@ func (u *Upgrades) ObserveNodes(ctx context.Context, in ObserveNodesInput) (Obse
 		if n.WantSHA256, err = u.Configs.Digest(config); err != nil {
 			return err
 		}
+		// A group with an image of its own is up to date when it runs that one.
+		if own := r.rec.Frozen.For(t.Group); own.Schematic != r.rec.Frozen.Schematic && n.Schematic == own.Schematic {
+			n.Variant, n.Schematic = n.Schematic, r.rec.Frozen.Schematic
+		}
 		out.Nodes[i] = n
 		return nil
 	})

@@ -48,7 +48,7 @@ func (u *Upgrades) ResolveUpgrade(ctx context.Context, in ResolveUpgradeInput) (
 		Record: rec, Spec: spec, SpecDigest: digest, ConfigChanged: !sameConfig(rec.Spec, spec),
 		Account: account, Capabilities: p.Capabilities(), Timing: u.Timing,
 	}
-	if out.Frozen, err = u.freeze(ctx, rec, spec, p.Capabilities()); err != nil {
+	if out.Frozen, err = u.freeze(ctx, rec, spec, p); err != nil {
 		return out, err
 	}
 	out.Rules, err = u.Releases.Rules(ctx)
@@ -110,23 +110,40 @@ func (u *Upgrades) resolveSpec(ctx context.Context, rec cluster.Record, in Resol
 
 // freeze resolves the Talos part of a spec, and keeps what decides the cluster's
 // identity. An image that the cluster has already stays as it was frozen.
-func (u *Upgrades) freeze(ctx context.Context, rec cluster.Record, spec cluster.Spec, caps cloud.Capabilities) (cluster.Frozen, error) {
+func (u *Upgrades) freeze(ctx context.Context, rec cluster.Record, spec cluster.Spec, p cloud.Provider) (cluster.Frozen, error) {
 	out := rec.Frozen
 	out.KubernetesVersion = spec.Kubernetes.Version
-	if !sameTalos(rec.Spec.Talos, spec.Talos) {
-		fresh, err := u.Factory.Freeze(ctx, spec, caps)
+	if !sameImages(rec.Spec, spec) {
+		flavors, err := p.Flavors(ctx)
 		if err != nil {
 			return cluster.Frozen{}, err
 		}
-		out.TalosVersion, out.Schematic, out.InstallerImage = fresh.TalosVersion, fresh.Schematic, fresh.InstallerImage
-		if out.Image != fresh.Image {
-			out.Image, out.ImageURL, out.ImageID = fresh.Image, fresh.ImageURL, ""
+		fresh, err := freezeAll(ctx, u.Factory, spec, p.Capabilities(), flavors)
+		if err != nil {
+			return cluster.Frozen{}, err
+		}
+		for _, had := range rec.Frozen.Images() {
+			fresh = fresh.Learned(had.Image, had.ImageID)
+		}
+		out.TalosVersion, out.Schematic, out.InstallerImage, out.Arch = fresh.TalosVersion, fresh.Schematic, fresh.InstallerImage, fresh.Arch
+		out.Image, out.ImageID, out.Variants = fresh.Image, fresh.ImageID, fresh.Variants
+		if rec.Frozen.Image != fresh.Image {
+			out.ImageURL = fresh.ImageURL
 		}
 	}
 	if !sameVersions(out, rec.Frozen) {
 		out.BaseConfig = nil
 	}
 	return out, nil
+}
+
+// sameImages reports whether two specs mean the same images, for the cluster and
+// for each of its groups.
+func sameImages(a, b cluster.Spec) bool {
+	return sameTalos(a.Talos, b.Talos) && a.ControlPlane.Flavor == b.ControlPlane.Flavor &&
+		slices.EqualFunc(a.NodeGroups, b.NodeGroups, func(x, y cluster.NodeGroup) bool {
+			return x.Name == y.Name && x.Flavor == y.Flavor && x.Image == y.Image && sameTalos(a.TalosOf(x.Name), b.TalosOf(y.Name))
+		})
 }
 
 func sameVersions(a, b cluster.Frozen) bool {
@@ -150,8 +167,7 @@ func (u *Upgrades) FreezeLeg(ctx context.Context, in FreezeLegInput) (FreezeLegR
 	if err != nil {
 		return out, err
 	}
-	caps := p.Capabilities()
-	final, err := u.freeze(ctx, rec, in.Spec, caps)
+	final, err := u.freeze(ctx, rec, in.Spec, p)
 	if err != nil {
 		return out, err
 	}
@@ -161,7 +177,7 @@ func (u *Upgrades) FreezeLeg(ctx context.Context, in FreezeLegInput) (FreezeLegR
 	}
 	c := cluster.Cluster{APIVersion: cluster.APIVersion, Kind: cluster.Kind, Metadata: cluster.Metadata{Name: in.Ref.Name}, Spec: spec}.Normalise()
 	out.Spec, out.SpecDigest = c.Spec, c.Digest()
-	if out.Frozen, err = u.freeze(ctx, rec, out.Spec, caps); err != nil {
+	if out.Frozen, err = u.freeze(ctx, rec, out.Spec, p); err != nil {
 		return FreezeLegResult{}, err
 	}
 	if got := versionsOf(out.Frozen); got != in.To {
@@ -291,11 +307,12 @@ func (u *Upgrades) CommitLeg(ctx context.Context, in CommitLegInput) (cluster.Re
 		was := rec.Frozen
 		keepDocuments(rec, in.Spec)
 		rec.Spec, rec.SpecDigest, rec.Frozen = in.Spec, in.SpecDigest, in.Frozen
-		if was.Image != in.Frozen.Image {
-			retire(rec, was)
-		} else if in.Frozen.ImageID == "" {
-			rec.Frozen.ImageID = was.ImageID
+		for _, had := range was.Images() {
+			if had.ImageID != "" && idOf(rec.Frozen, had.Image) == "" {
+				rec.Frozen = rec.Frozen.Learned(had.Image, had.ImageID)
+			}
 		}
+		retire(rec, was)
 		return true, nil
 	})
 }
@@ -306,19 +323,35 @@ func sameFrozen(have, want cluster.Frozen) bool {
 		want.ImageID = have.ImageID
 	}
 	return sameVersions(have, want) && have.Image == want.Image && have.ImageURL == want.ImageURL && have.ImageID == want.ImageID &&
+		have.Arch == want.Arch && cluster.SameVariants(have.Variants, want.Variants) &&
 		have.Contract == want.Contract && have.Bundle == want.Bundle && slices.Equal(have.BaseConfig, want.BaseConfig)
 }
 
-// retire notes an image that the cluster stops to use, and un-notes the one that
+// retire notes the images that the cluster stops to use, and un-notes those that
 // it uses again.
 func retire(rec *cluster.Record, was cluster.Frozen) {
-	rec.Former = slices.DeleteFunc(slices.Clone(rec.Former), func(f cluster.FormerImage) bool { return f.Image == rec.Frozen.Image })
-	if was.Image == "" || slices.ContainsFunc(rec.Former, func(f cluster.FormerImage) bool { return f.Image == was.Image }) {
-		return
+	uses := func(image string) bool {
+		return slices.ContainsFunc(rec.Frozen.Images(), func(f cluster.Frozen) bool { return f.Image == image })
 	}
-	rec.Former = append(rec.Former, cluster.FormerImage{
-		Image: was.Image, ImageURL: was.ImageURL, Schematic: was.Schematic, TalosVersion: was.TalosVersion,
-	})
+	rec.Former = slices.DeleteFunc(slices.Clone(rec.Former), func(f cluster.FormerImage) bool { return uses(f.Image) })
+	for _, w := range was.Images() {
+		if uses(w.Image) || slices.ContainsFunc(rec.Former, func(f cluster.FormerImage) bool { return f.Image == w.Image }) {
+			continue
+		}
+		rec.Former = append(rec.Former, cluster.FormerImage{
+			Image: w.Image, ImageURL: w.ImageURL, Schematic: w.Schematic, TalosVersion: w.TalosVersion, Arch: w.Arch,
+		})
+	}
+}
+
+// idOf is the cloud's id of an image that a cluster uses, or empty.
+func idOf(f cluster.Frozen, image string) string {
+	for _, i := range f.Images() {
+		if i.Image == image {
+			return i.ImageID
+		}
+	}
+	return ""
 }
 
 // keepDocuments notes the documents that the recorded spec refers to and the next

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -122,7 +123,7 @@ func (d drift) print(out io.Writer) error {
 		default:
 			config = "drifted " + short(n.ConfigSHA256)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, dash(n.Talos), dash(short(n.Schematic)), dash(n.Kubelet),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", n.Name, dash(n.Talos), dash(short(cmp.Or(n.Variant, n.Schematic))), dash(n.Kubelet),
 			dash(n.APIServer), dash(n.ControllerManager), dash(n.Scheduler), config, dash(printable(strings.Join(n.Differs, ", "))))
 	}
 	return w.Flush()

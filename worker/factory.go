@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -12,10 +13,12 @@ import (
 // factoryAdapter resolves the Talos part of a spec at an Image Factory.
 type factoryAdapter struct{ factory talos.Factory }
 
-func (f factoryAdapter) Freeze(ctx context.Context, spec cluster.Spec, caps cloud.Capabilities) (cluster.Frozen, error) {
-	return f.factory.Freeze(ctx, spec.Talos, spec.Kubernetes.Version, talos.Target{
-		Platform: caps.TalosPlatform, Arch: "amd64", Format: caps.ImageFormat,
+func (f factoryAdapter) Freeze(ctx context.Context, spec cluster.Spec, os cluster.Talos, arch string, caps cloud.Capabilities) (cluster.Frozen, error) {
+	out, err := f.factory.Freeze(ctx, os, spec.Kubernetes.Version, talos.Target{
+		Platform: caps.TalosPlatform, Arch: cmp.Or(arch, cluster.DefaultArch), Format: caps.ImageFormat,
 	})
+	out.Arch = arch
+	return out, err
 }
 
 func (f factoryAdapter) CheckInstaller(ctx context.Context, image string) error {

@@ -50,6 +50,9 @@ func (oneCloud) Open(context.Context, cluster.Cloud) (cloud.Provider, string, er
 	return oneCloud{}, "acc", nil
 }
 
+// Flavors are none that the test needs to tell apart.
+func (oneCloud) Flavors(context.Context) ([]cloud.Flavor, error) { return nil, nil }
+
 func (oneCloud) Capabilities() cloud.Capabilities {
 	return cloud.Capabilities{TalosPlatform: "openstack"}
 }
@@ -62,7 +65,7 @@ const (
 	otherSchematic = "ce4c980550dd2ab1b17bbf2b08801c7eb59418eafe8f279833297925d67c7515"
 )
 
-func (twoSchematics) Freeze(_ context.Context, spec cluster.Spec, _ cloud.Capabilities) (cluster.Frozen, error) {
+func (twoSchematics) Freeze(_ context.Context, spec cluster.Spec, _ cluster.Talos, _ string, _ cloud.Capabilities) (cluster.Frozen, error) {
 	id := spec.Talos.Schematic
 	if id == "" {
 		id = plainSchematic
@@ -110,7 +113,7 @@ func newFleet(t *testing.T, count int) *fleet {
 		Network:      cluster.Network{CIDR: "10.11.0.0/24", AdminCIDRs: []string{"127.0.0.0/8"}},
 		ControlPlane: cluster.ControlPlane{Replicas: count, Flavor: "small"},
 	}}.Normalise().Spec
-	frozen, err := twoSchematics{}.Freeze(t.Context(), spec, cloud.Capabilities{})
+	frozen, err := twoSchematics{}.Freeze(t.Context(), spec, spec.Talos, "", cloud.Capabilities{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,13 +62,14 @@ func (l *lifecycle) removeResources(ctx workflow.Context, step string) (int, err
 }
 
 func (l *lifecycle) releaseImage(ctx workflow.Context, f cluster.Frozen) error {
-	if f.Image == "" {
-		return nil
+	for _, i := range f.Images() {
+		in := imageInput(l.ref(), l.spec, i, l.site)
+		in.Release = true
+		if _, err := holdImage(ctx, &l.desk, in); err != nil {
+			return err
+		}
 	}
-	in := imageInput(l.ref(), l.spec, f, l.site)
-	in.Release = true
-	_, err := holdImage(ctx, &l.desk, in)
-	return err
+	return nil
 }
 
 // proofRounds is how often what appears late is deleted before somebody has to

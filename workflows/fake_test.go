@@ -298,7 +298,7 @@ func (w *fakeWorld) Check(_ context.Context, c cluster.Cluster) (cluster.Cluster
 	return c, fmt.Sprintf("digest-%d", c.Spec.ControlPlane.Replicas), nil
 }
 
-func (w *fakeWorld) Freeze(_ context.Context, s cluster.Spec, _ cloud.Capabilities) (cluster.Frozen, error) {
+func (w *fakeWorld) Freeze(_ context.Context, s cluster.Spec, _ cluster.Talos, _ string, _ cloud.Capabilities) (cluster.Frozen, error) {
 	return cluster.Frozen{Contract: "v1.13", TalosVersion: s.Talos.Version, Image: "img", KubernetesVersion: s.Kubernetes.Version}, nil
 }
 

@@ -71,7 +71,7 @@ func imageInput(ref cluster.Ref, spec cluster.Spec, f cluster.Frozen, site Site)
 	return ImageInput{
 		Cloud: spec.Cloud, Account: site.Account, User: ref, Site: site,
 		Image: cloud.ImageSpec{
-			Name: f.Image + "-" + spec.Cloud.Zone, Schematic: f.Schematic, Version: f.TalosVersion, Arch: "amd64", URL: f.ImageURL, Zone: spec.Cloud.Zone,
+			Name: f.Image + "-" + spec.Cloud.Zone, Schematic: f.Schematic, Version: f.TalosVersion, Arch: f.Architecture(), URL: f.ImageURL, Zone: spec.Cloud.Zone,
 		},
 	}
 }

@@ -192,14 +192,16 @@ func (p *provision) secrets(ctx workflow.Context) error {
 	return p.save(ctx, activities.RecordChange{Frozen: &p.frozen})
 }
 
-// image imports or adopts the image under the image's own lock.
+// image imports or adopts the cluster's images, each under its own lock.
 func (p *provision) image(ctx workflow.Context) error {
 	p.undo = append(p.undo, undo{what: undoImage})
-	out, err := holdImage(ctx, &p.desk, imageInput(p.ref(), p.spec, p.frozen, p.site))
-	if err != nil {
-		return err
+	for _, f := range p.frozen.Images() {
+		out, err := holdImage(ctx, &p.desk, imageInput(p.ref(), p.spec, f, p.site))
+		if err != nil {
+			return err
+		}
+		p.frozen = p.frozen.Learned(f.Image, out.ID)
 	}
-	p.frozen.ImageID = out.ID
 	return p.save(ctx, activities.RecordChange{Frozen: &p.frozen})
 }
 

@@ -70,7 +70,7 @@ func (p *provision) resolved(in GroupInput) GroupInput {
 		in.Zone = p.spec.Cloud.Zone
 	}
 	if in.ImageID == "" {
-		in.ImageID = p.frozen.ImageID
+		in.ImageID = p.frozen.For(in.Group).ImageID
 	}
 	in.Resumed = p.resumed
 	for _, r := range p.have {

@@ -110,7 +110,15 @@ func systemOf(n plan.UpgradeNode) string {
 	if n.Schematic == "" {
 		return "Talos " + n.Talos
 	}
-	return fmt.Sprintf("Talos %s with schematic %.12s", n.Talos, n.Schematic)
+	return fmt.Sprintf("Talos %s with schematic %.12s", n.Talos, runsSchematic(n))
+}
+
+// runsSchematic is what a node really runs.
+func runsSchematic(n plan.UpgradeNode) string {
+	if n.Variant != "" {
+		return n.Variant
+	}
+	return n.Schematic
 }
 
 // rollback boots the node's other slot. A boot is told apart by its id, so that a
@@ -151,7 +159,7 @@ func (n *nodeUpgrade) rollback(ctx workflow.Context) error {
 func (n *nodeUpgrade) rolledBack(ctx workflow.Context, before plan.UpgradeNode) error {
 	runs, err := call(ctx, &n.desk, n.waiting("wait for "+n.name(), n.timing().Joined), aUpgrades.WaitBooted,
 		activities.WaitBootedInput{NodeWorkInput: n.work(), BootID: before.BootID})
-	if err == nil && runs.Talos == before.Talos && runs.Schematic == before.Schematic {
+	if err == nil && runs.Talos == before.Talos && runsSchematic(runs) == runsSchematic(before) {
 		return fail(fault.Unsafe, "%s booted anew and runs %s as before: its other slot holds the same, or did not come up", n.name(), systemOf(runs))
 	}
 	return err

@@ -14,10 +14,14 @@ import (
 
 // doLeg takes the cluster to the next supported state.
 func (u *upgrade) doLeg(ctx workflow.Context, leg plan.Leg) error {
+	u.nodes, u.doing = nil, "" // those of the leg before are done
 	if u.in.Strategy.Approve == plan.ApproveLeg {
 		if err := u.ask(ctx, describeLeg(leg), func() bool { return false }); err != nil {
 			return err
 		}
+	}
+	if err := workflow.Await(ctx, func() bool { return !u.state.Paused }); err != nil {
+		return err
 	}
 	frozen, err := u.freezeLeg(ctx, leg)
 	if err != nil {
@@ -83,7 +87,9 @@ func (u *upgrade) configLeg(ctx workflow.Context, leg plan.Leg, frozen activitie
 // adopt makes a leg that keeps the image the cluster's record, and applies its
 // manifests.
 func (u *upgrade) adopt(ctx workflow.Context, frozen *activities.FreezeLegResult) error {
-	frozen.Frozen.ImageID = u.resolved.Record.Frozen.ImageID
+	for _, f := range u.resolved.Record.Frozen.Images() {
+		frozen.Frozen = frozen.Frozen.Learned(f.Image, f.ImageID)
+	}
 	had := u.spec.Manifests
 	if err := u.commit(ctx, *frozen); err != nil {
 		return err
@@ -146,21 +152,24 @@ func (u *upgrade) work(t activities.UpgradeTarget) activities.NodeWorkInput {
 // newImage takes the leg's image into use, under the image's own lock. It is
 // recorded before, so that whoever deletes the cluster gives it back.
 func (u *upgrade) newImage(ctx workflow.Context, frozen *activities.FreezeLegResult) error {
-	f := frozen.Frozen
-	if f.Image != u.resolved.Record.Frozen.Image {
-		rec, err := call(ctx, &u.desk, u.short("record the image to be used"), aRecords.UpdateRecord, activities.RecordChange{
-			Ref: u.ref(), Holding: &cluster.FormerImage{Image: f.Image, ImageURL: f.ImageURL, Schematic: f.Schematic, TalosVersion: f.TalosVersion},
-		})
+	for _, f := range frozen.Frozen.Images() {
+		had := func(o cluster.Frozen) bool { return o.Image == f.Image }
+		if !slices.ContainsFunc(u.resolved.Record.Frozen.Images(), had) {
+			rec, err := call(ctx, &u.desk, u.short("record the image to be used"), aRecords.UpdateRecord, activities.RecordChange{
+				Ref:     u.ref(),
+				Holding: &cluster.FormerImage{Image: f.Image, ImageURL: f.ImageURL, Schematic: f.Schematic, TalosVersion: f.TalosVersion, Arch: f.Arch},
+			})
+			if err != nil {
+				return err
+			}
+			u.resolved.Record = rec
+		}
+		out, err := holdImage(ctx, &u.desk, imageInput(u.ref(), frozen.Spec, f, u.site))
 		if err != nil {
 			return err
 		}
-		u.resolved.Record = rec
+		frozen.Frozen = frozen.Frozen.Learned(f.Image, out.ID)
 	}
-	out, err := holdImage(ctx, &u.desk, imageInput(u.ref(), frozen.Spec, frozen.Frozen, u.site))
-	if err != nil {
-		return err
-	}
-	frozen.Frozen.ImageID = out.ID
 	return nil
 }
 
@@ -204,7 +213,7 @@ func (u *upgrade) releaseFormer(ctx workflow.Context) error {
 }
 
 func frozenOf(f cluster.FormerImage) cluster.Frozen {
-	return cluster.Frozen{Image: f.Image, ImageURL: f.ImageURL, Schematic: f.Schematic, TalosVersion: f.TalosVersion}
+	return cluster.Frozen{Image: f.Image, ImageURL: f.ImageURL, Schematic: f.Schematic, TalosVersion: f.TalosVersion, Arch: f.Arch}
 }
 
 // pullsAtOnce bounds the nodes that pull at the same time.

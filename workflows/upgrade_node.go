@@ -20,7 +20,7 @@ func UpgradeNode(ctx workflow.Context, in NodeUpgradeInput) (NodeUpgradeResult, 
 	if err := checkID(ctx, cluster.NodeWorkID(in.Ref.Name, in.Target.Node.Name), TypeUpgradeNode); err != nil {
 		return NodeUpgradeResult{}, err
 	}
-	n := &nodeUpgrade{in: in, note: "nothing was changed"}
+	n := &nodeUpgrade{in: in, note: "nothing was changed", stopped: ctx.Err}
 	n.site, n.parks = in.Site, true
 	n.show = func(ctx workflow.Context) { n.tell(ctx, n.parked) }
 	n.handleResume(ctx)
@@ -59,9 +59,9 @@ func (n *nodeUpgrade) runbook(ctx workflow.Context) error {
 // talos installs another version or schematic. What an earlier attempt has done
 // already is not done again.
 func (n *nodeUpgrade) talos(ctx workflow.Context) error {
-	frozen := n.in.Leg.Frozen
+	frozen := n.in.Leg.Frozen.For(n.in.Target.Group)
 	want := versionsOf(frozen)
-	booted := n.in.Seen.Talos == want.Talos && n.in.Seen.Schematic == want.Schematic
+	booted := n.in.Seen.Talos == want.Talos && runsSchematic(n.in.Seen) == want.Schematic
 	old := !booted && before(n.in.Seen.Talos, 1, 13)
 	if err := n.steps(ctx, !booted, []nodeStep{
 		{"etcd lets it go", n.gate},
@@ -147,7 +147,9 @@ func (n *nodeUpgrade) config(ctx workflow.Context) error {
 		n.in.Seen.BootID = out.BootID
 	}
 	return n.steps(calm, true, []nodeStep{
-		{"wait for the node", func(ctx workflow.Context) error { return n.booted(ctx, !out.Staged, versionsOf(n.in.Leg.Frozen)) }},
+		{"wait for the node", func(ctx workflow.Context) error {
+			return n.booted(ctx, !out.Staged, versionsOf(n.in.Leg.Frozen.For(n.in.Target.Group)))
+		}},
 		{"etcd is whole again", n.whole},
 		{"health gates", n.gates},
 	})
@@ -160,7 +162,8 @@ func (n *nodeUpgrade) replace(ctx workflow.Context) error {
 		Ref: n.in.Ref, Group: n.in.Target.Group, Machine: n.in.Target.Node.MachineID, RequestID: workflow.GetInfo(ctx).WorkflowExecution.RunID,
 	}
 	if err := n.step(ctx, "ask for a new machine", func(ctx workflow.Context) error {
-		_, err := call(ctx, &n.desk, n.short("replace "+n.name()), aUpgrades.ReplaceMember, in)
+		out, err := call(ctx, &n.desk, n.short("replace "+n.name()), aUpgrades.ReplaceMember, in)
+		n.by = out.By
 		return err
 	}); err != nil {
 		return err
@@ -184,12 +187,17 @@ type nodeUpgrade struct {
 	// note is how far the node is.
 	note string
 	held bool
+	// by is the machine in its place.
+	by string
 	// lost says that the group has no such member any more.
 	lost bool
 	// lends says that the lease is given back while the node is parked.
 	lends  bool
 	leased bool
-	log    []StepStatus
+	// stopped is the error of a run that was cancelled. What is seen through does
+	// not hear of that elsewhere; where it would wait for a person, it ends.
+	stopped func() error
+	log     []StepStatus
 }
 
 type nodeStep struct {
@@ -237,7 +245,7 @@ func (n *nodeUpgrade) controlPlane() bool { return n.in.Target.Role == cluster.R
 func (n *nodeUpgrade) result(err error) (NodeUpgradeResult, error) {
 	switch {
 	case err == nil:
-		return NodeUpgradeResult{Done: true}, nil
+		return NodeUpgradeResult{Done: true, By: n.by}, nil
 	case n.lost:
 		return NodeUpgradeResult{Gone: true, Note: "the group does not have it any more"}, nil
 	case temporal.IsCanceledError(err):

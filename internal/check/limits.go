@@ -98,8 +98,14 @@ func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
 	}
 	check("spec.cloud.zone", s.Cloud.Zone)
 	check("spec.controlPlane.zone", s.ControlPlane.Zone)
+	for i, z := range s.ControlPlane.Zones {
+		check(at("spec.controlPlane.zones", i), z)
+	}
 	for i, g := range s.NodeGroups {
 		check(at("spec.nodeGroups", i)+".zone", g.Zone)
+		for j, z := range g.Zones {
+			check(at(at("spec.nodeGroups", i)+".zones", j), z)
+		}
 		for j, a := range g.Alternatives {
 			field := at(at("spec.nodeGroups", i)+".alternatives", j)
 			k.alternative(field+".zone", a.Zone, s.Cloud.Zone, p)

@@ -26,7 +26,8 @@ func (s Spec) normalise() Spec {
 	s.Endpoint = s.Endpoint.normalise()
 
 	s.ControlPlane.DiskGiB = or(s.ControlPlane.DiskGiB, DefaultDiskGiB)
-	s.ControlPlane.Zone = or(s.ControlPlane.Zone, s.Cloud.Zone)
+	s.ControlPlane.Zones = copyList(s.ControlPlane.Zones)
+	s.ControlPlane.Zone = zoneOf(s.ControlPlane.Zone, s.ControlPlane.Zones, s.Cloud.Zone)
 	s.ControlPlane.AntiAffinity = orTrue(s.ControlPlane.AntiAffinity)
 	s.ControlPlane.Labels = copyMap(s.ControlPlane.Labels)
 	s.ControlPlane.Tags = copyMap(s.ControlPlane.Tags)
@@ -79,13 +80,24 @@ func (e Endpoint) normalise() Endpoint {
 	return e
 }
 
+// zoneOf is the zone of a group: its own, the first of several, or the cluster's.
+func zoneOf(own string, several []string, cluster string) string {
+	if own == "" && len(several) > 0 {
+		own = several[0]
+	}
+	return or(own, cluster)
+}
+
 func (g NodeGroup) normalise(zone string) NodeGroup {
 	count := g.Min
 	if g.Count != nil {
 		count = *g.Count
 	}
 	g.Count = &count
-	g.Zone = or(g.Zone, zone)
+	g.Zones = copyList(g.Zones)
+	g.Zone = zoneOf(g.Zone, g.Zones, zone)
+	g.Extensions = copyList(g.Extensions)
+	slices.Sort(g.Extensions)
 	g.DiskGiB = or(g.DiskGiB, DefaultDiskGiB)
 	g.AntiAffinity = orTrue(g.AntiAffinity)
 	g.Networks = copyList(g.Networks)

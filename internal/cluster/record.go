@@ -62,6 +62,7 @@ type FormerImage struct {
 	ImageURL     string `json:"imageURL,omitempty"`
 	Schematic    string `json:"schematic,omitempty"`
 	TalosVersion string `json:"talosVersion,omitempty"`
+	Arch         string `json:"arch,omitempty"`
 }
 
 // NodeAddress says where a machine is reached.
@@ -87,6 +88,11 @@ type Frozen struct {
 	ImageID string `json:"imageID,omitempty"`
 	// InstallerImage is what an upgrade or install on the node pulls.
 	InstallerImage string `json:"installerImage,omitempty"`
+	// Arch is that of the image; empty means amd64.
+	Arch string `json:"arch,omitempty"`
+	// Variants are what groups run that do not run the above, by another
+	// architecture or by extensions of their own.
+	Variants []Variant `json:"variants,omitempty"`
 	// Bundle is the store key of the PKI bundle.
 	Bundle string `json:"bundle,omitempty"`
 	// BaseConfig are store keys of the rendered base configs, one per role.

@@ -165,6 +165,12 @@ type NodeGroup struct {
 	DiskGiB int `json:"diskGiB,omitempty" jsonschema:"minimum=10"`
 	// Image overrides the cluster's image by the cloud's own image id.
 	Image string `json:"image,omitempty"`
+	// Extensions are the group's own system extensions instead of the cluster's, for
+	// example a driver. Without them and without a schematic the group runs what the
+	// cluster runs.
+	Extensions []string `json:"extensions,omitempty"`
+	// Schematic is the group's own Image Factory id; Extensions is the alternative.
+	Schematic string `json:"schematic,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// Networks are further networks (the cloud's ids) beside the cluster's.
 	Networks []string `json:"networks,omitempty"`
 	// AntiAffinity spreads machines over hosts; default true.

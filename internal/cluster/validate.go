@@ -77,27 +77,48 @@ func (t Talos) validate(p *Problems) {
 	if t.Version == "" {
 		p.Add("spec.talos.version", "is required, for example v1.13.5")
 	}
-	if t.Schematic != "" {
-		if !hex64.MatchString(t.Schematic) {
-			p.Add("spec.talos.schematic", "must be an Image Factory id: 64 lower-case hexadecimal digits")
+	validateImage("spec.talos", t.Schematic, t.Extensions, p)
+	validateSources("spec.talos.patches", t.Patches, p)
+}
+
+func validateImage(path, schematic string, extensions []string, p *Problems) {
+	if schematic != "" {
+		if !hex64.MatchString(schematic) {
+			p.Add(path+".schematic", "must be an Image Factory id: 64 lower-case hexadecimal digits")
 		}
-		if len(t.Extensions) > 0 {
-			p.Add("spec.talos.extensions", "cannot be combined with schematic, which already says what the image contains")
+		if len(extensions) > 0 {
+			p.Add(path+".extensions", "cannot be combined with schematic, which already says what the image contains")
 		}
 	}
 	seen := map[string]int{}
-	for i, e := range t.Extensions {
-		field := index("spec.talos.extensions", i)
+	for i, e := range extensions {
+		field := index(path+".extensions", i)
 		owner, name, ok := strings.Cut(e, "/")
 		switch first, twice := seen[e]; {
 		case !ok || badLabel(owner, 63) != "" || badSubdomain(name) != "":
 			p.Add(field, "must have the form owner/name, for example siderolabs/intel-ucode")
 		case twice:
-			p.Add(field, "is listed twice, first as spec.talos.extensions[%d]", first)
+			p.Add(field, "is listed twice, first as %s", index(path+".extensions", first))
 		}
 		seen[e] = i
 	}
-	validateSources("spec.talos.patches", t.Patches, p)
+}
+
+// validateZones judges a list of zones that stands for a single one.
+func validateZones(field, zone string, zones []string, p *Problems) {
+	if len(zones) > 0 && zone != "" && !slices.Contains(zones, zone) {
+		p.Add(field+".zone", "is not among zones; give one or the other")
+	}
+	seen := map[string]int{}
+	for i, z := range zones {
+		at := index(field+".zones", i)
+		if first, twice := seen[z]; twice {
+			p.Add(at, "is listed twice, first as %s", index(field+".zones", first))
+		} else if strings.TrimSpace(z) != z || z == "" {
+			p.Add(at, "must be the name of a zone")
+		}
+		seen[z] = i
+	}
 }
 
 func (e Endpoint) validate(p *Problems) {
@@ -120,6 +141,7 @@ func (c ControlPlane) validate(p *Problems) {
 	validateLabels(field+".labels", c.Labels, p)
 	validateTags(field+".tags", c.Tags, p)
 	validateSources(field+".patches", c.Patches, p)
+	validateZones(field, c.Zone, c.Zones, p)
 }
 
 func (s Spec) validateGroups(p *Problems) {
@@ -171,6 +193,11 @@ func (g NodeGroup) validateScaling(field string, p *Problems) {
 	if strings.TrimSpace(g.Image) != g.Image {
 		p.Add(field+".image", "has white space around it")
 	}
+	if g.Image != "" && (g.Schematic != "" || len(g.Extensions) > 0) {
+		p.Add(field+".image", "cannot be combined with schematic or extensions, of which an image is made")
+	}
+	validateImage(field, g.Schematic, g.Extensions, p)
+	validateZones(field, g.Zone, g.Zones, p)
 	seen := map[string]int{}
 	for i, n := range g.Networks {
 		at := index(field+".networks", i)

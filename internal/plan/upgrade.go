@@ -93,9 +93,12 @@ type UpgradeNode struct {
 	Stage  string   `json:"stage,omitempty"`
 	Unmet  []string `json:"unmet,omitempty"`
 	BootID string   `json:"bootID,omitempty"`
-	// Talos and Schematic are what is booted.
+	// Talos and Schematic are what is booted. A node that runs what its group has
+	// instead of the cluster's own has the cluster's Schematic here, so that one
+	// comparison does for all, and what it really runs in Variant.
 	Talos     string `json:"talos,omitempty"`
 	Schematic string `json:"schematic,omitempty"`
+	Variant   string `json:"variant,omitempty"`
 	// Kubelet, APIServer, ControllerManager and Scheduler are the versions of the
 	// running machine config's images.
 	Kubelet           string `json:"kubelet,omitempty"`
