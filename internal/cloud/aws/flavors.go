@@ -1,0 +1,125 @@
+package aws
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+)
+
+// flavorsAge is how long a list of instance types is used again: it takes a
+// dozen calls, and changes a few times a year.
+const flavorsAge = 15 * time.Minute
+
+type flavorCache struct {
+	mu   sync.Mutex
+	list []cloud.Flavor
+	read time.Time
+}
+
+// Flavors implements cloud.Provider: the instance types that Talos boots on.
+func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
+	p.flavors.mu.Lock()
+	defer p.flavors.mu.Unlock()
+	if p.flavors.list != nil && p.now().Sub(p.flavors.read) < flavorsAge {
+		return slices.Clone(p.flavors.list), nil
+	}
+	zones, err := p.offered(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := []cloud.Flavor{}
+	// Types that nothing is attached to by Xen only are from before UEFI.
+	in := &ec2.DescribeInstanceTypesInput{
+		Filters:    []types.Filter{filter("supported-boot-mode", "uefi"), filter("supported-root-device-type", "ebs")},
+		MaxResults: sdk.Int32(100),
+	}
+	for {
+		var page *ec2.DescribeInstanceTypesOutput
+		err := p.call(ctx, request{op: "list instance types", action: "DescribeInstanceTypes"}, func(ctx context.Context) (err error) {
+			page, err = p.ec2.DescribeInstanceTypes(ctx, in)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for n := range page.InstanceTypes {
+			if f, ok := flavorOf(&page.InstanceTypes[n]); ok {
+				f.Zones = zones[f.Name]
+				list = append(list, f)
+			}
+		}
+		if sdk.ToString(page.NextToken) == "" {
+			break
+		}
+		in.NextToken = page.NextToken
+	}
+	slices.SortFunc(list, func(a, b cloud.Flavor) int { return strings.Compare(a.Name, b.Name) })
+	p.flavors.list, p.flavors.read = list, p.now()
+	return slices.Clone(list), nil
+}
+
+// offered lists the zones of each instance type, sorted.
+func (p *Provider) offered(ctx context.Context) (map[string][]string, error) {
+	out := map[string][]string{}
+	in := &ec2.DescribeInstanceTypeOfferingsInput{LocationType: types.LocationTypeAvailabilityZone, MaxResults: sdk.Int32(pageSize)}
+	for {
+		var page *ec2.DescribeInstanceTypeOfferingsOutput
+		err := p.call(ctx, request{op: "list zones of instance types", action: "DescribeInstanceTypeOfferings"}, func(ctx context.Context) (err error) {
+			page, err = p.ec2.DescribeInstanceTypeOfferings(ctx, in)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range page.InstanceTypeOfferings {
+			name := string(o.InstanceType)
+			out[name] = append(out[name], sdk.ToString(o.Location))
+		}
+		if sdk.ToString(page.NextToken) == "" {
+			break
+		}
+		in.NextToken = page.NextToken
+	}
+	for _, zones := range out {
+		slices.Sort(zones)
+	}
+	return out, nil
+}
+
+// flavorOf translates an instance type. T2 says that it boots by UEFI, and Talos
+// does not boot on it all the same (Talos, AWS guide).
+func flavorOf(t *types.InstanceTypeInfo) (cloud.Flavor, bool) {
+	f := cloud.Flavor{Name: string(t.InstanceType)}
+	if t.ProcessorInfo != nil {
+		for _, a := range t.ProcessorInfo.SupportedArchitectures {
+			switch a {
+			case types.ArchitectureTypeX8664:
+				f.Arch = "amd64"
+			case types.ArchitectureTypeArm64:
+				f.Arch = "arm64"
+			}
+		}
+	}
+	if t.VCpuInfo != nil {
+		f.VCPUs = int(sdk.ToInt32(t.VCpuInfo.DefaultVCpus))
+	}
+	if t.MemoryInfo != nil {
+		f.MemoryMiB = int(sdk.ToInt64(t.MemoryInfo.SizeInMiB))
+	}
+	if t.GpuInfo != nil {
+		for _, g := range t.GpuInfo.Gpus {
+			f.GPUs += int(sdk.ToInt32(g.Count))
+			f.GPUName = strings.TrimSpace(sdk.ToString(g.Manufacturer) + " " + sdk.ToString(g.Name))
+		}
+	}
+	usable := f.Arch != "" && f.VCPUs > 0 && f.MemoryMiB > 0 && !strings.HasPrefix(f.Name, "t2.")
+	return f, usable
+}

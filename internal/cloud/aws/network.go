@@ -1,0 +1,325 @@
+package aws
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/fault"
+)
+
+// anywhere is the default route.
+const anywhere = "0.0.0.0/0"
+
+// vpcs have DNS host names: load balancers and nodes are reached by name.
+func (p *Provider) vpcs() kind {
+	view := func(v *types.Vpc) item {
+		return item{
+			id: sdk.ToString(v.VpcId), name: tagMap(v.Tags)[tagName], tags: tagMap(v.Tags),
+			state: string(v.State), ready: v.State == types.VpcStateAvailable,
+			attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(v.CidrBlock)}},
+		}
+	}
+	k := p.ec2Kind(kindVPC, "", "DescribeVpcs", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
+		out, err := p.ec2.DescribeVpcs(ctx, &ec2.DescribeVpcsInput{VpcIds: ids, Filters: f, NextToken: next})
+		if err != nil {
+			return nil, nil, err
+		}
+		return views(out.Vpcs, view), out.NextToken, nil
+	})
+	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+		var out *ec2.CreateVpcOutput
+		err := p.make(ctx, req, "CreateVpc", sendBy, func(ctx context.Context) (err error) {
+			out, err = p.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{
+				CidrBlock: sdk.String(param(req.Step, paramCIDR)), TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeVpc, tags)},
+			})
+			return err
+		})
+		if err != nil {
+			return item{}, err
+		}
+		return viewOr(out.Vpc, view), nil
+	}
+	k.mend = func(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
+		var now *ec2.DescribeVpcAttributeOutput
+		err := p.call(ctx, request{op: "read vpc", action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
+			now, err = p.ec2.DescribeVpcAttribute(ctx, &ec2.DescribeVpcAttributeInput{
+				VpcId: sdk.String(i.id), Attribute: types.VpcAttributeNameEnableDnsHostnames,
+			})
+			return err
+		})
+		if fault.Is(err, fault.NotFound) {
+			return p.seen.absent("read vpc", i.id)
+		}
+		if err != nil || now.EnableDnsHostnames != nil && sdk.ToBool(now.EnableDnsHostnames.Value) {
+			return err
+		}
+		return p.change(ctx, "give host names to vpc", "ModifyVpcAttribute", func(ctx context.Context) error {
+			_, err := p.ec2.ModifyVpcAttribute(ctx, &ec2.ModifyVpcAttributeInput{
+				VpcId: sdk.String(i.id), EnableDnsHostnames: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
+			})
+			return err
+		})
+	}
+	k.remove = func(ctx context.Context, i *item) error {
+		return p.erase(ctx, kindVPC, "DeleteVpc", func(ctx context.Context) error {
+			_, err := p.ec2.DeleteVpc(ctx, &ec2.DeleteVpcInput{VpcId: sdk.String(i.id)})
+			return err
+		})
+	}
+	return k
+}
+
+// gateways are attached to their VPC.
+func (p *Provider) gateways() kind {
+	view := func(g *types.InternetGateway) item {
+		it := item{id: sdk.ToString(g.InternetGatewayId), name: tagMap(g.Tags)[tagName], tags: tagMap(g.Tags), state: "detached"}
+		for _, a := range g.Attachments {
+			it.parent, it.state = sdk.ToString(a.VpcId), string(a.State)
+			// "available" is what the API says, "attached" what its documentation does.
+			it.ready = a.State == "available" || a.State == types.AttachmentStatusAttached
+		}
+		return it
+	}
+	k := p.ec2Kind(kindGateway, kindVPC, "DescribeInternetGateways", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
+		out, err := p.ec2.DescribeInternetGateways(ctx, &ec2.DescribeInternetGatewaysInput{InternetGatewayIds: ids, Filters: f, NextToken: next})
+		if err != nil {
+			return nil, nil, err
+		}
+		return views(out.InternetGateways, view), out.NextToken, nil
+	})
+	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+		var out *ec2.CreateInternetGatewayOutput
+		err := p.make(ctx, req, "CreateInternetGateway", sendBy, func(ctx context.Context) (err error) {
+			out, err = p.ec2.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{
+				TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeInternetGateway, tags)},
+			})
+			return err
+		})
+		if err != nil {
+			return item{}, err
+		}
+		return viewOr(out.InternetGateway, view), nil
+	}
+	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+		vpc, err := need(req, kindVPC)
+		if err != nil || i.parent != "" {
+			return err
+		}
+		err = p.change(ctx, "attach internet-gateway", "AttachInternetGateway", func(ctx context.Context) error {
+			_, err := p.ec2.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: sdk.String(i.id), VpcId: sdk.String(vpc)})
+			return err
+		})
+		if err == nil {
+			i.parent, i.ready, i.state = vpc, true, string(types.AttachmentStatusAttached)
+		}
+		return err
+	}
+	k.remove = func(ctx context.Context, i *item) error {
+		if i.parent != "" {
+			err := p.erase(ctx, kindGateway, "DetachInternetGateway", func(ctx context.Context) error {
+				_, err := p.ec2.DetachInternetGateway(ctx, &ec2.DetachInternetGatewayInput{InternetGatewayId: sdk.String(i.id), VpcId: sdk.String(i.parent)})
+				return err
+			})
+			if err != nil && codeOf(err) != "Gateway.NotAttached" {
+				return err
+			}
+		}
+		return p.erase(ctx, kindGateway, "DeleteInternetGateway", func(ctx context.Context) error {
+			_, err := p.ec2.DeleteInternetGateway(ctx, &ec2.DeleteInternetGatewayInput{InternetGatewayId: sdk.String(i.id)})
+			return err
+		})
+	}
+	return k
+}
+
+// routeTables lead everything else to the gateway. Subnets associate themselves.
+func (p *Provider) routeTables() kind {
+	view := func(t *types.RouteTable) item {
+		return item{
+			id: sdk.ToString(t.RouteTableId), name: tagMap(t.Tags)[tagName], parent: sdk.ToString(t.VpcId), tags: tagMap(t.Tags),
+			routes: t.Routes, links: t.Associations, ready: defaultRoute(t.Routes) != "",
+		}
+	}
+	k := p.ec2Kind(kindRouteTable, kindVPC, "DescribeRouteTables", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
+		out, err := p.ec2.DescribeRouteTables(ctx, &ec2.DescribeRouteTablesInput{RouteTableIds: ids, Filters: f, NextToken: next})
+		if err != nil {
+			return nil, nil, err
+		}
+		return views(out.RouteTables, view), out.NextToken, nil
+	})
+	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+		vpc, err := need(req, kindVPC)
+		if err != nil {
+			return item{}, err
+		}
+		var out *ec2.CreateRouteTableOutput
+		err = p.make(ctx, req, "CreateRouteTable", sendBy, func(ctx context.Context) (err error) {
+			out, err = p.ec2.CreateRouteTable(ctx, &ec2.CreateRouteTableInput{
+				VpcId: sdk.String(vpc), TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeRouteTable, tags)},
+			})
+			return err
+		})
+		if err != nil {
+			return item{}, err
+		}
+		return viewOr(out.RouteTable, view), nil
+	}
+	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+		gateway, err := need(req, kindGateway)
+		if err != nil {
+			return err
+		}
+		switch has := defaultRoute(i.routes); has {
+		case gateway:
+			return nil
+		case "":
+		default:
+			return fault.New(fault.Conflict, "look for "+req.Step.Title, "its default route leads to %s instead of %s; delete that route", has, gateway)
+		}
+		err = p.change(ctx, "route to the internet", "CreateRoute", func(ctx context.Context) error {
+			_, err := p.ec2.CreateRoute(ctx, &ec2.CreateRouteInput{
+				RouteTableId: sdk.String(i.id), DestinationCidrBlock: sdk.String(anywhere), GatewayId: sdk.String(gateway),
+			})
+			return err
+		})
+		if err == nil {
+			i.ready = true
+		}
+		return err
+	}
+	k.remove = func(ctx context.Context, i *item) error {
+		for _, l := range i.links {
+			if sdk.ToBool(l.Main) {
+				continue
+			}
+			err := p.erase(ctx, kindRouteTable, "DisassociateRouteTable", func(ctx context.Context) error {
+				_, err := p.ec2.DisassociateRouteTable(ctx, &ec2.DisassociateRouteTableInput{AssociationId: l.RouteTableAssociationId})
+				return err
+			})
+			if err != nil && codeOf(err) != "InvalidAssociationID.NotFound" {
+				return err
+			}
+		}
+		return p.erase(ctx, kindRouteTable, "DeleteRouteTable", func(ctx context.Context) error {
+			_, err := p.ec2.DeleteRouteTable(ctx, &ec2.DeleteRouteTableInput{RouteTableId: sdk.String(i.id)})
+			return err
+		})
+	}
+	return k
+}
+
+// defaultRoute names where a route table leads everything else, "" for nowhere.
+func defaultRoute(routes []types.Route) string {
+	for _, r := range routes {
+		if sdk.ToString(r.DestinationCidrBlock) == anywhere {
+			if g := sdk.ToString(r.GatewayId); g != "" {
+				return g
+			}
+			return "something else"
+		}
+	}
+	return ""
+}
+
+// subnets give public addresses to what is launched in them.
+func (p *Provider) subnets() kind {
+	view := func(s *types.Subnet) item {
+		return item{
+			id: sdk.ToString(s.SubnetId), name: tagMap(s.Tags)[tagName], zone: sdk.ToString(s.AvailabilityZone),
+			parent: sdk.ToString(s.VpcId), tags: tagMap(s.Tags), public: sdk.ToBool(s.MapPublicIpOnLaunch),
+			state: string(s.State), ready: s.State == types.SubnetStateAvailable,
+			attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(s.CidrBlock)}},
+		}
+	}
+	k := p.ec2Kind(kindSubnet, kindVPC, "DescribeSubnets", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
+		out, err := p.ec2.DescribeSubnets(ctx, &ec2.DescribeSubnetsInput{SubnetIds: ids, Filters: f, NextToken: next})
+		if err != nil {
+			return nil, nil, err
+		}
+		return views(out.Subnets, view), out.NextToken, nil
+	})
+	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+		vpc, err := need(req, kindVPC)
+		if err != nil {
+			return item{}, err
+		}
+		var out *ec2.CreateSubnetOutput
+		err = p.make(ctx, req, "CreateSubnet", sendBy, func(ctx context.Context) (err error) {
+			out, err = p.ec2.CreateSubnet(ctx, &ec2.CreateSubnetInput{
+				VpcId: sdk.String(vpc), CidrBlock: sdk.String(param(req.Step, paramCIDR)), AvailabilityZone: optional(param(req.Step, paramZone)),
+				TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeSubnet, tags)},
+			})
+			return err
+		})
+		if err != nil {
+			return item{}, err
+		}
+		return viewOr(out.Subnet, view), nil
+	}
+	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+		if !i.public {
+			err := p.change(ctx, "give public addresses in subnet", "ModifySubnetAttribute", func(ctx context.Context) error {
+				_, err := p.ec2.ModifySubnetAttribute(ctx, &ec2.ModifySubnetAttributeInput{
+					SubnetId: sdk.String(i.id), MapPublicIpOnLaunch: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
+				})
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return p.associate(ctx, req, i.id)
+	}
+	k.remove = func(ctx context.Context, i *item) error {
+		return p.erase(ctx, kindSubnet, "DeleteSubnet", func(ctx context.Context) error {
+			_, err := p.ec2.DeleteSubnet(ctx, &ec2.DeleteSubnetInput{SubnetId: sdk.String(i.id)})
+			return err
+		})
+	}
+	return k
+}
+
+// associate makes a subnet use the cluster's route table.
+func (p *Provider) associate(ctx context.Context, req cloud.EnsureResourceRequest, subnet string) error {
+	id, err := need(req, kindRouteTable)
+	if err != nil {
+		return err
+	}
+	k, err := p.kind(kindRouteTable)
+	if err != nil {
+		return err
+	}
+	table, err := k.get(ctx, id)
+	if fault.Is(err, fault.NotFound) {
+		return p.seen.absent("read "+kindRouteTable, id)
+	}
+	if err != nil || slices.ContainsFunc(table.links, func(l types.RouteTableAssociation) bool { return sdk.ToString(l.SubnetId) == subnet }) {
+		return err
+	}
+	return p.change(ctx, "associate route-table", "AssociateRouteTable", func(ctx context.Context) error {
+		_, err := p.ec2.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: sdk.String(id), SubnetId: sdk.String(subnet)})
+		return err
+	})
+}
+
+func views[T any](from []T, view func(*T) item) []item {
+	out := make([]item, len(from))
+	for n := range from {
+		out[n] = view(&from[n])
+	}
+	return out
+}
+
+// viewOr is an empty item for an answer that has none.
+func viewOr[T any](from *T, view func(*T) item) item {
+	if from == nil {
+		return item{}
+	}
+	return view(from)
+}

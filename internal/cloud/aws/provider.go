@@ -1,0 +1,267 @@
+package aws
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"golang.org/x/time/rate"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// Name is what specs call this cloud.
+const Name = "aws"
+
+// defaultRate is in calls a second. The cloud refills the bucket of unfiltered
+// reads by ten and that of creates by five a second (EC2 API, request throttling).
+const defaultRate = 10
+
+// Facts about the cloud.
+const (
+	// spreadLimit is how many machines of a spread placement group run in one
+	// zone (EC2, placement strategies).
+	spreadLimit = 7
+	// userDataMax is before base64 (EC2, instance user data).
+	userDataMax = 16 << 10
+	// providerIDPrefix is followed by the zone, a slash and the instance's id (the
+	// vendor's cloud controller manager).
+	providerIDPrefix = "aws:///"
+)
+
+// Settings are the waits of cloud.Capabilities that operators may change, all
+// of them together: they have to fit the cloud's latencies.
+type Settings struct {
+	Settle        time.Duration
+	AbsenceWindow time.Duration
+	CreateTimeout time.Duration
+	PostWindow    time.Duration
+	Poll          time.Duration
+}
+
+// DefaultSettings suit the real cloud. AbsenceWindow is how long the vendor says
+// to keep asking before a thing that was made counts as missing (EC2 API,
+// eventual consistency); machines need it only where no terminated machine is
+// left to prove more.
+func DefaultSettings() Settings {
+	return Settings{
+		Settle: 30 * time.Second, AbsenceWindow: 5 * time.Minute,
+		CreateTimeout: time.Minute, PostWindow: 20 * time.Second, Poll: 5 * time.Second,
+	}
+}
+
+func (s Settings) orDefault() Settings {
+	d := DefaultSettings()
+	return Settings{
+		Settle: cmp.Or(s.Settle, d.Settle), AbsenceWindow: cmp.Or(s.AbsenceWindow, d.AbsenceWindow),
+		CreateTimeout: cmp.Or(s.CreateTimeout, d.CreateTimeout), PostWindow: cmp.Or(s.PostWindow, d.PostWindow),
+		Poll: cmp.Or(s.Poll, d.Poll),
+	}
+}
+
+// Options configure a Provider. Only Region is required.
+type Options struct {
+	// Region, for example eu-central-1; see RegionOf.
+	Region string
+	// Credentials are a JSON object with accessKeyId, secretAccessKey and, for
+	// temporary ones, sessionToken. Empty means the SDK's own chain: environment,
+	// shared files, web identity, container, instance.
+	Credentials secrets.Value
+	// Profile is the profile of the shared files that the chain uses.
+	Profile string
+	// BaseEndpoint replaces the addresses of all services; empty means the SDK's
+	// own, AWS_ENDPOINT_URL and its kin included.
+	BaseEndpoint string
+	// InstanceProfile is the name or ARN of what machines may do in the account,
+	// and ControlPlaneInstanceProfile the same for control planes where that
+	// differs. Empty means nothing.
+	InstanceProfile             string
+	ControlPlaneInstanceProfile string
+	// HTTPClient lends its Transport; its timeout is not used.
+	HTTPClient *http.Client
+	// Rate is how many calls a second the account makes at most, in bursts of
+	// twice as many; zero means 10.
+	Rate     float64
+	Settings Settings
+	Logger   *slog.Logger
+	Observe  Observe
+}
+
+// Provider is one account in one region. It is safe for concurrent use; open an
+// account once, so that its rate limit, and what it knows of absence, is shared.
+type Provider struct {
+	region      string
+	credentials sdk.CredentialsProvider
+	profiles    map[string]string // instance profiles by parameter of machines
+	ec2         *ec2.Client
+	elb         *elb.Client
+	sts         *sts.Client
+	settings    Settings
+	gate        *gate
+	seen        *sightings
+	byID        *collector
+	byMachine   *collector
+	flavors     flavorCache
+	kinds       []kind
+	log         *slog.Logger
+	now         func() time.Time
+}
+
+var (
+	_ cloud.Provider       = (*Provider)(nil)
+	_ cloud.Infrastructure = (*Provider)(nil)
+	_ cloud.NodeLabels     = (*Provider)(nil)
+)
+
+// New returns a Provider. It reads the SDK's configuration and makes no call.
+// Errors are of kind Invalid, or Unauthorized when the credentials have not the
+// right form.
+func New(ctx context.Context, o Options) (*Provider, error) {
+	const op = "open AWS account"
+	if !regionForm.MatchString(o.Region) {
+		return nil, fault.New(fault.Invalid, op, "%q is not a region", o.Region)
+	}
+	load := []func(*config.LoadOptions) error{config.WithRegion(o.Region)}
+	if len(o.Credentials.Reveal()) > 0 {
+		static, err := static(o.Credentials)
+		if err != nil {
+			return nil, err
+		}
+		load = append(load, config.WithCredentialsProvider(static))
+	} else if o.Profile != "" {
+		load = append(load, config.WithSharedConfigProfile(o.Profile))
+	}
+	if o.BaseEndpoint != "" {
+		if u, err := url.Parse(o.BaseEndpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fault.New(fault.Invalid, op, "the API's URL must have the form https://host/")
+		}
+		load = append(load, config.WithBaseEndpoint(o.BaseEndpoint))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, load...)
+	if err != nil {
+		// The text may quote a line of the shared credentials file.
+		return nil, fault.New(fault.Unauthorized, op, "the SDK's configuration cannot be read; check the shared files and the profile %q", o.Profile)
+	}
+	if cfg.Credentials == nil {
+		return nil, fault.New(fault.Unauthorized, op, "no source of credentials is configured")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Rate <= 0 {
+		o.Rate = defaultRate
+	}
+	rt := ownTransport()
+	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
+		rt = o.HTTPClient.Transport
+	}
+	client := &http.Client{
+		Transport: &transport{base: rt, observe: o.Observe, now: time.Now},
+		// A redirected write would be sent twice.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	p := &Provider{
+		region: o.Region, credentials: cfg.Credentials, settings: o.Settings.orDefault(), log: o.Logger, now: time.Now,
+		profiles: map[string]string{paramProfile: o.InstanceProfile, paramControlPlaneProfile: o.ControlPlaneInstanceProfile},
+		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
+		// Only these clients use the transport: sources of credentials keep their
+		// own, with the SDK's retries.
+		ec2: ec2.NewFromConfig(cfg, func(c *ec2.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
+		elb: elb.NewFromConfig(cfg, func(c *elb.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
+		sts: sts.NewFromConfig(cfg, func(c *sts.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
+	}
+	p.seen = newSightings(p.settings.AbsenceWindow, time.Now)
+	p.byID = p.collect("instance-id", func(i *instance) string { return i.id })
+	p.byMachine = p.collect("tag:"+tagMachine, func(i *instance) string { return i.tags[tagMachine] })
+	p.kinds = kindsOf(p)
+	return p, nil
+}
+
+// static reads credentials that a reference resolved to. Nothing of them is ever
+// repeated.
+func static(v secrets.Value) (sdk.CredentialsProvider, error) {
+	const op = "open AWS account"
+	var c struct {
+		ID      string `json:"accessKeyId"`
+		Secret  string `json:"secretAccessKey"`
+		Session string `json:"sessionToken"`
+	}
+	switch err := json.Unmarshal(v.Reveal(), &c); {
+	case err != nil:
+		return nil, fault.New(fault.Unauthorized, op, "the credentials are not a JSON object with accessKeyId and secretAccessKey")
+	case c.ID == "" || c.Secret == "":
+		return nil, fault.New(fault.Unauthorized, op, "the credentials have no accessKeyId or no secretAccessKey")
+	case strings.ContainsFunc(c.ID+c.Secret+c.Session, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return nil, fault.New(fault.Unauthorized, op, "the credentials have characters that no key has")
+	}
+	return credentials.NewStaticCredentialsProvider(c.ID, c.Secret, c.Session), nil
+}
+
+// Zones are named after their region and end with one letter. Local Zones and
+// Wavelength Zones have other names, and are not served.
+var (
+	regionForm = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}$`)
+	zoneForm   = regexp.MustCompile(`^([a-z]{2,}(-[a-z]+)+-[0-9]{1,2})([a-z])$`)
+)
+
+// RegionOf returns the region of an availability zone. Errors are Invalid.
+func RegionOf(zone string) (string, error) {
+	m := zoneForm.FindStringSubmatch(zone)
+	if m == nil {
+		return "", fault.New(fault.Invalid, "find region", "%q is not an availability zone; one looks like eu-central-1a", zone)
+	}
+	return m[1], nil
+}
+
+// Capabilities implements cloud.Provider.
+func (p *Provider) Capabilities() cloud.Capabilities {
+	return cloud.Capabilities{
+		Idempotency: cloud.NativeToken, Resources: cloud.TagScan,
+		Settle: p.settings.Settle, AbsenceWindow: p.settings.AbsenceWindow,
+		CreateTimeout: p.settings.CreateTimeout, PostWindow: p.settings.PostWindow, Poll: p.settings.Poll,
+		UserDataMax: userDataMax, UserDataGzip: true,
+		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
+		Firewall: true, TalosPlatform: "aws", ImageFormat: "raw.xz",
+	}
+}
+
+// Account returns the number of the account that the credentials belong to.
+func (p *Provider) Account(ctx context.Context) (string, error) {
+	var out *sts.GetCallerIdentityOutput
+	err := p.call(ctx, request{op: "read account", action: "GetCallerIdentity"}, func(ctx context.Context) (err error) {
+		out, err = p.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	if sdk.ToString(out.Account) == "" {
+		return "", fault.New(fault.Internal, "read account", "the cloud names no account")
+	}
+	return *out.Account, nil
+}
+
+// NodeLabels implements cloud.NodeLabels: the labels that the vendor's cloud
+// controller manager gives by zone.
+func (p *Provider) NodeLabels(zone string) []cluster.Tag {
+	region, err := RegionOf(zone)
+	if err != nil {
+		return nil
+	}
+	return []cluster.Tag{{Key: "topology.kubernetes.io/region", Value: region}}
+}

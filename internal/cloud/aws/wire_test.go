@@ -1,0 +1,389 @@
+package aws
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// keys are credentials whose parts must never be repeated.
+const keys = `{"accessKeyId":"AKIDCANARY","secretAccessKey":"secret-canary","sessionToken":"session-canary"}`
+
+// wire is an API that answers by action.
+type wire struct {
+	t      *testing.T
+	answer map[string]func(url.Values) (status int, body string)
+
+	mu    sync.Mutex
+	calls []string
+	forms []url.Values
+}
+
+func (w *wire) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		w.t.Error(err)
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		w.t.Error(err)
+	}
+	name := form.Get("Action")
+	w.mu.Lock()
+	w.calls = append(w.calls, name)
+	w.forms = append(w.forms, form)
+	w.mu.Unlock()
+	f, ok := w.answer[name]
+	if !ok {
+		w.t.Errorf("unexpected call %s", name)
+		rw.WriteHeader(http.StatusNotImplemented)
+		return
+	}
+	status, text := f(form)
+	if status == 0 { // no answer at all
+		panic(http.ErrAbortHandler)
+	}
+	rw.Header().Set("Content-Type", "text/xml")
+	rw.WriteHeader(status)
+	if _, err := io.WriteString(rw, text); err != nil {
+		w.t.Log(err)
+	}
+}
+
+func (w *wire) called(name string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.calls {
+		if c == name {
+			n++
+		}
+	}
+	return n
+}
+
+func (w *wire) form(name string) url.Values {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := slices.Index(w.calls, name)
+	if i < 0 {
+		return nil
+	}
+	return w.forms[i]
+}
+
+func refusal(status int, code, message string) func(url.Values) (int, string) {
+	return func(url.Values) (int, string) {
+		return status, fmt.Sprintf(`<Response><Errors><Error><Code>%s</Code><Message>%s</Message></Error></Errors><RequestID>r-1</RequestID></Response>`, code, message)
+	}
+}
+
+func answer(body string) func(url.Values) (int, string) {
+	return func(url.Values) (int, string) { return http.StatusOK, body }
+}
+
+func open(t *testing.T, w *wire, change ...func(*Options)) *Provider {
+	t.Helper()
+	w.t = t
+	s := httptest.NewServer(w)
+	t.Cleanup(s.Close)
+	o := Options{
+		Region: "eu-central-1", Credentials: secrets.NewValue([]byte(keys)), BaseEndpoint: s.URL, Rate: 1000,
+		HTTPClient: &http.Client{Transport: &http.Transport{}},
+		Settings:   Settings{Settle: time.Second, AbsenceWindow: time.Hour, CreateTimeout: 10 * time.Second, PostWindow: time.Minute, Poll: time.Second},
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	p, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.HTTPClient.CloseIdleConnections)
+	return p
+}
+
+func sample() cloud.MachineSpec {
+	return cloud.MachineSpec{
+		ID: "m1", Name: "demo-workers-m1", Owner: cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "u1"}, Group: "workers"},
+		Role: cluster.RoleWorker, Zone: "eu-central-1a", Flavor: "m7g.large", ImageID: "ami-1", DiskGiB: 20,
+		Subnets: []string{"subnet-1"}, PlacementGroup: "demo-workers-0",
+		Params: []tag{{Key: paramControlPlaneProfile, Value: "arn:aws:iam::1:instance-profile/cp"}, {Key: paramProfile, Value: "nodes"}, {Key: paramSecurityGroup, Value: "sg-1"}},
+		Tags:   []tag{{Key: "team", Value: "storage"}},
+	}
+}
+
+func instanceXML(s cloud.MachineSpec, id, state string) string {
+	var tags strings.Builder
+	for _, x := range ec2Tags(machineTags(s)) {
+		fmt.Fprintf(&tags, "<item><key>%s</key><value>%s</value></item>", *x.Key, *x.Value)
+	}
+	return fmt.Sprintf(`<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceType>%s</instanceType><launchTime>2026-01-02T03:04:05.000Z</launchTime>
+<placement><availabilityZone>%s</availabilityZone></placement><instanceState><name>%s</name></instanceState><privateIpAddress>10.0.0.5</privateIpAddress><tagSet>%s</tagSet></item>`,
+		id, s.ImageID, s.Flavor, s.Zone, state, tags.String())
+}
+
+func launched(s cloud.MachineSpec, id, state string) func(url.Values) (int, string) {
+	return answer(`<RunInstancesResponse><reservationId>r</reservationId><instancesSet>` + instanceXML(s, id, state) + `</instancesSet></RunInstancesResponse>`)
+}
+
+func described(items ...string) func(url.Values) (int, string) {
+	return answer(`<DescribeInstancesResponse><reservationSet><item><instancesSet>` + strings.Join(items, "") + `</instancesSet></item></reservationSet></DescribeInstancesResponse>`)
+}
+
+var nothing = answer(`<DescribeInstancesResponse><reservationSet/></DescribeInstancesResponse>`)
+
+func ensure(t *testing.T, p *Provider, s cloud.MachineSpec) (cloud.MachineLook, error) {
+	t.Helper()
+	return p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: s, UserData: secrets.NewValue([]byte("config")), Create: true})
+}
+
+// The four outcomes of sending a create with a token again, and of a reader that
+// lags behind it.
+func TestTokenOutcomes(t *testing.T) {
+	s := sample()
+	for _, tc := range []struct {
+		name    string
+		look    func(url.Values) (int, string)
+		run     func(url.Values) (int, string)
+		runs    int
+		machine string
+		created bool
+		kind    fault.Kind
+		says    string
+	}{
+		{name: "new", look: nothing, run: launched(s, "i-1", "pending"), runs: 1, machine: "i-1", created: true},
+		{name: "replay", look: nothing, run: launched(s, "i-1", "running"), runs: 1, machine: "i-1"},
+		{name: "mismatch", look: nothing, run: refusal(400, "IdempotentParameterMismatch", "other parameters"), runs: 1, kind: fault.Invalid},
+		{name: "terminated", look: nothing, run: refusal(400, codeTerminated, "gone"), runs: 1, kind: fault.NotFound, says: "attempt 3"},
+		{name: "terminated, answered as before 2025", look: nothing, run: launched(s, "i-1", "terminated"), runs: 1, kind: fault.NotFound, says: "attempt 3"},
+		{name: "being terminated", look: described(instanceXML(s, "i-1", "shutting-down")), run: launched(s, "i-1", "shutting-down"), runs: 1, kind: fault.Conflict, says: "attempt 3"},
+		{name: "visible", look: described(instanceXML(s, "i-1", "running")), machine: "i-1"},
+		{name: "lag of what it refers to", look: nothing, run: refusal(400, "InvalidGroup.NotFound", "sg-1"), runs: 1, kind: fault.NotYet},
+		{name: "answer lost", look: nothing, run: func(url.Values) (int, string) { return 0, "" }, runs: 1, kind: fault.Ambiguous},
+		{name: "answer torn", look: nothing, run: answer("<RunInst"), runs: 1, kind: fault.Ambiguous},
+		{name: "another zone", look: nothing, run: launched(func() cloud.MachineSpec { o := s; o.Zone = "eu-central-1b"; return o }(), "i-1", "pending"), runs: 1, kind: fault.Internal},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := &wire{answer: map[string]func(url.Values) (int, string){
+				"DescribeInstances": tc.look, "RunInstances": tc.run, "TerminateInstances": answer(`<TerminateInstancesResponse/>`),
+			}}
+			s := s
+			s.Attempt = 3
+			look, err := ensure(t, open(t, w), s)
+			if fault.KindOf(err) != tc.kind || err != nil && !strings.Contains(err.Error(), tc.says) {
+				t.Errorf("error %v of kind %q, want %q with %q", err, fault.KindOf(err), tc.kind, tc.says)
+			}
+			got := ""
+			if look.Machine != nil {
+				got = look.Machine.Ref.Cloud
+			}
+			if got != tc.machine || look.Created != tc.created {
+				t.Errorf("machine %q, created %t; want %q, %t", got, look.Created, tc.machine, tc.created)
+			}
+			if n := w.called("RunInstances"); n != tc.runs {
+				t.Errorf("%d creates, want %d", n, tc.runs)
+			}
+		})
+	}
+}
+
+func TestLaunchRequest(t *testing.T) {
+	s := sample()
+	w := &wire{answer: map[string]func(url.Values) (int, string){"DescribeInstances": nothing, "RunInstances": launched(s, "i-1", "pending")}}
+	look, err := ensure(t, open(t, w), s)
+	if err != nil || look.Machine.ProviderID != "aws:///eu-central-1a/i-1" {
+		t.Fatalf("%+v, %v", look, err)
+	}
+	form := w.form("RunInstances")
+	token := form.Get("ClientToken")
+	tags := url.Values{}
+	for k, v := range form {
+		if strings.HasPrefix(k, "TagSpecification.") {
+			tags[k] = v
+			delete(form, k)
+		}
+	}
+	want := url.Values{}
+	for k, v := range map[string]string{
+		"Action": "RunInstances", "Version": "2016-11-15", "MinCount": "1", "MaxCount": "1", "ClientToken": token,
+		"ImageId": "ami-1", "InstanceType": "m7g.large", "UserData": "Y29uZmln",
+		"MetadataOptions.HttpEndpoint": "enabled", "MetadataOptions.HttpTokens": "required",
+		"MetadataOptions.HttpPutResponseHopLimit": "2", "MetadataOptions.InstanceMetadataTags": "disabled",
+		"Placement.AvailabilityZone": "eu-central-1a", "Placement.GroupName": "demo-workers-0",
+		"SubnetId": "subnet-1", "SecurityGroupId.1": "sg-1", "IamInstanceProfile.Name": "nodes",
+		"BlockDeviceMapping.1.DeviceName": "/dev/xvda", "BlockDeviceMapping.1.Ebs.VolumeSize": "20",
+		"BlockDeviceMapping.1.Ebs.VolumeType": "gp3", "BlockDeviceMapping.1.Ebs.DeleteOnTermination": "true",
+	} {
+		want.Set(k, v)
+	}
+	if diff := cmp.Diff(want, form); diff != "" {
+		t.Errorf("request (-want +got):\n%s", diff)
+	}
+	for n, sort := range []string{"instance", "volume", "network-interface"} {
+		at := fmt.Sprintf("TagSpecification.%d.", n+1)
+		if tags.Get(at+"ResourceType") != sort {
+			t.Errorf("tags %d go onto %q", n, tags.Get(at+"ResourceType"))
+		}
+		got := map[string]string{}
+		for i := 1; tags.Has(fmt.Sprintf("%sTag.%d.Key", at, i)); i++ {
+			got[tags.Get(fmt.Sprintf("%sTag.%d.Key", at, i))] = tags.Get(fmt.Sprintf("%sTag.%d.Value", at, i))
+		}
+		if diff := cmp.Diff(map[string]string{
+			"Name": "demo-workers-m1", "kubernetes.io/cluster/demo": "owned", "team": "storage",
+			cluster.TagCluster: "u1", cluster.TagClusterName: "demo", cluster.TagGroup: "workers", cluster.TagMachine: "m1",
+			cluster.TagRole: "worker", tagRequest: fingerprint(s),
+		}, got); diff != "" {
+			t.Errorf("tags of %s (-want +got):\n%s", sort, diff)
+		}
+	}
+
+	spot := s
+	spot.Role = cluster.RoleControlPlane
+	spot.Params = append([]tag{{Key: paramMarket, Value: marketSpot}}, s.Params...)
+	in, err := launchRequest(spot, []byte("config"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m := in.InstanceMarketOptions; m == nil || m.MarketType != "spot" || m.SpotOptions.SpotInstanceType != "one-time" {
+		t.Errorf("market %+v", m)
+	}
+	if p := in.IamInstanceProfile; p == nil || p.Arn == nil || *p.Arn != "arn:aws:iam::1:instance-profile/cp" {
+		t.Errorf("profile of a control plane: %+v", p)
+	}
+}
+
+// The token is pinned: another one for the same request would make a second
+// machine of a create that a former release began.
+func TestClientToken(t *testing.T) {
+	s := sample()
+	token := func(s cloud.MachineSpec, data string) string {
+		t.Helper()
+		out, err := clientToken(s, []byte(data))
+		if err != nil || len(out) != 64 {
+			t.Fatalf("%q, %v", out, err)
+		}
+		return out
+	}
+	first := token(s, "config")
+	const pinned = "955c92d43391a2841a81f395e715e4f5283a1bc5dea37b20894e78bde5aacea6"
+	if first != pinned {
+		t.Errorf("token %s, want %s: raise launchForm only if the request itself has changed", first, pinned)
+	}
+	known := s
+	known.UserDataSHA256 = "whatever was noted"
+	if token(known, "config") != first {
+		t.Error("the token depends on a note about the user data instead of the data")
+	}
+	seen := map[string]string{first: "as is"}
+	for name, edit := range map[string]func(*cloud.MachineSpec){
+		"id": func(s *cloud.MachineSpec) { s.ID = "m2" }, "name": func(s *cloud.MachineSpec) { s.Name = "x" },
+		"uid": func(s *cloud.MachineSpec) { s.Owner.Cluster.UID = "u2" }, "group": func(s *cloud.MachineSpec) { s.Owner.Group = "g" },
+		"role": func(s *cloud.MachineSpec) { s.Role = cluster.RoleControlPlane }, "zone": func(s *cloud.MachineSpec) { s.Zone = "eu-central-1b" },
+		"flavor": func(s *cloud.MachineSpec) { s.Flavor = "m7g.xlarge" }, "image": func(s *cloud.MachineSpec) { s.ImageID = "ami-2" },
+		"disk": func(s *cloud.MachineSpec) { s.DiskGiB = 21 }, "subnet": func(s *cloud.MachineSpec) { s.Subnets = []string{"subnet-2"} },
+		"placement": func(s *cloud.MachineSpec) { s.PlacementGroup = "" }, "params": func(s *cloud.MachineSpec) { s.Params = s.Params[1:] },
+		"tags": func(s *cloud.MachineSpec) { s.Tags = nil }, "attempt": func(s *cloud.MachineSpec) { s.Attempt = 1 },
+	} {
+		other := s
+		edit(&other)
+		x := token(other, "config")
+		if was, ok := seen[x]; ok {
+			t.Errorf("%s: same token as %s", name, was)
+		}
+		seen[x] = name
+	}
+	if _, ok := seen[token(s, "other config")]; ok {
+		t.Error("user data: same token")
+	}
+}
+
+func TestRefusedBeforeSending(t *testing.T) {
+	p := open(t, &wire{})
+	for name, edit := range map[string]func(*cloud.MachineSpec){
+		"T2": func(s *cloud.MachineSpec) { s.Flavor = "t2.micro" }, "tag of the cloud": func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "aws:x"}} },
+		"tag of a cluster": func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "kubernetes.io/cluster/other"}} },
+		"name":             func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "Name"}} },
+		"market":           func(s *cloud.MachineSpec) { s.Params = []tag{{Key: paramMarket, Value: "x"}} },
+		"network":          func(s *cloud.MachineSpec) { s.Networks = []string{"x"} },
+	} {
+		s := sample()
+		edit(&s)
+		if _, err := ensure(t, p, s); !fault.Is(err, fault.Invalid) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A create that was held up for too long is not sent: whoever took over may have
+// sent it already.
+func TestTooLateToSend(t *testing.T) {
+	w := &wire{answer: map[string]func(url.Values) (int, string){"DescribeInstances": nothing}}
+	p := open(t, w, func(o *Options) { o.Settings.PostWindow = time.Nanosecond })
+	if _, err := ensure(t, p, sample()); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Each failure reaches the caller after one exchange, and its time is bounded.
+func TestNoRetriesAndTimeouts(t *testing.T) {
+	w := &wire{answer: map[string]func(url.Values) (int, string){
+		"DescribeInstances": refusal(503, "Unavailable", "try later"), "RunInstances": refusal(500, "InternalError", "oops"),
+	}}
+	p := open(t, w)
+	if _, err := p.ListMachines(t.Context(), sample().Owner); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("list: %v", err)
+	}
+	if n := w.called("DescribeInstances"); n != 1 {
+		t.Errorf("%d exchanges for one read", n)
+	}
+	w.answer["DescribeInstances"] = nothing
+	if _, err := ensure(t, p, sample()); !fault.Is(err, fault.Ambiguous) {
+		t.Errorf("create: %v", err)
+	}
+	if n := w.called("RunInstances"); n != 1 {
+		t.Errorf("%d exchanges for one create", n)
+	}
+
+	hang := make(chan struct{})
+	slow := &wire{answer: map[string]func(url.Values) (int, string){
+		"DescribeInstances": nothing, "RunInstances": func(url.Values) (int, string) { <-hang; return 0, "" },
+	}}
+	q := open(t, slow, func(o *Options) { o.Settings.CreateTimeout = 200 * time.Millisecond })
+	t.Cleanup(func() { close(hang) })
+	if _, err := ensure(t, q, sample()); !fault.Is(err, fault.Ambiguous) || !strings.Contains(err.Error(), "no answer in time") {
+		t.Errorf("hanging create: %v", err)
+	}
+}
+
+func TestNothingListens(t *testing.T) {
+	p := open(t, &wire{}, func(o *Options) { o.BaseEndpoint = "http://127.0.0.1:1" })
+	look, err := p.lookForMachine(t.Context(), cloud.EnsureMachineRequest{Spec: sample()})
+	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not sent") {
+		t.Errorf("%+v, %v", look, err)
+	}
+	err = p.call(t.Context(), request{op: "x", action: "x", verb: create}, func(ctx context.Context) error {
+		in, err := launchRequest(sample(), nil)
+		if err == nil {
+			_, err = p.ec2.RunInstances(ctx, in)
+		}
+		return err
+	})
+	if !fault.Is(err, fault.Unavailable) { // surely not done, though it is a create
+		t.Errorf("create: %v", err)
+	}
+}
