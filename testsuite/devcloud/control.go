@@ -15,24 +15,26 @@ type Info struct {
 	Latencies world.Latencies `json:"latencies"`
 	URL       string          `json:"url"`
 	Factory   string          `json:"factory"`
+	AWS       AWSInfo         `json:"aws"`
 }
 
 // control adds what only the owner of the building can do.
 func (d *Devcloud) control(mux *http.ServeMux) {
 	mux.HandleFunc("GET /_devcloud/state", func(rw http.ResponseWriter, _ *http.Request) {
-		d.reply(rw, http.StatusOK, d.world.State())
+		d.reply(rw, http.StatusOK, d.State())
 	})
 	mux.HandleFunc("POST /_devcloud/reset", func(rw http.ResponseWriter, _ *http.Request) {
 		d.injector.Clear()
 		d.injector.ClearRequests()
 		d.world.Reset()
+		d.AWS().Reset()
 		rw.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /_devcloud/timeline", func(rw http.ResponseWriter, _ *http.Request) {
-		d.reply(rw, http.StatusOK, d.world.Timeline())
+		d.reply(rw, http.StatusOK, d.timeline())
 	})
 	mux.HandleFunc("GET /_devcloud/info", func(rw http.ResponseWriter, _ *http.Request) {
-		d.reply(rw, http.StatusOK, Info{Speed: d.world.Clock().Speed(), Latencies: d.world.Latencies(), URL: d.url, Factory: d.factory})
+		d.reply(rw, http.StatusOK, Info{Speed: d.world.Clock().Speed(), Latencies: d.world.Latencies(), URL: d.url, Factory: d.factory, AWS: d.awsInfo()})
 	})
 	mux.HandleFunc("GET /_devcloud/limits", func(rw http.ResponseWriter, _ *http.Request) {
 		d.reply(rw, http.StatusOK, d.world.Limits())

@@ -1,7 +1,7 @@
-// Package devcloud is a cloud on loopback: the cloudscale.ch API with realistic
-// latencies, states and limits, a fault API under /_devcloud/, load balancers
-// that forward real TCP, and an Image Factory. What runs on its servers is given
-// from outside as a guest.Booter.
+// Package devcloud is a cloud on loopback: the cloudscale.ch API and those of AWS
+// with realistic latencies, states and limits, a fault API under /_devcloud/, load
+// balancers that forward real TCP, and an Image Factory. What runs on its servers
+// is given from outside as a guest.Booter.
 package devcloud
 
 import (
@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/cloudscale"
 	"github.com/ichor-project/ichor/testsuite/devcloud/factory"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
@@ -37,6 +39,10 @@ type Options struct {
 	// Latencies replaces world.DefaultLatencies.
 	Latencies *world.Latencies
 	Limits    world.Limits
+	// AWSLatencies and AWSSettings replace account.DefaultLatencies and
+	// account.DefaultSettings.
+	AWSLatencies *account.Latencies
+	AWSSettings  *account.Settings
 	// Chaos installs a profile of random faults at once.
 	Chaos *faults.Chaos
 	// ImageHosts maps hosts of image URLs to the base URL really fetched, for
@@ -69,6 +75,7 @@ type Guests struct {
 // Devcloud is a running cloud.
 type Devcloud struct {
 	world    *world.World
+	aws      *aws.Cloud
 	injector *faults.Injector
 	guests   Guests
 	servers  []*http.Server
@@ -129,16 +136,21 @@ func (d *Devcloud) assemble(o Options) error {
 		return fmt.Errorf("devcloud: %w", err)
 	}
 	d.world = w
+	d.aws = aws.New(account.New(account.Options{
+		Clock: w.Clock(), Addresses: w, Latencies: o.AWSLatencies, Settings: o.AWSSettings,
+		TalosVersions: factory.Versions(), StockSchematic: images.Stock(), Extensions: images.Extensions, Log: o.Log,
+	}), o.Log)
 	d.injector = faults.New(w.Clock(), w.Latencies().API, o.Log)
 	if err := d.injector.SetChaos(o.Chaos); err != nil {
 		return fmt.Errorf("devcloud: chaos: %w", err)
 	}
 	if o.NewGuests != nil {
-		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: w, CloudURL: d.url, Extensions: images.Extensions, Log: o.Log})
+		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: networks{w, d.AWS()}, CloudURL: d.url, Extensions: images.Extensions, Log: o.Log})
 		if err != nil {
 			return fmt.Errorf("devcloud: guests: %w", err)
 		}
 		w.SetBooter(d.guests.Booter)
+		d.AWS().SetBooter(d.guests.Booter)
 	}
 	return nil
 }
@@ -162,8 +174,10 @@ func imageURL(hosts map[string]string, address string) (string, error) {
 func (d *Devcloud) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", d.injector.Wrap(cloudscale.New(d.world, d.log)))
+	d.aws.Register(mux, d.injector)
 	d.injector.Register(mux)
 	d.control(mux)
+	d.controlAWS(mux)
 	return mux
 }
 
@@ -187,6 +201,9 @@ func (d *Devcloud) FactoryURL() string { return d.factory }
 // World gives tests access to the state.
 func (d *Devcloud) World() *world.World { return d.world }
 
+// AWS gives tests access to the state of the account at AWS.
+func (d *Devcloud) AWS() *account.Account { return d.aws.Account() }
+
 // Faults gives tests access to the faults and the request log.
 func (d *Devcloud) Faults() *faults.Injector { return d.injector }
 
@@ -197,6 +214,7 @@ func (d *Devcloud) Close() error {
 	for _, s := range d.servers {
 		errs = append(errs, s.Close())
 	}
+	d.AWS().Close()
 	d.world.Close()
 	if d.guests.Close != nil {
 		errs = append(errs, d.guests.Close())

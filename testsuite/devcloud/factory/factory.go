@@ -26,8 +26,9 @@ import (
 
 // Factory is an http.Handler.
 type Factory struct {
-	mux *http.ServeMux
-	log *slog.Logger
+	mux   *http.ServeMux
+	log   *slog.Logger
+	stock string
 
 	mu         sync.Mutex
 	schematics map[string]schematic.Schematic
@@ -40,9 +41,11 @@ func New(log *slog.Logger) (*Factory, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	f := &Factory{mux: http.NewServeMux(), log: log, schematics: map[string]schematic.Schematic{}, manifests: map[string][]byte{}}
-	if _, err := f.put(schematic.Schematic{}); err != nil {
+	stock, err := f.put(schematic.Schematic{})
+	if err != nil {
 		return nil, err
 	}
+	f.stock = stock
 	f.mux.HandleFunc("POST /schematics", f.create)
 	f.mux.HandleFunc("GET /versions", func(rw http.ResponseWriter, _ *http.Request) { f.reply(rw, http.StatusOK, Versions()) })
 	f.mux.HandleFunc("GET /version/{version}/extensions/official", f.extensions)
@@ -55,6 +58,10 @@ func New(log *slog.Logger) (*Factory, error) {
 
 // ServeHTTP implements http.Handler.
 func (f *Factory) ServeHTTP(rw http.ResponseWriter, r *http.Request) { f.mux.ServeHTTP(rw, r) }
+
+// Stock returns the id of the empty schematic, of which published images are
+// made.
+func (f *Factory) Stock() string { return f.stock }
 
 // Versions returns the Talos versions that have images, oldest first.
 func Versions() []string {

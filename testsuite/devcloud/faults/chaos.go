@@ -87,23 +87,43 @@ func (c *Chaos) roll(random map[string]*rand.Rand, r *http.Request) *Fault {
 	return nil
 }
 
+// method is what a request does, in words of HTTP: those of AWS are all posted
+// and have their action at the end of the path.
+func method(r *http.Request) string {
+	if !strings.HasPrefix(r.URL.Path, "/aws/") {
+		return r.Method
+	}
+	action := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
+	for prefix, m := range map[string]string{
+		"Describe": http.MethodGet, "Get": http.MethodGet, "Delete": http.MethodDelete, "Terminate": http.MethodDelete,
+		"CreateTags": http.MethodPatch, "Modify": http.MethodPatch,
+	} {
+		if strings.HasPrefix(action, prefix) {
+			return m
+		}
+	}
+	return r.Method
+}
+
 // suits says whether an effect makes sense for a request.
 func (c *Chaos) suits(effect string, r *http.Request) bool {
-	post := r.Method == http.MethodPost
-	servers := post && strings.TrimSuffix(r.URL.Path, "/") == "/v1/servers"
+	method := method(r)
+	post := method == http.MethodPost
+	path := strings.TrimSuffix(r.URL.Path, "/")
+	servers := post && (path == "/v1/servers" || path == "/aws/ec2/RunInstances")
 	switch effect {
 	case StuckChanging, ErrorState, WrongZone, OutOfStock, Image404:
 		return servers
 	case Quota:
 		return post
 	case BadDelete:
-		return r.Method == http.MethodDelete
+		return method == http.MethodDelete
 	case TagPatch500:
-		return r.Method == http.MethodPatch
+		return method == http.MethodPatch
 	case StaleList:
-		return r.Method == http.MethodGet
+		return method == http.MethodGet
 	default:
-		return c.Reads || r.Method != http.MethodGet
+		return c.Reads || method != http.MethodGet
 	}
 }
 

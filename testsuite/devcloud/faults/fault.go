@@ -53,14 +53,17 @@ type Fault struct {
 	Count  int    `json:"count,omitempty"`
 	Effect string `json:"effect"`
 
-	Delay      Duration `json:"delay,omitzero"`
-	Duration   Duration `json:"duration,omitzero"`
-	Status     int      `json:"status,omitempty"`
-	Body       string   `json:"body,omitempty"`
-	RetryAfter string   `json:"retryAfter,omitempty"`
-	State      string   `json:"state,omitempty"`
-	PID        int      `json:"pid,omitempty"`
-	When       string   `json:"when,omitempty"`
+	Delay    Duration `json:"delay,omitzero"`
+	Duration Duration `json:"duration,omitzero"`
+	Status   int      `json:"status,omitempty"`
+	Body     string   `json:"body,omitempty"`
+	// Code replaces the error code of effects that answer for an API of AWS; Body
+	// is its message then.
+	Code       string `json:"code,omitempty"`
+	RetryAfter string `json:"retryAfter,omitempty"`
+	State      string `json:"state,omitempty"`
+	PID        int    `json:"pid,omitempty"`
+	When       string `json:"when,omitempty"`
 	// Contains restricts the fault to requests whose body contains this text,
 	// for example a machine's name.
 	Contains string `json:"contains,omitempty"`

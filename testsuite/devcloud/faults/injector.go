@@ -162,8 +162,24 @@ func (in *Injector) pick(r *http.Request, body string) *Fault {
 // maxBody is more than any request of the API needs.
 const maxBody = 8 << 20
 
-// Wrap puts the injector in front of an API.
-func (in *Injector) Wrap(next http.Handler) http.Handler {
+// Canned says what a fault answers instead of an API: status, content type and
+// body.
+type Canned func(*Fault) (status int, contentType string, body []byte)
+
+// api is what stands behind the injector.
+type api struct {
+	http.Handler
+	latency time.Duration
+	canned  Canned
+}
+
+// Wrap puts the injector in front of the API that it was made for.
+func (in *Injector) Wrap(next http.Handler) http.Handler { return in.WrapAs(next, in.latency, nil) }
+
+// WrapAs puts the injector in front of another API with a latency and refusals
+// of its own.
+func (in *Injector) WrapAs(handler http.Handler, latency time.Duration, answers Canned) http.Handler {
+	next := api{handler, latency, answers}
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		body, err := io.ReadAll(http.MaxBytesReader(rw, r.Body, maxBody))
@@ -224,8 +240,8 @@ func (in *Injector) end(seq, status int, took time.Duration) {
 
 // serve produces the answer and says whether to send it. left is closed when the
 // client has gone.
-func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Fault, left <-chan struct{}) bool {
-	if err := in.clock.Sleep(r.Context(), in.latency); err != nil {
+func (in *Injector) serve(next api, a *answer, r *http.Request, f *Fault, left <-chan struct{}) bool {
+	if err := in.clock.Sleep(r.Context(), next.latency); err != nil {
 		return false
 	}
 	if f == nil {
@@ -275,7 +291,17 @@ func (in *Injector) serve(next http.Handler, a *answer, r *http.Request, f *Faul
 		})))
 		return true
 	default:
-		canned(a, f)
+		if next.canned == nil {
+			canned(a, f)
+			return true
+		}
+		status, contentType, body := next.canned(f)
+		if f.RetryAfter != "" {
+			a.Header().Set("Retry-After", f.RetryAfter)
+		}
+		a.Header().Set("Content-Type", contentType)
+		a.WriteHeader(status)
+		a.body.Write(body)
 		return true
 	}
 }

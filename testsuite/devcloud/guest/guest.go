@@ -14,8 +14,11 @@ import (
 // Server is everything a guest may know of the machine it boots on: what real
 // firmware and a real metadata service would tell it, and nothing more.
 type Server struct {
-	UUID   string
-	Name   string // host name as metadata gives it
+	UUID string
+	Name string // host name as metadata gives it
+	// Label is what its owner calls the server where host names are the cloud's;
+	// empty when Name is the owner's.
+	Label  string
 	Zone   string
 	Flavor string
 	VCPUs  int
@@ -33,6 +36,11 @@ type Server struct {
 	Public   bool
 	UserData []byte
 	Image    Image
+	// Platform is whose metadata service the machine finds, in Talos' words;
+	// empty means "openstack". ProviderID is what that service lets Talos say of
+	// itself; empty means openstack:///UUID.
+	Platform   string
+	ProviderID string
 }
 
 // Image is what the server boots from.
@@ -95,6 +103,14 @@ type Network interface {
 	Identities(source netip.Addr) []netip.Addr
 	// Loopback returns the loopback address behind a cloud address.
 	Loopback(address netip.Addr) (netip.Addr, bool)
+}
+
+// PacketFilter is implemented by networks that filter packets before they reach
+// a machine.
+type PacketFilter interface {
+	// Delivers says whether TCP packets from one loopback address arrive at a port
+	// of a machine with another.
+	Delivers(source, machine netip.Addr, port uint16) bool
 }
 
 // Kubernetes runs real Kubernetes processes for the Talos stand-in.

@@ -34,7 +34,8 @@ type Options struct {
 
 // Defect is a fault that servers are born with.
 type Defect struct {
-	// Name restricts the defect to servers whose name contains it.
+	// Name restricts the defect to servers whose name (or what their owner calls
+	// them) contains it.
 	Name string `json:"name"`
 	// Count is how many servers get it; zero means 1, negative all.
 	Count  int              `json:"count"`
@@ -72,7 +73,7 @@ func (p *park) born(s guest.Server) talosnode.Faults {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i, d := range p.defects {
-		if !strings.Contains(s.Name, d.Name) {
+		if !strings.Contains(s.Name, d.Name) && !strings.Contains(s.Label, d.Name) {
 			continue
 		}
 		if d.Count > 0 {

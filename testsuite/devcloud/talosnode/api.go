@@ -78,7 +78,7 @@ func (a *machineAPI) Version(context.Context, *emptypb.Empty) (*machine.VersionR
 			Os:        "linux",
 			Arch:      arch,
 		},
-		Platform: &machine.PlatformInfo{Name: "openstack", Mode: cloudMode{}.String()},
+		Platform: &machine.PlatformInfo{Name: a.s.node.platform(), Mode: cloudMode{}.String()},
 		Features: &machine.FeaturesInfo{Rbac: true},
 	}}}, nil
 }

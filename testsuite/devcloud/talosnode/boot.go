@@ -68,10 +68,10 @@ func (s *session) firmware() bool {
 
 		return false
 	case image.Firmware == "bios":
-		s.logf("[firmware] SeaBIOS: no bootable device: the image was imported with firmware type bios, Talos needs uefi")
+		s.logf("[firmware] SeaBIOS: no bootable device: the machine has firmware type bios, Talos needs uefi")
 
 		return false
-	case image.Platform != "" && image.Platform != "openstack":
+	case image.Platform != "" && image.Platform != s.node.platform():
 		s.logf("[firmware] image is built for platform %q: it finds no metadata service here", image.Platform)
 	}
 

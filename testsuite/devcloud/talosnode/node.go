@@ -1,6 +1,7 @@
 package talosnode
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"slices"
@@ -177,6 +178,9 @@ func (n *Node) Admits(source netip.Addr, port uint16) bool {
 
 	return true
 }
+
+// platform is whose metadata service the machine finds.
+func (n *Node) platform() string { return cmp.Or(n.server.Platform, "openstack") }
 
 // Server returns what the machine was made from.
 func (n *Node) Server() guest.Server { return n.server }

@@ -1,6 +1,7 @@
 package talosnode
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -138,12 +139,12 @@ func (s *session) publishBoot() {
 	}
 
 	publish(s, runtime.NewPlatformMetadataSpec(runtime.NamespaceName, runtime.PlatformMetadataID), func(r *runtime.PlatformMetadata) {
-		r.TypedSpec().Platform = "openstack"
+		r.TypedSpec().Platform = s.node.platform()
 		r.TypedSpec().Hostname = s.node.server.Name
 		r.TypedSpec().Zone = s.node.server.Zone
 		r.TypedSpec().InstanceType = s.node.server.Flavor
 		r.TypedSpec().InstanceID = s.node.server.UUID
-		r.TypedSpec().ProviderID = "openstack:///" + s.node.server.UUID
+		r.TypedSpec().ProviderID = cmp.Or(s.node.server.ProviderID, "openstack:///"+s.node.server.UUID)
 	})
 
 	publish(s, runtime.NewExtensionStatus(runtime.NamespaceName, "0"), func(r *runtime.ExtensionStatus) {

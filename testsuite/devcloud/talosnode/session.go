@@ -240,11 +240,16 @@ func (s *session) admits(port uint16, source netip.Addr) bool {
 	return false
 }
 
-// permitted is the decision itself: a machine without a public interface is
-// out of reach from outside, and a running one has its ingress rules.
+// permitted is the decision itself: the network may filter, a machine without a
+// public interface is out of reach from outside, and a running one has its
+// ingress rules.
 func (s *session) permitted(port uint16, source netip.Addr) bool {
 	if source == s.node.server.Loopback {
 		return true
+	}
+
+	if f, ok := s.fleet.opts.Network.(guest.PacketFilter); ok && !f.Delivers(source, s.node.server.Loopback, port) {
+		return false
 	}
 
 	identities := s.fleet.opts.Network.Identities(source)

@@ -47,6 +47,21 @@ func (p *pool) take() (netip.Addr, error) {
 
 func (p *pool) give(a netip.Addr) { delete(p.used, a) }
 
+// TakeAddress hands out a loopback address of the pool to another cloud that
+// shares it; GiveAddress takes it back.
+func (w *World) TakeAddress() (netip.Addr, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pool.take()
+}
+
+// GiveAddress takes back what TakeAddress handed out.
+func (w *World) GiveAddress(a netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pool.give(a)
+}
+
 // ipv6For derives a plausible public IPv6 address from a public IPv4 one. Nobody
 // answers there.
 func ipv6For(zone string, v4 netip.Addr) netip.Addr {

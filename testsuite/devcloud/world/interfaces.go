@@ -197,7 +197,7 @@ func (w *World) reach(source netip.Addr, subnet string, to netip.AddrPort) (neti
 	if s == nil {
 		return netip.Addr{}, fmt.Errorf("no server has address %s", to.Addr())
 	}
-	g, _ := s.machine.current()
+	g, _ := s.machine.Current()
 	if f, ok := g.(guest.Firewalled); ok && to.Port() != 0 && !f.Admits(source, to.Port()) {
 		return netip.Addr{}, fmt.Errorf("%s drops packets from the load balancer", to)
 	}

@@ -9,7 +9,7 @@ import (
 // StopServer powers a server off; a stopped one stays as it is.
 func (w *World) StopServer(id string) error {
 	return w.power(id, "server_stop", Stopped, func(s *Server) {
-		s.machine.powerOff()
+		s.machine.PowerOff()
 		_ = w.clock.Sleep(s.ctx, w.lat.ServerStop) // an ended server needs no waiting
 	})
 }
@@ -23,14 +23,14 @@ func (w *World) StartServer(id string) error {
 		w.mu.Lock()
 		boot := w.guestSpec(s)
 		w.mu.Unlock()
-		s.machine.powerOn(func() guest.Guest { return w.boot(boot) })
+		s.machine.PowerOn(func() guest.Guest { return w.boot(boot) })
 	})
 }
 
 // RebootServer resets a running server.
 func (w *World) RebootServer(id string) error {
 	return w.power(id, "server_reboot", "", func(s *Server) {
-		s.machine.reboot()
+		s.machine.Reboot()
 		_ = w.clock.Sleep(s.ctx, w.lat.ServerReboot) // an ended server needs no waiting
 	})
 }

@@ -15,7 +15,7 @@ func (w *World) DeleteServer(id string) error {
 	s.Status = Changing
 	w.record("server_delete", s.Meta)
 	w.background(func(context.Context) {
-		s.machine.destroy()
+		s.machine.Destroy()
 		if w.clock.Sleep(s.ctx, w.lat.ServerDelete) != nil {
 			return
 		}
@@ -41,7 +41,7 @@ func (w *World) Vanish(id string) error {
 	w.forget(s)
 	w.servers.remove(id)
 	w.mu.Unlock()
-	s.machine.destroy()
+	s.machine.Destroy()
 	return nil
 }
 

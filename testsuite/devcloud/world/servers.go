@@ -40,7 +40,7 @@ type Server struct {
 
 	userData []byte
 	deleting bool
-	machine  *machine
+	machine  *guest.Machine
 	ctx      context.Context
 	cancel   context.CancelFunc
 }
@@ -177,7 +177,7 @@ func (w *World) CreateServer(spec ServerSpec) (Server, error) {
 	}
 	s := &Server{
 		Meta: w.newMeta(spec.Name, zone, spec.Tags), Status: Changing, Flavor: flavor, Image: image,
-		Interfaces: ifaces, Groups: spec.Groups, Loopback: loopback, userData: spec.UserData, machine: &machine{},
+		Interfaces: ifaces, Groups: spec.Groups, Loopback: loopback, userData: spec.UserData, machine: &guest.Machine{},
 	}
 	if !spec.NoIPv6 {
 		s.IPv6 = ipv6For(zone, loopback)
@@ -200,7 +200,7 @@ func (w *World) CreateServer(spec ServerSpec) (Server, error) {
 		}
 		w.finish(s, target)
 		if target == Running {
-			s.machine.powerOn(func() guest.Guest { return w.boot(boot) })
+			s.machine.PowerOn(func() guest.Guest { return w.boot(boot) })
 		}
 	})
 	return *s, nil
@@ -274,7 +274,7 @@ func (w *World) Console(id string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.machine.console(), nil
+	return s.machine.Console(), nil
 }
 
 // ServerPatch changes exactly one thing about a server; nil means unchanged.

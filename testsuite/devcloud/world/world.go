@@ -136,7 +136,7 @@ func (w *World) Reset() {
 	var guests sync.WaitGroup
 	for _, s := range w.servers.all() {
 		w.forget(s)
-		guests.Go(s.machine.destroy)
+		guests.Go(s.machine.Destroy)
 	}
 	for _, b := range w.balancers.all() {
 		w.forgetBalancer(b)
