@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
@@ -122,6 +123,7 @@ func TestCheckUpgradePasses(t *testing.T) {
 	}
 	for _, call := range []string{
 		"installer factory/fake-installer/" + schematicA + ":v1.13.9", "installer factory/fake-installer/" + schematicA + ":v1.14.1", "removed v1.35.1 v1.36.2",
+		"size factory/fake-installer/" + schematicA + ":v1.14.1", "inspect 192.0.2.12",
 	} {
 		if s.count(call) != 1 {
 			t.Errorf("%q: %v", call, s.calls)
@@ -142,7 +144,40 @@ func TestCheckUpgradeSaysEverything(t *testing.T) {
 	}
 	flaws := []flaw{
 		{name: "unreachable", set: func(s *scene, _ *CheckUpgradeInput) { s.silent(workers[1]) }, field: "demo-worker-2", words: "cannot be reached: dial: refused"},
-		{name: "disk full", set: func(s *scene, _ *CheckUpgradeInput) { s.nodes["192.0.2.11"].facts.FreeBytes = 300 << 20 }, field: "demo-worker-1", words: "has 300 MiB free"},
+		{name: "disk full", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.nodes["192.0.2.11"] = NodeInspection{FreeBytes: 300 << 20, DiskBytes: 20 << 30}
+		}, field: "demo-worker-1", words: "has 300 MiB free where images go, and this upgrade needs"},
+		{name: "what it takes", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.nodes["192.0.2.11"] = NodeInspection{FreeBytes: 300 << 20, DiskBytes: 20 << 30}
+		}, field: "demo-worker-1", words: "needs 1412 (450 for the installer of v1.13.9, 450 for the installer of v1.14.1, 512 for 2 images of Kubernetes v1.36.2, by estimate): make room", alone: true},
+		{name: "disk nearly full", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.nodes["192.0.2.1"] = NodeInspection{FreeBytes: 4 << 30, DiskBytes: 20 << 30}
+		}, field: "demo-cp-1", words: "of this upgrade less than 10% of the disk stay", warning: true},
+		{name: "installer of unknown size", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.bytesErr = fault.New(fault.Unauthorized, "read size", "no")
+			s.inspected.nodes["192.0.2.12"] = NodeInspection{FreeBytes: 1 << 30, DiskBytes: 20 << 30}
+		}, field: "demo-worker-2", words: "needs 2312 (900 for the installer of v1.13.9, by estimate,", alone: true},
+		{name: "machine API certificate not renewed", set: func(s *scene, _ *CheckUpgradeInput) {
+			c := fresh("machine API certificate")
+			c.Renewed, c.NotAfter = sceneNow.Add(-time.Hour), sceneNow.Add(5*time.Hour)
+			s.inspected.nodes["192.0.2.2"] = NodeInspection{FreeBytes: -1, Certificates: []Certificate{c}}
+		}, field: "demo-cp-2", words: "its machine API certificate expires at 2026-11-01 17:00 UTC and should have been renewed by 2026-11-01 11:00 UTC; check the node's clock"},
+		{name: "kubelet certificate expired", set: func(s *scene, _ *CheckUpgradeInput) {
+			c := fresh("kubelet client certificate")
+			c.NotAfter = sceneNow.Add(-24 * time.Hour)
+			s.inspected.nodes["192.0.2.3"] = NodeInspection{FreeBytes: -1, Certificates: []Certificate{fresh("machine API certificate"), c}}
+		}, field: "demo-cp-3", words: "its kubelet client certificate expired at 2026-10-31 12:00 UTC; check"},
+		{name: "certificates unreadable", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.nodeErr["192.0.2.12"] = fault.New(fault.Unavailable, "read", "reset")
+		}, field: "demo-worker-2", words: "cannot be looked at: read: reset; try again", alone: true},
+		{name: "removed flag", set: func(s *scene, in *CheckUpgradeInput) { patchWorkers(s, in, "kubelet:gone-in-1.36") }, field: "demo-worker-1", words: "the kubelet would not start: its config sets the feature gate gone-in-1.36, which Kubernetes 1.36 has no more (spec.nodeGroups[0].patches[0]); take it out of the spec, and give"},
+		{name: "removed flag of a control plane", set: func(s *scene, in *CheckUpgradeInput) {
+			in.Last.Spec.ControlPlane.Patches = []cluster.Source{source("p", "api")}
+			s.bodies["p@api"] = "kube-apiserver:gone-in-1.36"
+		}, field: "demo-cp-3", words: "the kube-apiserver would not start"},
+		{name: "configs unreadable", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.flagsErr = fault.New(fault.Internal, "read config", "no")
+		}, field: "flags", words: "the config of group worker cannot be looked at: read config: no", alone: true},
 		{name: "worker not ready", set: func(s *scene, _ *CheckUpgradeInput) {
 			s.nodes["192.0.2.11"].facts.Ready, s.nodes["192.0.2.11"].facts.Unmet = false, []string{"services"}
 		}, field: "demo-worker-1", words: "is not ready: stage running, missing services", warning: true},
@@ -152,8 +187,8 @@ func TestCheckUpgradeSaysEverything(t *testing.T) {
 		{name: "no Node object", set: func(s *scene, _ *CheckUpgradeInput) { delete(s.objectsOf, "demo-worker-1") }, field: "demo-worker-1", words: "has no Node object"},
 		{name: "alarm", set: func(s *scene, _ *CheckUpgradeInput) {
 			s.nodes["192.0.2.1"].etcd.Alarms = []string{"NOSPACE on member 1"}
-		}, field: "etcd", words: "NOSPACE on member 1"},
-		{name: "member with errors", set: func(s *scene, _ *CheckUpgradeInput) { s.nodes["192.0.2.3"].etcd.Errors = []string{"corrupt"} }, field: "etcd", words: "demo-cp-3: corrupt"},
+		}, field: "etcd", words: "NOSPACE on member 1 (demo-cp-1); end its cause"},
+		{name: "member with errors", set: func(s *scene, _ *CheckUpgradeInput) { s.nodes["192.0.2.3"].etcd.Errors = []string{"corrupt"} }, field: "etcd", words: "demo-cp-3: corrupt; replace that control plane"},
 		{name: "unknown member", set: func(s *scene, _ *CheckUpgradeInput) {
 			for _, n := range s.nodes {
 				if n.etcd.Running {
@@ -175,7 +210,9 @@ func TestCheckUpgradeSaysEverything(t *testing.T) {
 		{name: "no installer", set: func(s *scene, _ *CheckUpgradeInput) {
 			s.installers = []string{"factory/fake-installer/" + schematicA + ":v1.14.1"}
 		}, field: "images", words: ":v1.13.9: look for the installer"},
-		{name: "authorities", set: func(s *scene, _ *CheckUpgradeInput) { s.expires = time.Date(2026, 11, 9, 0, 0, 0, 0, time.UTC) }, field: "certificates", words: "expires on 2026-11-09"},
+		{name: "authorities", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.authorities[1].NotAfter = time.Date(2026, 11, 9, 0, 0, 0, 0, time.UTC)
+		}, field: "certificates", words: "the etcd authority expires on 2026-11-09; Ichor cannot replace"},
 		{name: "removed API", set: func(s *scene, _ *CheckUpgradeInput) {
 			s.removed = []plan.Refusal{{Field: "Ingress apps/web", Reason: "extensions/v1beta1 is not served any more"}}
 		}, field: "Ingress apps/web", words: "not served any more"},
@@ -190,7 +227,12 @@ func TestCheckUpgradeSaysEverything(t *testing.T) {
 		{name: "group", set: func(_ *scene, in *CheckUpgradeInput) {
 			in.Groups = []plan.Refusal{{Field: "worker", Reason: "is paused"}}
 		}, field: "worker", words: "is paused"},
-		{name: "authorities expired", set: func(s *scene, _ *CheckUpgradeInput) { s.expires = time.Date(2026, 10, 9, 0, 0, 0, 0, time.UTC) }, field: "certificates", words: "expired on 2026-10-09", alone: true},
+		{name: "authorities expired", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.authorities[0].NotAfter = time.Date(2026, 10, 9, 0, 0, 0, 0, time.UTC)
+		}, field: "certificates", words: "the Talos authority expired on 2026-10-09"},
+		{name: "authorities unreadable", set: func(s *scene, _ *CheckUpgradeInput) {
+			s.inspected.authoritiesErr = fault.New(fault.Internal, "read bundle", "no")
+		}, field: "certificates", words: "authorities cannot be read: read bundle: no", alone: true},
 		{name: "maintenance", set: func(s *scene, _ *CheckUpgradeInput) { s.nodes["192.0.2.11"].facts = NodeFacts{Stage: "maintenance"} }, field: "demo-worker-1", words: "maintenance mode", alone: true},
 		{name: "mute", set: func(s *scene, _ *CheckUpgradeInput) { s.nodes["192.0.2.11"].facts = NodeFacts{Stage: "running"} }, field: "demo-worker-1", words: "which version", alone: true},
 		{name: "Kubernetes away", set: func(s *scene, _ *CheckUpgradeInput) {

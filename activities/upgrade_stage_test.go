@@ -61,7 +61,7 @@ type scene struct {
 	checkErr   error
 	freezeErr  error
 	installers []string // that exist; nil for all
-	expires    time.Time
+	inspected  sceneInspection
 	leases     func(LeaseInput) (LeaseResult, error)
 	frozen     int
 }
@@ -111,7 +111,7 @@ func newScene() *scene {
 		objects: map[string]string{"bundle": canary + " bundle", "base-cp": canary + " base-cp v1.13.5 v1.35.1", "base-w": canary + " base-w v1.13.5 v1.35.1"},
 		streams: map[string]string{}, bodies: map[string]string{"m1@s1": "cni", "m2@s2": "ccm"},
 		nodes: map[string]*fakeNode{}, objectsOf: map[string]*KubeNode{}, pods: map[string]StaticPodView{}, gates: map[string]error{},
-		expires: time.Now().AddDate(9, 0, 0), scaler: "v1.35.0",
+		inspected: newInspection(), scaler: "v1.35.0",
 		rec: cluster.Record{
 			Schema: 1, Ref: testRef, Phase: cluster.PhaseReady, Spec: spec, SpecDigest: "old", Endpoint: "https://192.0.2.100:6443",
 			BootstrapMachine: "c1",
@@ -148,7 +148,7 @@ func newScene() *scene {
 func (s *scene) upgrades() *Upgrades {
 	store := sceneStore{scene: s}
 	return &Upgrades{
-		Store: store, Checker: s, Configs: sceneConfigs{s}, Factory: sceneFactory{s}, Releases: s, Machines: s, Groups: s, Clouds: s,
+		Store: store, Checker: s, Configs: sceneConfigs{s}, Factory: sceneFactory{s}, Releases: s, Machines: s, Inspect: sceneInspector{s}, Groups: s, Clouds: s,
 		Kube:   &Kube{Store: store, Kube: sceneKube{scene: s}, Timing: quick},
 		Timing: quick, Now: func() time.Time { return time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC) },
 	}

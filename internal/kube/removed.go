@@ -7,18 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/cosi-project/runtime/pkg/state"
-	"github.com/cosi-project/runtime/pkg/state/impl/inmem"
-	"github.com/cosi-project/runtime/pkg/state/impl/namespaced"
 	"github.com/siderolabs/go-kubernetes/kubernetes/upgrade"
-	"github.com/siderolabs/talos/pkg/machinery/resources/k8s"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/rest"
 
@@ -26,12 +20,11 @@ import (
 	"github.com/ichor-project/ichor/internal/plan"
 )
 
-// RemovedAPIs returns what is in use and will not work any more in Kubernetes
-// version to, sorted: steps that no upgrade takes; flags, feature gates and
-// admission plugins of the control planes' static pods, and objects of removed
-// APIs, by the tables of go-kubernetes; and APIs that somebody has asked for since
-// the API server that answers was started, which it counts itself. Flags of
-// kubelets are not visible here. Error: Invalid when a version cannot be read.
+// RemovedAPIs returns which APIs are in use that Kubernetes version to does not
+// serve any more, sorted: objects, by the tables of go-kubernetes, and what somebody
+// has asked for since the API server that answers was started, which it counts
+// itself; and steps that no upgrade takes. What components are started with is
+// RemovedFlags' part. Error: Invalid when a version cannot be read.
 func (c *Client) RemovedAPIs(ctx context.Context, from, to string) ([]plan.Refusal, error) {
 	const op = "look for removed Kubernetes APIs"
 	first, err := minorOf(op, from)
@@ -48,12 +41,8 @@ func (c *Client) RemovedAPIs(ctx context.Context, from, to string) ([]plan.Refus
 	}
 	var out []plan.Refusal
 	if len(steps) > 0 {
-		states, err := c.staticPods(ctx)
-		if err != nil {
-			return nil, err
-		}
 		for _, step := range steps {
-			found, err := c.removedBy(ctx, step, states)
+			found, err := c.removedBy(ctx, step)
 			if err != nil {
 				return nil, err
 			}
@@ -99,46 +88,11 @@ func pathOf(from, to *version.Version) ([]*upgrade.Path, *plan.Refusal) {
 	return out, nil
 }
 
-// controlPlane are the static pods of which the checks read the flags.
-var controlPlane = []string{k8s.APIServerID, k8s.ControllerManagerID, k8s.SchedulerID}
-
-// staticPods reads the static pods of all nodes, as their mirror pods show them,
-// into the form in which the checks expect Talos's resources.
-func (c *Client) staticPods(ctx context.Context) (map[string]state.State, error) {
-	const op = "list static pods"
-	list, err := c.core.Pods(metav1.NamespaceSystem).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, apiError(op, err)
-	}
-	out := map[string]state.State{}
-	for i := range list.Items {
-		p := &list.Items[i]
-		component := strings.TrimSuffix(p.Name, "-"+p.Spec.NodeName)
-		_, mirror := p.Annotations[corev1.MirrorPodAnnotationKey]
-		if !mirror || !slices.Contains(controlPlane, component) || len(p.Spec.Containers) == 0 {
-			continue
-		}
-		if out[p.Spec.NodeName] == nil {
-			out[p.Spec.NodeName] = state.WrapCore(namespaced.NewState(inmem.Build))
-		}
-		// The checks read the command of the first container only.
-		command := slices.Concat(p.Spec.Containers[0].Command, p.Spec.Containers[0].Args)
-		resource := k8s.NewStaticPod(k8s.NamespaceName, component)
-		resource.TypedSpec().Pod = map[string]any{"spec": map[string]any{"containers": []any{map[string]any{"command": command}}}}
-		if err := out[p.Spec.NodeName].Create(ctx, resource); err != nil {
-			return nil, fault.Wrap(fault.Internal, op, err)
-		}
-	}
-	return out, nil
-}
-
-// removedBy runs go-kubernetes' checks for one step.
-func (c *Client) removedBy(ctx context.Context, step *upgrade.Path, states map[string]state.State) ([]plan.Refusal, error) {
+// removedBy runs go-kubernetes' checks for one step, without any node.
+func (c *Client) removedBy(ctx context.Context, step *upgrade.Path) ([]plan.Refusal, error) {
 	const op = "check for what Kubernetes removes"
-	provide := func(_ context.Context, node string) (state.State, error) { return states[node], nil }
-	config := rest.CopyConfig(c.config)
-	nodes := slices.Sorted(maps.Keys(states))
-	checks, err := upgrade.NewChecksWithStateProvider(step, provide, config, nodes, nil, func(string, ...any) {})
+	none := func(context.Context, string) (state.State, error) { return nil, nil }
+	checks, err := upgrade.NewChecksWithStateProvider(step, none, rest.CopyConfig(c.config), nil, nil, func(string, ...any) {})
 	if err != nil {
 		return nil, fault.Wrap(fault.Internal, op, err)
 	}
@@ -148,18 +102,9 @@ func (c *Client) removedBy(ctx context.Context, step *upgrade.Path, states map[s
 		return nil, apiError(op, err)
 	}
 	var out []plan.Refusal
-	add := func(items []upgrade.ComponentItem, what string) {
-		for _, item := range items {
-			out = append(out, plan.Refusal{Field: item.Node, Reason: fmt.Sprintf(
-				"%s uses the %s %s, which Kubernetes %s has no more", item.Component, what, item.Value, minorText(step.ToVersion()))})
-		}
-	}
-	add(found.CLIFlags, "flag")
-	add(found.FeatureGates, "feature gate")
-	add(found.AdmissionFlags, "admission plugin")
 	for resource, count := range found.APIResources {
 		out = append(out, plan.Refusal{Field: resource, Reason: fmt.Sprintf(
-			"%d objects exist, and Kubernetes %s does not serve this API any more", count, minorText(step.ToVersion()))})
+			"%d objects exist, and Kubernetes %s does not serve this API any more: convert or delete them", count, minorText(step.ToVersion()))})
 	}
 	return out, nil
 }
@@ -204,8 +149,8 @@ func (c *Client) deprecatedRequests(ctx context.Context, from, to *version.Versi
 		}
 		out = append(out, plan.Refusal{
 			Field: strings.TrimSuffix(resource+"."+labels["version"]+"."+labels["group"], "."),
-			Reason: fmt.Sprintf("somebody uses this API, which Kubernetes %s does not serve any more "+
-				"(seen since the API server was started; restart it after the use has ended)", removed),
+			Reason: fmt.Sprintf("somebody uses this API, which Kubernetes %s does not serve any more: "+
+				"move its users to a newer version of it (seen since the API server was started; restart it after the use has ended)", removed),
 		})
 	}
 	if err := lines.Err(); err != nil {

@@ -7,15 +7,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
 
-// older is an API server whose control plane and users use what is gone later.
-func older(t *testing.T, pods []*corev1.Pod, metrics string, workloads int) http.HandlerFunc {
+// older is an API server whose users use what is gone later.
+func older(t *testing.T, metrics string, workloads int) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Content-Type", "application/json")
 		var body any
@@ -26,12 +25,6 @@ func older(t *testing.T, pods []*corev1.Pod, metrics string, workloads int) http
 				t.Error(err)
 			}
 			return
-		case "/api/v1/namespaces/kube-system/pods":
-			list := corev1.PodList{TypeMeta: metav1.TypeMeta{Kind: "PodList", APIVersion: "v1"}}
-			for _, p := range pods {
-				list.Items = append(list.Items, *p)
-			}
-			body = list
 		case "/apis/scheduling.k8s.io/v1alpha2/workloads":
 			items := make([]any, workloads)
 			for i := range items {
@@ -48,10 +41,6 @@ func older(t *testing.T, pods []*corev1.Pod, metrics string, workloads int) http
 	}
 }
 
-func flags(flags ...string) func(*corev1.Pod) {
-	return func(p *corev1.Pod) { p.Spec.Containers[0].Command = append([]string{"/usr/local/bin/it"}, flags...) }
-}
-
 const askedFor = `# HELP apiserver_requested_deprecated_apis [STABLE] Gauge of deprecated APIs that have been requested
 # TYPE apiserver_requested_deprecated_apis gauge
 apiserver_requested_deprecated_apis{group="",removed_release="",resource="componentstatuses",subresource="",version="v1"} 1
@@ -62,39 +51,27 @@ apiserver_requested_deprecated_apis_else{removed_release="1.36"} 1
 `
 
 func TestRemovedAPIs(t *testing.T) {
-	api := mirror("kube-apiserver", "x:v1", flags("--feature-gates=AnyVolumeDataSource=true,Other=false", "--enable-admission-plugins=NodeRestriction"))
-	split := mirror("kube-controller-manager", "x:v1", flags(), func(p *corev1.Pod) {
-		p.Spec.Containers[0].Args = []string{"--feature-gates=GangScheduling=true"}
-	})
-	own := mirror("kube-scheduler", "x:v1", flags("--feature-gates=GangScheduling=true"), func(p *corev1.Pod) { p.Annotations = nil })
-	clean := mirror("kube-apiserver", "x:v1", flags("--feature-gates=Other=true"))
-	gate := func(component, name string) plan.Refusal {
-		return plan.Refusal{Field: "n", Reason: component + " uses the feature gate " + name + ", which Kubernetes 1.37 has no more"}
-	}
 	flow := plan.Refusal{
 		Field:  "flowschemas/status.v1beta3.flowcontrol.apiserver.k8s.io",
-		Reason: "somebody uses this API, which Kubernetes 1.37 does not serve any more (seen since the API server was started; restart it after the use has ended)",
+		Reason: "somebody uses this API, which Kubernetes 1.37 does not serve any more: move its users to a newer version of it (seen since the API server was started; restart it after the use has ended)",
 	}
-	objects := plan.Refusal{Field: "workloads.v1alpha2.scheduling.k8s.io", Reason: "2 objects exist, and Kubernetes 1.37 does not serve this API any more"}
+	objects := plan.Refusal{Field: "workloads.v1alpha2.scheduling.k8s.io", Reason: "2 objects exist, and Kubernetes 1.37 does not serve this API any more: convert or delete them"}
 	for _, tc := range []struct {
 		name      string
 		from, to  string
-		pods      []*corev1.Pod
 		metrics   string
 		workloads int
 		want      []plan.Refusal
 	}{
-		{name: "nothing in use", from: "v1.36.3", to: "v1.37.0", pods: []*corev1.Pod{clean}},
-		{name: "everything in use", from: "v1.36.3", to: "v1.37.0", pods: []*corev1.Pod{api, split, own}, metrics: askedFor, workloads: 2, want: []plan.Refusal{
-			flow, gate("kube-apiserver", "AnyVolumeDataSource"), gate("kube-controller-manager", "GangScheduling"), objects,
-		}},
-		{name: "what a later step removes", from: "v1.35.1", to: "1.37.0", pods: []*corev1.Pod{api}, want: []plan.Refusal{gate("kube-apiserver", "AnyVolumeDataSource")}},
-		{name: "a patch removes nothing", from: "v1.36.3", to: "v1.36.9", pods: []*corev1.Pod{api}, metrics: askedFor, workloads: 2},
+		{name: "nothing in use", from: "v1.36.3", to: "v1.37.0"},
+		{name: "everything in use", from: "v1.36.3", to: "v1.37.0", metrics: askedFor, workloads: 2, want: []plan.Refusal{flow, objects}},
+		{name: "what a later step removes", from: "v1.35.1", to: "1.37.0", workloads: 2, want: []plan.Refusal{objects}},
+		{name: "a patch removes nothing", from: "v1.36.3", to: "v1.36.9", metrics: askedFor, workloads: 2},
 		{name: "backwards", from: "v1.36.3", to: "v1.35.0", want: []plan.Refusal{{Field: "kubernetes", Reason: "there is no way from 1.36 to 1.35"}}},
 		{name: "beyond what is known", from: "v1.36.3", to: "v1.99.0", want: []plan.Refusal{{Field: "kubernetes", Reason: "the step from 1.37 to 1.38 is not known to this version of Ichor"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got, err := against(t, older(t, tc.pods, tc.metrics, tc.workloads)).RemovedAPIs(t.Context(), tc.from, tc.to)
+			got, err := against(t, older(t, tc.metrics, tc.workloads)).RemovedAPIs(t.Context(), tc.from, tc.to)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -108,8 +85,8 @@ func TestRemovedAPIs(t *testing.T) {
 // TestRemovedAPIsDoNotTakeSilenceForAbsence: each of the questions may stay
 // without an answer.
 func TestRemovedAPIsDoNotTakeSilenceForAbsence(t *testing.T) {
-	for _, path := range []string{"/metrics", "/pods", "/workloads"} {
-		fine := older(t, nil, "", 0)
+	for _, path := range []string{"/metrics", "/workloads"} {
+		fine := older(t, "", 0)
 		broken := answer(t, http.StatusServiceUnavailable, metav1.StatusReasonServiceUnavailable, "starting")
 		c := against(t, func(rw http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, path) {
@@ -123,7 +100,7 @@ func TestRemovedAPIsDoNotTakeSilenceForAbsence(t *testing.T) {
 		}
 	}
 	for _, v := range []string{"", "latest"} {
-		if _, err := against(t, older(t, nil, "", 0)).RemovedAPIs(t.Context(), v, "v1.37.0"); fault.KindOf(err) != fault.Invalid {
+		if _, err := against(t, older(t, "", 0)).RemovedAPIs(t.Context(), v, "v1.37.0"); fault.KindOf(err) != fault.Invalid {
 			t.Errorf("from %q: %v", v, err)
 		}
 	}

@@ -285,9 +285,8 @@ func asks(t *testing.T, c *kube.Client, judge kubernetes.Interface) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantRemoved := []plan.Refusal{{Field: "asked-1", Reason: "kube-scheduler uses the feature gate GangScheduling, which Kubernetes 1.37 has no more"}}
-	if diff := cmp.Diff(wantRemoved, removed); diff != "" {
-		t.Errorf("removed (-want +got):\n%s", diff)
+	if len(removed) != 0 {
+		t.Errorf("removed: %+v", removed)
 	}
 
 	inNamespace(t, judge, "asked")
