@@ -67,6 +67,10 @@ func (b *Balancer) connect(pool Pool, l Listener, client netip.Addr) (Member, ne
 	if len(members) == 0 {
 		return Member{}, nil, fmt.Errorf("pool %s has no healthy member", pool.ID)
 	}
+	if pool.Preserve {
+		c, err := b.dialAs(client, members[0], l.Connect)
+		return members[0], c, err
+	}
 	var errs []error
 	for _, m := range members {
 		c, err := b.dial(b.ctx, m, m.Port, l.Connect)
@@ -87,6 +91,9 @@ func (b *Balancer) order(pool Pool, client netip.Addr) []Member {
 		if pool.Monitor == nil || b.checks[m.ID] != nil && b.checks[m.ID].up {
 			up = append(up, m)
 		}
+	}
+	if len(up) == 0 && pool.FailOpen {
+		up = pool.Members
 	}
 	if len(up) == 0 {
 		return nil
@@ -126,11 +133,28 @@ func (b *Balancer) dial(ctx context.Context, m Member, port uint16, timeout time
 	if err != nil {
 		return nil, err
 	}
+	return connect(ctx, b.opts.Source, netip.AddrPortFrom(at, port), timeout)
+}
+
+// dialAs connects to a member from the address of a client.
+func (b *Balancer) dialAs(client netip.Addr, m Member, timeout time.Duration) (net.Conn, error) {
+	client = client.Unmap()
+	at, err := b.opts.ReachFrom(client, m.Subnet, netip.AddrPortFrom(m.Address, m.Port))
+	if err != nil {
+		return nil, err
+	}
+	if at == client {
+		return nil, fmt.Errorf("member %s is the client itself", m.ID)
+	}
+	return connect(b.ctx, client, netip.AddrPortFrom(at, m.Port), timeout)
+}
+
+func connect(ctx context.Context, from netip.Addr, to netip.AddrPort, timeout time.Duration) (net.Conn, error) {
 	if timeout <= 0 {
 		timeout = defaultConnect
 	}
-	d := net.Dialer{Timeout: timeout, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(b.opts.Source, 0))}
-	return d.DialContext(ctx, "tcp", netip.AddrPortFrom(at, port).String())
+	d := net.Dialer{Timeout: timeout, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))}
+	return d.DialContext(ctx, "tcp", to.String())
 }
 
 // pipe copies one direction until its end, then tells the receiver. An idle

@@ -23,6 +23,9 @@ type Options struct {
 	// Reach returns where a member's address really is, or why packets to the
 	// port would not arrive.
 	Reach func(subnet string, address netip.AddrPort) (netip.Addr, error)
+	// ReachFrom is Reach for packets that bear the address of a client; only
+	// pools that preserve it need it.
+	ReachFrom func(client netip.Addr, subnet string, address netip.AddrPort) (netip.Addr, error)
 	// Identities returns the cloud addresses behind the source of a connection.
 	Identities func(netip.Addr) []netip.Addr
 	// Report is told the health of a member whenever it changes.
@@ -61,6 +64,13 @@ type Pool struct {
 	Algorithm string
 	Members   []Member
 	Monitor   *Monitor // nil: every member counts as healthy
+	// Preserve connects to members from the client's address. Each connection
+	// then has one member, as packets that are merely forwarded have, and a
+	// member that is the client itself is not reached: a machine drops packets
+	// that seem to come from itself.
+	Preserve bool
+	// FailOpen uses all members while none is healthy.
+	FailOpen bool
 }
 
 // Member is a target.
