@@ -16,6 +16,7 @@ type Upgrades struct {
 	Factory  Factory
 	Releases Releases
 	Machines NodeControl
+	Inspect  Inspector
 	Kube     *Kube
 	Groups   GroupLeases
 	// Replacements may be nil where no group surges.
