@@ -67,6 +67,8 @@ type UpgradeState struct {
 	// Upgraded are the machines that were worked on, in order, Rounds counts the
 	// passes over the cluster.
 	Upgraded []string `json:"upgraded,omitempty"`
+	// Replaced are the names of machines that took the places of such.
+	Replaced []string `json:"replaced,omitempty"`
 	Rounds   int      `json:"rounds,omitempty"`
 	// Snapshots were taken before control planes were touched.
 	Snapshots []activities.SnapshotResult `json:"snapshots,omitempty"`
@@ -184,7 +186,9 @@ type NodeUpgradeResult struct {
 	// Cancelled says that it was left on a safe point, with Note saying which.
 	Cancelled bool `json:"cancelled,omitempty"`
 	// Gone says that the group does not have the machine any more.
-	Gone    bool     `json:"gone,omitempty"`
+	Gone bool `json:"gone,omitempty"`
+	// By is the name of the machine that took its place.
+	By      string   `json:"by,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
 	Note    string   `json:"note,omitempty"`
 }

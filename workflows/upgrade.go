@@ -79,6 +79,7 @@ func (u *upgrade) round(ctx workflow.Context) (bool, error) {
 		if err := u.step(ctx, u.stepName, func(ctx workflow.Context) error { return u.doLeg(ctx, leg) }); err != nil {
 			return false, err
 		}
+		u.ended = i + 1
 	}
 	if len(u.plan.Legs) == 0 {
 		return false, u.step(ctx, "record the change", u.commitOnly)
@@ -125,6 +126,7 @@ type upgrade struct {
 	final    activities.FreezeLegResult
 	plan     plan.UpgradePlan
 	leg      int // index into plan.Legs
+	ended    int // how many of them are
 	doing    NodeWork
 	stepName string // of the leg under way
 	warnings []plan.Refusal
@@ -138,6 +140,8 @@ type upgrade struct {
 	// approved says that somebody approved what is asked.
 	approved bool
 	dirty    bool
+	// stopped says that the run was cancelled.
+	stopped func() bool
 }
 
 func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {
@@ -150,7 +154,7 @@ func newUpgrade(ctx workflow.Context, in UpgradeInput) (*upgrade, error) {
 	if err := checkID(ctx, cluster.LifecycleID(in.Cluster), TypeRollingUpgrade); err != nil {
 		return nil, err
 	}
-	u := &upgrade{in: in}
+	u := &upgrade{in: in, stopped: func() bool { return ctx.Err() != nil }}
 	if in.State != nil {
 		u.state = *in.State
 	}
@@ -262,6 +266,7 @@ func (u *upgrade) observe(ctx workflow.Context, leg *activities.FreezeLegResult)
 // makePlan decides what has to be done; what cannot be done refuses the whole.
 func (u *upgrade) makePlan(ctx workflow.Context) error {
 	to := versionsOf(u.resolved.Frozen)
+	u.ended = 0
 	u.plan = plan.MakePlan(versionsOf(u.resolved.Record.Frozen), to, u.seen, u.resolved.ConfigChanged || u.drifted(to), u.resolved.Rules, u.in.Strategy)
 	for i := range u.plan.Legs {
 		u.plan.Legs[i].Nodes = slices.DeleteFunc(u.plan.Legs[i].Nodes, func(n plan.RollItem) bool { return slices.Contains(u.state.Skipped, n.Machine) })

@@ -8,6 +8,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
@@ -53,10 +54,11 @@ func (u *upgrade) handlers(ctx workflow.Context) error {
 // handleResumed obeys resume signals, which the desk counts.
 func (u *upgrade) handleResumed(ctx workflow.Context) {
 	workflow.GoNamed(ctx, "resumed", func(ctx workflow.Context) {
-		for seen := u.resumed; ; seen = u.resumed {
+		for seen := u.resumed; ; {
 			if workflow.Await(ctx, func() bool { return u.resumed > seen }) != nil {
 				return
 			}
+			seen = u.resumed // goOn waits: what arrives meanwhile counts anew
 			u.goOn(ctx)
 		}
 	})
@@ -96,6 +98,9 @@ func (u *upgrade) drain(ctx workflow.Context) {
 
 // refuse says why a request makes no sense now.
 func (u *upgrade) refuse(op string, req UpgradeRequest) error {
+	if u.stopped() {
+		return fail(fault.Conflict, "the upgrade of %s is being cancelled", u.in.Cluster)
+	}
 	switch op {
 	case SignalPause:
 		if u.state.Paused {
@@ -109,7 +114,7 @@ func (u *upgrade) refuse(op string, req UpgradeRequest) error {
 		if u.asks == "" {
 			return fail(fault.Conflict, "nothing waits for an approval")
 		}
-		if req.Node != "" && !strings.Contains(u.asks, req.Node) {
+		if n := u.rolling(req.Node); req.Node != "" && (n == nil || !strings.HasSuffix(u.asks, asksFor(n.Name))) {
 			return fail(fault.Conflict, "%s does not wait for an approval; what waits is: %s", req.Node, u.asks)
 		}
 	case SignalSkipNode:
@@ -122,10 +127,15 @@ func (u *upgrade) refuseSkip(req UpgradeRequest) error {
 	if req.Node == "" {
 		return fail(fault.Invalid, "node: is required")
 	}
+	if err := u.refuseOlderAPI(req.Node); err != nil {
+		return err
+	}
 	if n := u.rolling(req.Node); n != nil {
 		switch n.State {
 		case plan.RollDone:
-			return fail(fault.Conflict, "%s is done", n.Name)
+			if u.last() {
+				return fail(fault.Conflict, "%s is done", n.Name)
+			}
 		case plan.RollSkipped:
 			return fail(fault.Conflict, "%s is left out already", n.Name)
 		case plan.RollRunning:
@@ -136,11 +146,43 @@ func (u *upgrade) refuseSkip(req UpgradeRequest) error {
 		}
 		return nil
 	}
+	if len(u.seen) == 0 {
+		return fail(fault.Conflict, "the nodes of %s are not known yet; they are being looked at", u.in.Cluster)
+	}
 	if !slices.ContainsFunc(u.seen, func(n plan.UpgradeNode) bool { return n.Name == req.Node || n.Machine == req.Node }) {
 		return fail(fault.Invalid, "node: cluster %s has no node %q", u.in.Cluster, req.Node)
 	}
 	return nil
 }
+
+// refuseOlderAPI says why a control plane may not be left out: its API server would
+// stay older than the kubelets that ask it.
+func (u *upgrade) refuseOlderAPI(name string) error {
+	i := slices.IndexFunc(u.seen, func(n plan.UpgradeNode) bool { return n.Name == name || n.Machine == name })
+	if i < 0 || u.seen[i].Role != cluster.RoleControlPlane {
+		return nil
+	}
+	for at := u.ended; at < len(u.plan.Legs); at++ {
+		leg := u.plan.Legs[at].Leg
+		if leg.Kind != plan.LegKubernetes || at == u.leg && u.doing == WorkKubelet {
+			continue
+		}
+		if plan.BehindComponent(u.seen[i], plan.ComponentAPIServer, leg.To.Kubernetes) {
+			return fail(fault.Conflict, "%s is a control plane and %s follows: no kubelet may be newer than an API server; cancel the upgrade instead", u.seen[i].Name, describeLeg(leg))
+		}
+	}
+	return nil
+}
+
+// last reports whether the nodes of the roll under way are done for good when they
+// are done with it.
+func (u *upgrade) last() bool {
+	i := u.leg
+	return i == len(u.plan.Legs)-1 && (u.plan.Legs[i].Kind != plan.LegKubernetes || u.doing == WorkKubelet)
+}
+
+// asksFor is how a question about a node ends.
+func asksFor(node string) string { return " on " + node }
 
 // obey does what a person asks.
 func (u *upgrade) obey(ctx workflow.Context, op string, req UpgradeRequest) (string, error) {
@@ -152,6 +194,9 @@ func (u *upgrade) obey(ctx workflow.Context, op string, req UpgradeRequest) (str
 	switch op {
 	case SignalPause:
 		u.state.Paused = true
+		if req.Reason != "" {
+			u.note(ctx, "paused: %s", req.Reason)
+		}
 		return "paused: nodes at work are finished, no other is begun", nil
 	case SignalResume:
 		u.resumed++ // handleResumed does the rest

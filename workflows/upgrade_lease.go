@@ -56,7 +56,10 @@ func (n *nodeUpgrade) patient(ctx workflow.Context, what string, f func(workflow
 		seen := n.resumed
 		n.parked = what + ": " + why
 		n.tell(ctx, n.parked)
-		err := n.parkedUntil(ctx, func() bool { return n.resumed > seen })
+		err := n.parkedUntil(ctx, func() bool { return n.resumed > seen || n.stopped() != nil })
+		if stop := n.stopped(); stop != nil {
+			n.note, err = n.note+"; "+n.parked, stop
+		}
 		n.parked = ""
 		n.tell(ctx, "")
 		return err

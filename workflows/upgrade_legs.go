@@ -20,6 +20,7 @@ func (u *upgrade) doLeg(ctx workflow.Context, leg plan.Leg) error {
 			return err
 		}
 	}
+	// What a leg does before its first node changes the cluster, too.
 	if err := workflow.Await(ctx, func() bool { return !u.state.Paused }); err != nil {
 		return err
 	}

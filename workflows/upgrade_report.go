@@ -117,7 +117,19 @@ func (u *upgrade) report() string {
 	if len(pending) > 0 {
 		out += "; not done: " + strings.Join(pending, ", ")
 	}
+	if left := u.unfinishedLegs(); len(left) > 0 {
+		out += "; not finished: " + strings.Join(left, ", ")
+	}
 	return out + u.skippedText() + "; start it again to continue with what is left"
+}
+
+// unfinishedLegs are those of the plan that were not seen through to their end.
+func (u *upgrade) unfinishedLegs() []string {
+	var out []string
+	for _, l := range u.plan.Legs[min(u.ended, len(u.plan.Legs)):] {
+		out = append(out, describeLeg(l.Leg))
+	}
+	return out
 }
 
 // behindText names the nodes that the plan still has to change.

@@ -91,7 +91,7 @@ func (u *upgrade) rollNodes(ctx workflow.Context, frozen activities.FreezeLegRes
 			return ctx.Err()
 		case ctx.Err() != nil:
 			// Nodes at work come to their next safe point by themselves.
-		case d.Done && running == 0:
+		case d.Done && running == 0 && !u.state.Paused:
 			u.idle(ctx, "", time.Time{})
 			return nil
 		case d.Stop != "" && running == 0:
@@ -141,13 +141,13 @@ func ignoreCancel(err error) error {
 func (u *upgrade) beginNodes(ctx workflow.Context, ids []string, frozen activities.FreezeLegResult, work NodeWork) error {
 	for _, id := range ids {
 		n := u.rolling(id)
-		if u.in.Strategy.Approve == plan.ApproveNode {
-			if err := u.ask(ctx, fmt.Sprintf("%s on %s", work, n.Name), func() bool { return n.State != plan.RollPending }); err != nil {
-				return ignoreCancel(err)
-			}
-			if n.State != plan.RollPending {
-				continue // skipped meanwhile
-			}
+		if what := string(work) + asksFor(n.Name); u.in.Strategy.Approve == plan.ApproveNode && !slices.Contains(u.state.Approved, what) {
+			// While nobody answers, windows close and other nodes fail: what may be
+			// begun is decided anew.
+			running := u.running()
+			err := u.ask(ctx, what, func() bool { return n.State != plan.RollPending || u.running() < running })
+			u.dirty = true
+			return ignoreCancel(err)
 		}
 		t, ok := u.target(id)
 		if !ok {
@@ -215,13 +215,22 @@ func (u *upgrade) start(ctx workflow.Context, n *rolling, in NodeUpgradeInput) {
 			n.State, n.Note = plan.RollFailed, fmt.Sprintf("%s (%s)", out.Failure.Message, out.Failure.Kind)
 		default:
 			n.State, n.Note = plan.RollDone, out.Note
-			if !slices.Contains(u.state.Upgraded, n.Machine) {
-				u.state.Upgraded = append(u.state.Upgraded, n.Machine)
-			}
+			u.upgraded(n, out.By)
 		}
 		u.dirty = true
 		u.page(calm)
 	})
+}
+
+// upgraded counts a node once, whatever was done to it and to the machine that took
+// its place.
+func (u *upgrade) upgraded(n *rolling, by string) {
+	if !slices.Contains(u.state.Upgraded, n.Machine) && !slices.Contains(u.state.Replaced, n.Name) {
+		u.state.Upgraded = append(u.state.Upgraded, n.Machine)
+	}
+	if by != "" && !slices.Contains(u.state.Replaced, by) {
+		u.state.Replaced = append(u.state.Replaced, by)
+	}
 }
 
 // parkRoll waits for a person: to resume, which tries failed nodes again, to skip
