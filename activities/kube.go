@@ -142,8 +142,9 @@ func (k *Kube) DeleteNode(ctx context.Context, in DeleteNodeInput) error {
 
 // lookAtNodes updates what Kubernetes says of members that run, and returns the
 // least of what ready ones have. An API that does not answer yet is no error
-// here: it is why the nodes are not ready.
-func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []MemberFact) (seen bool, least *Observed, err error) {
+// here: it is why the nodes are not ready. With names, nodes without a provider ID
+// are told theirs.
+func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, names bool, facts []MemberFact) (seen bool, least *Observed, err error) {
 	waiting := func(f MemberFact) bool { return f.State == cloud.MachineRunning && !f.NodeReady }
 	if target.None {
 		for i := range facts {
@@ -182,6 +183,12 @@ func (k *Kube) lookAtNodes(ctx context.Context, target KubeTarget, facts []Membe
 		}
 		facts[i].Joined = true
 		facts[i].NodeReady, facts[i].Detail = judgeNode(nodes[at], facts[i].ProviderID)
+		if names && nodes[at].ProviderID == "" && facts[i].ProviderID != "" {
+			// The next look tries again.
+			if err := api.NameMachine(ctx, nodes[at].Name, facts[i].ProviderID); err != nil {
+				facts[i].Detail = fmt.Sprintf("its provider ID cannot be set: %v", err)
+			}
+		}
 		if facts[i].NodeReady {
 			least = least.least(nodes[at])
 		}

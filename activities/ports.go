@@ -179,6 +179,9 @@ type KubeAPI interface {
 	Apply(ctx context.Context, name string, manifest []byte) error
 	Nodes(ctx context.Context) ([]KubeNode, error)
 	DeleteNode(ctx context.Context, name string) error
+	// NameMachine sets the provider ID of a node that has none. One that has is
+	// left alone. NotFound when there is no such node.
+	NameMachine(ctx context.Context, node, providerID string) error
 	// CordonNode keeps new pods off a node for good: besides cordoning, it sets
 	// a taint of Ichor's own. NotFound when there is no such node.
 	CordonNode(ctx context.Context, name string) error

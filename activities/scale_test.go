@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -285,6 +286,31 @@ func TestWatchGroup(t *testing.T) {
 				t.Errorf("result (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Where the cloud's controller does not find nodes by their names they are told
+// which machine they are, again if that fails; elsewhere nobody meddles.
+func TestWatchGroupNamesMachines(t *testing.T) {
+	for _, byID := range []bool{true, false} {
+		n := node("a", "1", true, 0)
+		n.ProviderID, n.Uninitialized = "", true
+		s := &stage{machines: []cloud.Machine{machine("a", "1", cloud.MachineRunning)}, nodes: []KubeNode{n}, byID: byID}
+		got := WatchGroupResult{Members: []MemberFact{fact("a", "1")}}
+		for range 3 { // it tells what has changed, and is asked again
+			err := s.run(t, func(ctx context.Context) (err error) {
+				got, err = s.watch().WatchGroup(ctx, WatchGroupInput{Owner: testOwner, Known: got.Members})
+				return err
+			})
+			wantType(t, err, "")
+		}
+		want := []string{"demo-worker-a fake://1", "demo-worker-a fake://1"}
+		if !byID {
+			want = nil
+		}
+		if !slices.Equal(s.named, want) || got.Members[0].NodeReady != byID {
+			t.Errorf("by ID %t: named %v, %+v", byID, s.named, got.Members)
+		}
 	}
 }
 

@@ -44,6 +44,9 @@ type stage struct {
 	bodies   map[string]string
 	settings NodeSettings
 	rendered []UserDataRequest
+	// byID is the capability, named are the provider IDs that were set.
+	byID  bool
+	named []string
 }
 
 var (
@@ -57,7 +60,7 @@ func (s *stage) Open(context.Context, cluster.Cloud) (cloud.Provider, string, er
 }
 
 func (s *stage) Capabilities() cloud.Capabilities {
-	return cloud.Capabilities{PostWindow: time.Minute, Poll: time.Millisecond}
+	return cloud.Capabilities{PostWindow: time.Minute, Poll: time.Millisecond, NodesByProviderID: s.byID}
 }
 
 func (s *stage) Flavors(context.Context) ([]cloud.Flavor, error) { return s.flavors, nil }
@@ -112,6 +115,18 @@ func (k kubeOf) missing() error {
 		return fault.New(fault.NotFound, "read node", "no such node")
 	}
 	return nil
+}
+
+func (k kubeOf) NameMachine(_ context.Context, name, id string) error {
+	at := slices.IndexFunc(k.nodes, func(n KubeNode) bool { return n.Name == name })
+	k.named = append(k.named, name+" "+id)
+	if k.nodes[at].ProviderID = id; len(k.named) > 1 {
+		// The cloud's controller finds it now, but not at the first attempt.
+		k.nodes[at].Uninitialized = false
+		return nil
+	}
+	k.nodes[at].ProviderID = ""
+	return fault.New(fault.Conflict, "set the provider ID", "somebody was faster")
 }
 
 func (k kubeOf) CordonNode(_ context.Context, name string) error {

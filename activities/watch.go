@@ -108,7 +108,7 @@ func (w *Watch) WatchGroup(ctx context.Context, in WatchGroupInput) (WatchGroupR
 		var kubeErr error
 		if changes(now, in.Known) == 0 {
 			var ok bool
-			ok, out.Observed, kubeErr = w.Kube.lookAtNodes(ctx, target, now)
+			ok, out.Observed, kubeErr = w.Kube.lookAtNodes(ctx, target, p.Capabilities().NodesByProviderID, now)
 			if ok || ctx.Err() == nil {
 				seen = ok
 			}

@@ -79,6 +79,10 @@ func kubeNode(n kube.Node) activities.KubeNode {
 	}
 }
 
+func (k kubeAPI) NameMachine(ctx context.Context, node, providerID string) error {
+	return k.SetProviderID(ctx, node, providerID)
+}
+
 func (k kubeAPI) CordonNode(ctx context.Context, name string) error {
 	return k.Retire(ctx, name)
 }

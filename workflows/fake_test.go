@@ -365,6 +365,8 @@ func (k fakeKube) OpenKubeconfig(context.Context, secrets.Value) (activities.Kub
 	return k, nil
 }
 
+func (k fakeKube) NameMachine(context.Context, string, string) error { return nil }
+
 func (k fakeKube) CordonNode(_ context.Context, name string) error {
 	k.w.change(func() { k.w.cordoned = append(k.w.cordoned, name) })
 	return nil

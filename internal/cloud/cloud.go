@@ -120,6 +120,9 @@ type Capabilities struct {
 	SpreadLimit int `json:"spreadLimit"`
 	// ProviderIDPrefix precedes the machine's cloud id in node.spec.providerID.
 	ProviderIDPrefix string `json:"providerIDPrefix"`
+	// NodesByProviderID says that the cloud's controller does not find a node by the
+	// name of its machine: whoever made the machine tells the node its provider ID.
+	NodesByProviderID bool `json:"nodesByProviderID,omitempty"`
 	// Firewall says whether the cloud filters traffic; when it does not, nodes
 	// carry their own ingress rules.
 	Firewall bool `json:"firewall"`

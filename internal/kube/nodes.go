@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"time"
@@ -127,4 +128,24 @@ func (c *Client) Cordon(ctx context.Context, name string, unschedulable bool) er
 	}
 	_, err := c.core.Nodes().Patch(ctx, name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: FieldManager})
 	return apiError("cordon node "+name, err)
+}
+
+// SetProviderID tells a node which machine it is, unless it knows: Kubernetes lets
+// nobody change it afterwards. Error: NotFound.
+func (c *Client) SetProviderID(ctx context.Context, name, providerID string) error {
+	const op = "set the provider ID of node "
+	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{})
+	if err != nil || n.Spec.ProviderID != "" {
+		return apiError(op+name, err)
+	}
+	// With the version that was read, so that one who was faster is not overruled.
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "uid": n.UID},
+		"spec":     map[string]any{"providerID": providerID},
+	})
+	if err != nil {
+		return fault.Wrap(fault.Internal, op+name, err)
+	}
+	_, err = c.core.Nodes().Patch(ctx, name, types.StrategicMergePatchType, body, metav1.PatchOptions{FieldManager: FieldManager})
+	return apiError(op+name, err)
 }

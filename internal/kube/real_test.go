@@ -262,6 +262,20 @@ func TestRealAPI(t *testing.T) {
 		if diff := cmp.Diff([]string{"a cloudscale://a", "b cloudscale://b"}, got); diff != "" {
 			t.Error(diff)
 		}
+		if _, err := judge.CoreV1().Nodes().Create(ctx, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "nameless"}}, metav1.CreateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"aws:///z/i-1", "aws:///z/i-1", "aws:///z/i-2"} { // the second and third change nothing
+			if err := c.SetProviderID(ctx, "nameless", id); err != nil {
+				t.Errorf("provider ID %s: %v", id, err)
+			}
+		}
+		if n, err := c.Node(ctx, "nameless"); err != nil || n.ProviderID != "aws:///z/i-1" {
+			t.Errorf("provider ID %q, %v", n.ProviderID, err)
+		}
+		if err := c.SetProviderID(ctx, "absent", "aws:///z/i-3"); fault.KindOf(err) != fault.NotFound {
+			t.Errorf("provider ID of an absent node: %v", err)
+		}
 		for range 2 {
 			if err := c.DeleteNode(ctx, "a"); err != nil {
 				t.Fatal(err)
