@@ -27,7 +27,7 @@ func (d *Devcloud) control(mux *http.ServeMux) {
 		d.injector.Clear()
 		d.injector.ClearRequests()
 		d.world.Reset()
-		d.AWS().Reset()
+		d.aws.Reset()
 		rw.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /_devcloud/timeline", func(rw http.ResponseWriter, _ *http.Request) {

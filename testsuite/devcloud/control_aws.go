@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
@@ -22,12 +23,12 @@ type AWSInfo struct {
 // State is what GET /_devcloud/state answers. Its count is that of all clouds.
 type State struct {
 	world.State
-	AWS account.State `json:"aws"`
+	AWS aws.State `json:"aws"`
 }
 
 // State returns a dump of everything that is rented.
 func (d *Devcloud) State() State {
-	s := State{d.world.State(), d.AWS().State()}
+	s := State{d.world.State(), d.aws.State()}
 	s.Count += s.AWS.Count
 	return s
 }

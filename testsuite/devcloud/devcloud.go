@@ -214,7 +214,7 @@ func (d *Devcloud) Close() error {
 	for _, s := range d.servers {
 		errs = append(errs, s.Close())
 	}
-	d.AWS().Close()
+	d.aws.Close()
 	d.world.Close()
 	if d.guests.Close != nil {
 		errs = append(errs, d.guests.Close())

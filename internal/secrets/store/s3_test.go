@@ -46,7 +46,7 @@ type objects struct {
 // the environment of the test.
 func serve(t *testing.T, c s3.Conditions) objects {
 	t.Helper()
-	srv, err := s3.New(s3.Options{Buckets: []string{bucket}, Keys: map[string]string{accessKey: secretKey}, Conditions: c})
+	srv, err := s3.New(s3.Options{Buckets: []string{bucket}, Secret: s3.OneKey(accessKey, secretKey), Conditions: c})
 	if err != nil {
 		t.Fatal(err)
 	}

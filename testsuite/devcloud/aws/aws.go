@@ -17,7 +17,9 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/ec2"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/s3"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sts"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
@@ -40,21 +42,56 @@ type Service struct {
 
 // Cloud serves the services of one account.
 type Cloud struct {
-	account  *account.Account
-	services []Service
-	log      *slog.Logger
+	account   *account.Account
+	balancing *elb.Service
+	storage   *s3.Server
+	services  []Service
+	log       *slog.Logger
 }
 
 // New returns a cloud with the services of this building.
 func New(a *account.Account, log *slog.Logger) *Cloud {
-	return &Cloud{account: a, log: log, services: []Service{
+	b := elb.New(elb.Options{Account: a, Log: log})
+	return &Cloud{account: a, balancing: b, storage: newStorage(a), log: log, services: []Service{
 		{"ec2", "ec2", "AWS_ENDPOINT_URL_EC2", ec2.New(a, log), "AuthFailure", "AuthFailure"},
+		{elb.Signed, elb.Signed, "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", b.Server(), "InvalidClientTokenId", "ExpiredToken"},
 		{"sts", "sts", "AWS_ENDPOINT_URL_STS", sts.New(a, log), "InvalidClientTokenId", "ExpiredToken"},
 	}}
 }
 
 // Account gives access to the state.
 func (c *Cloud) Account() *account.Account { return c.account }
+
+// Balancing gives access to the load balancers.
+func (c *Cloud) Balancing() *elb.Service { return c.balancing }
+
+// Reset removes every resource at once. Object storage stays: it may hold the
+// store of whoever uses the cloud.
+func (c *Cloud) Reset() {
+	c.balancing.Reset()
+	c.account.Reset()
+}
+
+// Close removes everything and waits until nothing of it runs any more.
+func (c *Cloud) Close() {
+	c.balancing.Close()
+	c.account.Close()
+}
+
+// State is a dump of everything but object storage.
+type State struct {
+	account.State
+	Balancing elb.State `json:"loadBalancing"`
+	// Count is zero exactly when both are empty.
+	Count int `json:"count"`
+}
+
+// State returns a dump of the cloud.
+func (c *Cloud) State() State {
+	s := State{State: c.account.State(), Balancing: c.balancing.State()}
+	s.Count = s.State.Count + s.Balancing.Count
+	return s
+}
 
 // Endpoints maps the SDK's environment variables to URLs below a base, which
 // ends in a slash.
@@ -63,6 +100,7 @@ func (c *Cloud) Endpoints(base string) map[string]string {
 	for _, s := range c.services {
 		out[s.EndpointVariable] = strings.TrimSuffix(base, "/") + Path + s.Name + "/"
 	}
+	out["AWS_ENDPOINT_URL_S3"] = strings.TrimSuffix(base, "/") + storagePath
 	return out
 }
 
@@ -70,6 +108,7 @@ func (c *Cloud) Endpoints(base string) map[string]string {
 // injector, to which a request looks as if its action were part of its path: a
 // fault on "POST /aws/ec2/RunInstances" bends launches.
 func (c *Cloud) Register(mux *http.ServeMux, in *faults.Injector) {
+	c.registerStorage(mux, in)
 	for _, s := range c.services {
 		prefix := Path + s.Name
 		inner := in.WrapAs(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { c.serve(rw, r, s) }),

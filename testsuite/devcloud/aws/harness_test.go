@@ -138,7 +138,7 @@ func startWith(t testing.TB, s account.Settings) *cloud {
 	t.Cleanup(func() {
 		c.faults.Clear()
 		server.Close()
-		c.account.Close()
+		c.aws.Close()
 		if n := c.addresses.count(); n != 0 {
 			t.Errorf("%d addresses were not given back", n)
 		}

@@ -60,7 +60,7 @@ func (s *Server) spoil(contains string, times int, how func(http.ResponseWriter,
 
 // next returns the damage that this request meets.
 func (s *Server) next(r *http.Request) (damage, bool) {
-	bucketAndKey := strings.Trim(r.URL.Path, "/")
+	bucketAndKey := strings.Trim(strings.TrimPrefix(r.URL.Path, s.prefix), "/")
 	if r.Method != http.MethodGet || !strings.Contains(bucketAndKey, "/") {
 		return damage{}, false
 	}

@@ -37,16 +37,24 @@ const (
 type Options struct {
 	// Buckets are made at once; there is no API call needed for them.
 	Buckets []string
-	// Keys are the secret access keys by access key id. Without any, requests
-	// need no signature.
-	Keys       map[string]string
+	// Secret returns the secret of an access key and, if it is a temporary one,
+	// its session token. Without it, requests need no signature.
+	Secret func(key string) (secret, session string, ok bool)
+	// Prefix is what stands before the bucket in paths.
+	Prefix     string
 	Conditions Conditions
+}
+
+// OneKey is an Options.Secret that knows one key.
+func OneKey(key, secret string) func(string) (string, string, bool) {
+	return func(k string) (string, string, bool) { return secret, "", k == key }
 }
 
 // Server answers S3 requests. It is safe for concurrent use.
 type Server struct {
-	keys map[string]string
-	fake http.Handler
+	secret func(key string) (secret, session string, ok bool)
+	prefix string
+	fake   http.Handler
 
 	mu         sync.Mutex
 	conditions Conditions
@@ -62,12 +70,12 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	fake := gofakes3.New(back, gofakes3.WithLogger(gofakes3.DiscardLog()))
-	return &Server{keys: o.Keys, fake: fake.Server(), conditions: o.Conditions}, nil
+	return &Server{secret: o.Secret, prefix: o.Prefix, fake: fake.Server(), conditions: o.Conditions}, nil
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if len(s.keys) > 0 {
+	if s.secret != nil {
 		if code := s.signed(r); code != "" {
 			refuse(w, r, http.StatusForbidden, code)
 			return
@@ -90,7 +98,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case Honoured:
 		}
 	}
-	s.fake.ServeHTTP(w, r)
+	http.StripPrefix(s.prefix, s.fake).ServeHTTP(w, r)
 }
 
 // hasChecksum reports whether a request carries a checksum of the kind that newer
@@ -143,19 +151,23 @@ func (s *Server) Body(ctx context.Context, bucket, key string) ([]byte, error) {
 }
 
 func refuse(w http.ResponseWriter, r *http.Request, status int, code string) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(ErrorBody(code, "refused by the stand-in", r.URL.Path)) // fails when the client has gone
+	}
+}
+
+// ErrorBody is the document that tells of a refusal.
+func ErrorBody(code, message, resource string) []byte {
 	body, err := xml.Marshal(struct {
 		XMLName  xml.Name `xml:"Error"`
 		Code     string   `xml:"Code"`
 		Message  string   `xml:"Message"`
 		Resource string   `xml:"Resource"`
-	}{Code: code, Message: "refused by the stand-in", Resource: r.URL.Path})
+	}{Code: code, Message: message, Resource: resource})
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
+		panic(err) // three texts can be encoded
 	}
-	w.Header().Set("Content-Type", "application/xml")
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(body) // fails when the client has gone
-	}
+	return body
 }

@@ -33,7 +33,7 @@ func client(t *testing.T, h *s3.Server, secret string) *sdk.Client {
 
 func server(t *testing.T, c s3.Conditions) *s3.Server {
 	t.Helper()
-	s, err := s3.New(s3.Options{Buckets: []string{bucket}, Keys: map[string]string{"AKID": "right"}, Conditions: c})
+	s, err := s3.New(s3.Options{Buckets: []string{bucket}, Secret: s3.OneKey("AKID", "right"), Conditions: c})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,9 +29,12 @@ func (s *Server) signed(r *http.Request) string {
 	if !strings.HasPrefix(have, scheme) || len(scope) != 5 || scope[3] != "s3" || err != nil {
 		return "AccessDenied"
 	}
-	secret, ok := s.keys[scope[0]]
+	secret, session, ok := s.secret(scope[0])
 	if !ok {
 		return "InvalidAccessKeyId"
+	}
+	if r.Header.Get("X-Amz-Security-Token") != session {
+		return "InvalidToken"
 	}
 	again := r.Clone(r.Context())
 	again.Header = http.Header{}
