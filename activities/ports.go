@@ -90,6 +90,9 @@ type MachineConfigs interface {
 	Digest(config secrets.Value) (string, error)
 	// Images reads the images of components out of a complete config.
 	Images(config secrets.Value) (ComponentImages, error)
+	// BootstrapImages says which images a control plane with this config will
+	// render once it runs a version of Talos, as far as anybody knows.
+	BootstrapImages(config secrets.Value, talos string) (BootstrapImages, error)
 	// Expires says until when the authorities in a bundle are valid.
 	Expires(bundle secrets.Value) (time.Time, error)
 }

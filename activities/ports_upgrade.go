@@ -34,6 +34,11 @@ type NodeControl interface {
 	// next one. Invalid when it needs the other.
 	Apply(ctx context.Context, bundle secrets.Value, address string, config secrets.Value, staged bool) error
 
+	// BootstrapManifests is what a control plane renders for Kubernetes by itself,
+	// as one stream of documents. NotYet while it has not rendered its config, or
+	// never does (workers).
+	BootstrapManifests(ctx context.Context, bundle secrets.Value, address string) (secrets.Value, error)
+
 	// EtcdHealth reports one node's member and all members as it knows them.
 	EtcdHealth(ctx context.Context, bundle secrets.Value, address string) (EtcdHealth, error)
 	// Forfeit makes a leader hand over. Safe to repeat.
@@ -166,6 +171,14 @@ type KubeUpgrades interface {
 	Gate(ctx context.Context, g plan.Gate) error
 	// DiffManifests says what Apply of the same manifest would change.
 	DiffManifests(ctx context.Context, name string, manifest []byte) ([]ObjectChange, error)
+	// Bootstrap applies what a control plane renders, or pretends to, and says what
+	// becomes of each object. Fields that others than Talos have set are kept, and
+	// nothing is deleted. Invalid, Conflict or NotYet naming the objects that could
+	// not be applied, when all others were.
+	Bootstrap(ctx context.Context, manifest []byte, opts BootstrapOptions) ([]ObjectChange, error)
+	// RolledOut returns nil when all pods of a workload are of its last version and
+	// available, or when there is no such workload; NotYet saying what is missing.
+	RolledOut(ctx context.Context, w WorkloadRef) error
 	// GetNode reads one Node object. NotFound when there is none.
 	GetNode(ctx context.Context, name string) (KubeNode, error)
 	// AutoscalerVersion is the version of a cluster autoscaler that runs in the
@@ -179,10 +192,41 @@ type ObjectChange struct {
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name"`
-	// Change is "created", "changed" or "unchanged".
+	// Change is one of the words below.
 	Change string `json:"change"`
-	// Fields are the paths that change; never their values, which may be secrets.
+	// Fields are the paths that change; never their values, which may be secrets,
+	// but for the images of containers.
 	Fields []string `json:"fields,omitempty"`
+	// Kept are the paths that stay because somebody else than Talos has set them,
+	// with who; of bootstrap manifests only.
+	Kept []string `json:"kept,omitempty"`
+}
+
+// What becomes of an object. The last three occur of bootstrap manifests only, and
+// leave the object as it is.
+const (
+	ChangeCreated   = "created"
+	ChangeChanged   = "changed"
+	ChangeUnchanged = "unchanged"
+	ChangeAbsent    = "absent"  // applied once, deleted by somebody since
+	ChangeForeign   = "foreign" // claimed by another tool's inventory
+	ChangeLeft      = "left"    // applied once, not rendered any more
+)
+
+// BootstrapOptions say how bootstrap manifests are applied.
+type BootstrapOptions struct {
+	// DryRun pretends only.
+	DryRun bool
+	// Images are applied instead of the rendered ones, by repository.
+	Images map[string]string
+}
+
+// BootstrapImages are the images of what a control plane renders; empty where they
+// are not known.
+type BootstrapImages struct {
+	Proxy   string
+	CoreDNS string
+	Flannel string
 }
 
 // DrainOptions are kubectl's.

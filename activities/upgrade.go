@@ -294,18 +294,6 @@ type ApplyUpgradeManifestsResult struct {
 	Skipped int      `json:"skipped,omitempty"`
 }
 
-// DiffUpgradeManifestsInput asks what the manifests of a leg would change.
-type DiffUpgradeManifestsInput struct {
-	Ref    cluster.Ref        `json:"ref"`
-	Leg    FreezeLegResult    `json:"leg"`
-	Before []cluster.Manifest `json:"before,omitempty"`
-}
-
-// DiffUpgradeManifestsResult names objects, never their contents.
-type DiffUpgradeManifestsResult struct {
-	Changes []ObjectChange `json:"changes,omitempty"`
-}
-
 // LeaseInput takes or returns the lease of a member of a group: while it is
 // held, its group neither deletes nor replaces it.
 type LeaseInput struct {

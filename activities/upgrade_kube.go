@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"go.temporal.io/sdk/activity"
 
@@ -181,39 +180,4 @@ func (u *Upgrades) ApplyUpgradeManifests(ctx context.Context, in ApplyUpgradeMan
 		out.Applied = append(out.Applied, m.Name)
 	}
 	return out, nil
-}
-
-// DiffUpgradeManifests says what ApplyUpgradeManifests would change when the record
-// has the leg's spec. It writes nothing.
-func (u *Upgrades) DiffUpgradeManifests(ctx context.Context, in DiffUpgradeManifestsInput) (DiffUpgradeManifestsResult, error) {
-	defer alive(ctx, "comparing manifests")()
-	var out DiffUpgradeManifestsResult
-	_, k, err := u.kubeUpgrades(ctx, in.Ref)
-	if err != nil {
-		return out, err
-	}
-	for _, m := range changedManifests(in.Before, in.Leg.Spec.Manifests) {
-		body, err := u.Store.Body(ctx, m.Ref, m.SHA256)
-		if err != nil {
-			return out, fault.New(fault.KindOf(err), "read manifest "+m.Name, "%v", err)
-		}
-		changes, err := k.DiffManifests(ctx, m.Name, body.Reveal())
-		if err != nil {
-			return out, err
-		}
-		out.Changes = append(out.Changes, changes...)
-	}
-	return out, nil
-}
-
-// changedManifests are those of now that before does not have with the same
-// content.
-func changedManifests(before, now []cluster.Manifest) []cluster.Manifest {
-	var out []cluster.Manifest
-	for _, m := range now {
-		if !slices.ContainsFunc(before, func(b cluster.Manifest) bool { return b.Name == m.Name && b.SHA256 == m.SHA256 }) {
-			out = append(out, m)
-		}
-	}
-	return out
 }

@@ -82,4 +82,9 @@ func (configAdapter) Images(config secrets.Value) (activities.ComponentImages, e
 	}, err
 }
 
+func (configAdapter) BootstrapImages(config secrets.Value, version string) (activities.BootstrapImages, error) {
+	i, err := talos.PredictBootstrapImages(config, version)
+	return activities.BootstrapImages{Proxy: i.Proxy, CoreDNS: i.CoreDNS, Flannel: i.Flannel}, err
+}
+
 func (configAdapter) Expires(bundle secrets.Value) (time.Time, error) { return talos.Expires(bundle) }

@@ -126,11 +126,24 @@ func (k kubeAPI) DiffManifests(ctx context.Context, name string, manifest []byte
 	if err != nil {
 		return nil, err
 	}
+	return objectChanges(list), nil
+}
+
+func (k kubeAPI) Bootstrap(ctx context.Context, manifest []byte, opts activities.BootstrapOptions) ([]activities.ObjectChange, error) {
+	list, err := k.Client.Bootstrap(ctx, manifest, kube.BootstrapOptions{DryRun: opts.DryRun, Images: opts.Images})
+	return objectChanges(list), err
+}
+
+func (k kubeAPI) RolledOut(ctx context.Context, w activities.WorkloadRef) error {
+	return k.Client.RolledOut(ctx, w.Kind, w.Namespace, w.Name)
+}
+
+func objectChanges(list []kube.ObjectChange) []activities.ObjectChange {
 	out := make([]activities.ObjectChange, 0, len(list))
 	for _, c := range list {
 		out = append(out, activities.ObjectChange{
-			APIVersion: c.APIVersion, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Change: string(c.Change), Fields: c.Fields,
+			APIVersion: c.APIVersion, Kind: c.Kind, Namespace: c.Namespace, Name: c.Name, Change: string(c.Change), Fields: c.Fields, Kept: c.Kept,
 		})
 	}
-	return out, nil
+	return out
 }

@@ -54,6 +54,14 @@ func (machineAdapter) Apply(ctx context.Context, bundle secrets.Value, address s
 	return onNode(ctx, bundle, address, func(n *talos.Node) error { return n.Apply(ctx, config, staged) })
 }
 
+func (machineAdapter) BootstrapManifests(ctx context.Context, bundle secrets.Value, address string) (out secrets.Value, err error) {
+	err = onNode(ctx, bundle, address, func(n *talos.Node) error {
+		out, err = n.BootstrapManifests(ctx)
+		return err
+	})
+	return out, err
+}
+
 func (machineAdapter) EtcdHealth(ctx context.Context, bundle secrets.Value, address string) (activities.EtcdHealth, error) {
 	h, err := talos.ProbeEtcdHealth(ctx, talos.DialOptions{Bundle: bundle, Address: address})
 	if err != nil {

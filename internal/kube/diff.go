@@ -40,6 +40,9 @@ type ObjectChange struct {
 	// "spec.template.spec.containers[name=kube-proxy].image: …:v1.35.2 -> …:v1.36.3".
 	// Values are shown of images only: any other may be a secret.
 	Fields []string
+	// Kept are the paths that are not changed because somebody else has set them,
+	// with who, sorted; of bootstrap manifests only.
+	Kept []string
 }
 
 // DiffManifests says what Apply of the same manifest does, in the order in which
@@ -77,7 +80,7 @@ func (c *Client) diffObject(ctx context.Context, manifest string, obj *unstructu
 	if err != nil {
 		return out, apiError(op, err)
 	}
-	live, then, err := pretend(ctx, resource, obj)
+	live, then, err := pretendAs(ctx, resource, obj, FieldManager, true)
 	if err := apiError(op, err); err != nil {
 		if live == nil && fault.Is(err, fault.NotFound) { // its namespace is to be made first
 			return out, nil
@@ -85,8 +88,16 @@ func (c *Client) diffObject(ctx context.Context, manifest string, obj *unstructu
 		return out, err
 	}
 	out.Namespace = then.GetNamespace()
+	compareObjects(&out, live, then, obj)
+	return out, nil
+}
+
+// compareObjects fills in what becomes of an object, by what is there, if it is,
+// and what would be there after an apply.
+func compareObjects(out *ObjectChange, live, then, obj *unstructured.Unstructured) {
 	if live == nil {
-		return out, nil
+		out.Change = Created
+		return
 	}
 	if _, given := obj.Object["status"]; !given { // controllers write it meanwhile
 		delete(live.Object, "status")
@@ -100,17 +111,16 @@ func (c *Client) diffObject(ctx context.Context, manifest string, obj *unstructu
 		out.Change = Changed
 		slices.Sort(out.Fields)
 	}
-	return out, nil
 }
 
 // diffAttempts is how often an object is compared that somebody changes between
 // the two calls that it takes.
 const diffAttempts = 5
 
-// pretend returns an object as it is, nil when it does not exist, and as it would
-// be after an apply. A dry run keeps the version of what it is based on, so both
-// are of the same moment.
-func pretend(ctx context.Context, resource dynamic.ResourceInterface, obj *unstructured.Unstructured) (live, then *unstructured.Unstructured, err error) {
+// pretendAs returns an object as it is, nil when it does not exist, and as it would
+// be after an apply by a manager. A dry run keeps the version of what it is based
+// on, so both are of the same moment.
+func pretendAs(ctx context.Context, resource dynamic.ResourceInterface, obj *unstructured.Unstructured, manager string, force bool) (live, then *unstructured.Unstructured, err error) {
 	for range diffAttempts {
 		live, err = resource.Get(ctx, obj.GetName(), metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
@@ -120,7 +130,7 @@ func pretend(ctx context.Context, resource dynamic.ResourceInterface, obj *unstr
 			return nil, nil, err
 		}
 		then, err = resource.Apply(ctx, obj.GetName(), obj, metav1.ApplyOptions{
-			FieldManager: FieldManager, Force: true, DryRun: []string{metav1.DryRunAll},
+			FieldManager: manager, Force: force, DryRun: []string{metav1.DryRunAll},
 		})
 		if err != nil || live == nil || live.GetResourceVersion() == then.GetResourceVersion() {
 			break

@@ -291,6 +291,7 @@ func TestRealAPI(t *testing.T) {
 	t.Run("PDB deadlock", func(t *testing.T) { budgets(t, c, judge) })
 	t.Run("what an upgrade asks", func(t *testing.T) { asks(t, c, judge) })
 	t.Run("bootstrap manifests pruned by surprise", func(t *testing.T) { bootstrap(t, c, judge) })
+	t.Run("what Talos renders", func(t *testing.T) { talosManifests(t, c, judge) })
 
 	t.Run("foreign bundle", func(t *testing.T) {
 		other, err := talos.NewBundle("v1.13", time.Now())
