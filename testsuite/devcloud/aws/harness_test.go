@@ -30,7 +30,7 @@ import (
 // addresses lends addresses on which nothing listens.
 type addresses struct {
 	mu   sync.Mutex
-	next byte
+	next uint16
 	lent map[netip.Addr]bool
 }
 
@@ -41,7 +41,7 @@ func (a *addresses) TakeAddress() (netip.Addr, error) {
 		a.lent = map[netip.Addr]bool{}
 	}
 	a.next++
-	addr := netip.AddrFrom4([4]byte{127, 250, 1, a.next})
+	addr := netip.AddrFrom4([4]byte{127, 250, byte(a.next >> 8), byte(a.next)})
 	a.lent[addr] = true
 	return addr, nil
 }

@@ -66,7 +66,7 @@ type Settings struct {
 // DefaultKey and DefaultSecret open the account. They protect nothing.
 const (
 	DefaultKey    = "AKIADEVCLOUDEXAMPLE0"
-	DefaultSecret = "devcloud/opens/for/everybody/on/loopback" //nolint:gosec // G101: the credentials of a stand-in, which are printed in its README
+	DefaultSecret = "devcloud/opens/for/everybody/on/loopback"
 )
 
 // DefaultSettings are those of a usual account.

@@ -40,9 +40,6 @@ type Snapshot struct {
 	SizeGB             int
 	// Guest is what a machine boots from it, once it is complete.
 	Guest guest.Image
-
-	clientToken string
-	blocks      map[int][]byte
 }
 
 // DeviceSpec is one entry of a block device mapping.
