@@ -488,6 +488,10 @@ func (w *fakeWorld) Rebase(_ cluster.Record, base secrets.Value, _ cluster.Role)
 
 func (w *fakeWorld) Digest(secrets.Value) (string, error) { return "sum", nil }
 
+func (w *fakeWorld) BootstrapImages(secrets.Value, string) (activities.BootstrapImages, error) {
+	return activities.BootstrapImages{}, nil
+}
+
 func (w *fakeWorld) Images(secrets.Value) (activities.ComponentImages, error) {
 	return activities.ComponentImages{}, nil
 }
