@@ -2,31 +2,26 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"sync"
 
 	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
+	"github.com/ichor-project/ichor/internal/cloud/registry"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/telemetry"
 )
 
-// clouds opens accounts by the names that specs use, to list machines only. To
-// add a cloud is to add a line to dial.
-type clouds struct {
-	c       config
-	secrets secrets.Resolver
-	seen    *telemetry.Telemetry
+// clouds lists the machines of accounts, and does nothing else there.
+type clouds struct{ accounts *registry.Registry }
 
-	mu   sync.Mutex
-	open map[[sha256.Size]byte]cloud.Provider // by provider and token digest
+func newClouds(c config, resolver secrets.Resolver, seen *telemetry.Telemetry) clouds {
+	return clouds{registry.New(registry.Options{
+		Secrets: resolver, Rate: c.RequestRate, CloudscaleURL: c.CloudscaleURL, Logger: seen.Logger(), Observe: seen.CloudCalls,
+	})}
 }
 
 // list implements snapshot.CloudList.
-func (c *clouds) list(ctx context.Context, account cluster.Cloud, clusters []cluster.Ref) ([]cloud.Machine, error) {
-	p, err := c.account(ctx, account)
+func (c clouds) list(ctx context.Context, account cluster.Cloud, clusters []cluster.Ref) ([]cloud.Machine, error) {
+	p, _, err := c.accounts.Open(ctx, account)
 	if err != nil {
 		return nil, err
 	}
@@ -39,38 +34,4 @@ func (c *clouds) list(ctx context.Context, account cluster.Cloud, clusters []clu
 		all = append(all, machines...)
 	}
 	return all, nil
-}
-
-// account resolves the token anew each time, so a renewed one is used without a
-// restart.
-func (c *clouds) account(ctx context.Context, spec cluster.Cloud) (cloud.Provider, error) {
-	token, err := c.secrets.Resolve(ctx, secrets.Ref(spec.Credentials))
-	if err != nil {
-		return nil, err
-	}
-	key := sha256.Sum256([]byte(spec.Provider + "\x00" + token.RevealString()))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if p, ok := c.open[key]; ok {
-		return p, nil
-	}
-	p, err := c.dial(spec.Provider, token)
-	if err != nil {
-		return nil, err
-	}
-	if c.open == nil {
-		c.open = map[[sha256.Size]byte]cloud.Provider{}
-	}
-	c.open[key] = p
-	return p, nil
-}
-
-func (c *clouds) dial(name string, token secrets.Value) (cloud.Provider, error) {
-	switch name {
-	case cloudscale.Name:
-		return cloudscale.New(cloudscale.Options{
-			Token: token, BaseURL: c.c.CloudscaleURL, Rate: c.c.RequestRate, Logger: c.seen.Logger(), Observe: c.seen.CloudCalls(name),
-		})
-	}
-	return nil, fault.New(fault.Invalid, "open cloud account", "%q is not a cloud that this provider knows", name)
 }

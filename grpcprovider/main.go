@@ -99,7 +99,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	how.Temporal, how.Log, how.Cluster = temporal, seen.Logger(), c.Cluster
-	how.Cloud = (&clouds{c: c, secrets: resolver, seen: seen}).list
+	how.Cloud = newClouds(c, resolver, seen).list
 	if groups != nil {
 		how.Cluster = groups.Cluster.Name
 		if prices == nil && groups.Prices != nil {

@@ -210,8 +210,11 @@ func TestOneClientPerAccount(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := defaultConfig()
-	c := &clouds{c: cfg, secrets: newResolver(cfg, nil), seen: seen}
-	open := func(provider, ref string) (any, error) { return c.account(t.Context(), cloudSpec(provider, ref)) }
+	c := newClouds(cfg, newResolver(cfg, nil), seen)
+	open := func(provider, ref string) (any, error) {
+		p, _, err := c.accounts.Open(t.Context(), cloudSpec(provider, ref))
+		return p, err
+	}
 	a, err := open("cloudscale", "env:ICHOR_TEST_TOKEN_A")
 	if err != nil {
 		t.Fatal(err)

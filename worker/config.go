@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,16 +24,19 @@ type config struct {
 	StoreKey      string
 	FactoryURL    string
 	CloudscaleURL string
-	MetricsListen string
-	OTLPEndpoint  string
-	LogFormat     string
-	LogLevel      string
-	CodecKeys     string
-	SecretEnv     string
-	SecretFiles   string
-	RequestRate   float64
-	Activities    int
-	Sweep         activities.SweepSettings
+	// InstanceProfile and ControlPlaneProfile are of machines on AWS.
+	InstanceProfile     string
+	ControlPlaneProfile string
+	MetricsListen       string
+	OTLPEndpoint        string
+	LogFormat           string
+	LogLevel            string
+	CodecKeys           string
+	SecretEnv           string
+	SecretFiles         string
+	RequestRate         float64
+	Activities          int
+	Sweep               activities.SweepSettings
 
 	Timing        activities.Timing
 	Settle        time.Duration
@@ -48,8 +52,7 @@ func defaultConfig() config {
 	return config{
 		TaskQueue: workflows.TaskQueue, FactoryURL: "https://factory.talos.dev", CloudscaleURL: "https://api.cloudscale.ch/",
 		MetricsListen: "127.0.0.1:9090", LogFormat: "text", LogLevel: "info", RequestRate: 10, Activities: 200,
-		Timing: activities.DefaultTiming(), Settle: 30 * time.Second, AbsenceWindow: time.Minute,
-		CreateTimeout: 2 * time.Minute, PostWindow: 20 * time.Second, CloudPoll: 2 * time.Second,
+		Timing: activities.DefaultTiming(),
 		// An orphan costs little for half an hour; a machine that is being made
 		// must never be taken for one.
 		Sweep: activities.SweepSettings{Mode: activities.SweepReport, Every: 30 * time.Minute, Age: 30 * time.Minute},
@@ -71,6 +74,8 @@ func (c *config) settings() []setting {
 		text("store-key", &c.StoreKey, "URL of the store's key (default: a key file beside a file store)"),
 		text("factory-url", &c.FactoryURL, "Image Factory"),
 		text("cloudscale-url", &c.CloudscaleURL, "cloudscale.ch API; CLOUDSCALE_API_URL is read too"),
+		text("aws-instance-profile", &c.InstanceProfile, "instance profile of machines on AWS; empty for none"),
+		text("aws-control-plane-profile", &c.ControlPlaneProfile, "instance profile of control planes on AWS, if another"),
 		text("metrics-listen", &c.MetricsListen, "address of /metrics, /healthz and /readyz; empty for none"),
 		text("otlp-endpoint", &c.OTLPEndpoint, "where to send OpenTelemetry traces; empty for none"),
 		text("log-format", &c.LogFormat, "text or json"),
@@ -94,14 +99,14 @@ func (c *config) settings() []setting {
 		span("drain-deadline", &t.Drain, "how long one attempt to drain a node may take"),
 		orOff(&t.Reconcile, span("reconcile-interval", &t.Reconcile, "time between two comparisons of a group with the cloud; off for never")),
 		count("group-history", &t.HistoryLimit, "events after which a group continues as new; 0 leaves it to the server"),
-		span("settle", &c.Settle, "how long an unanswered create is left alone before looks count"),
-		span("absence-window", &c.AbsenceWindow, "least time between the looks that prove absence"),
-		span("create-timeout", &c.CreateTimeout, "bound of one create call"),
-		span("post-window", &c.PostWindow, "how late in an attempt its create request may still be sent"),
+		ofCloud("settle", &c.Settle, "how long an unanswered create is left alone before looks count"),
+		ofCloud("absence-window", &c.AbsenceWindow, "least time between the looks that prove absence"),
+		ofCloud("create-timeout", &c.CreateTimeout, "bound of one create call"),
+		ofCloud("post-window", &c.PostWindow, "how late in an attempt its create request may still be sent"),
 		text("sweep", (*string)(&c.Sweep.Mode), "what to do with machines that no group claims: off, report or delete"),
 		span("sweep-every", &c.Sweep.Every, "time between two sweeps of a cluster"),
 		span("sweep-age", &c.Sweep.Age, "least age of a machine that may be called an orphan"),
-		span("cloud-poll", &c.CloudPoll, "time between two looks at a cloud resource"),
+		ofCloud("cloud-poll", &c.CloudPoll, "time between two looks at a cloud resource"),
 	}
 }
 
@@ -109,15 +114,24 @@ func text(name string, v *string, usage string) setting {
 	return setting{name: name, usage: usage, show: *v, set: func(s string) error { *v = s; return nil }}
 }
 
+// ofCloud is a span of time that suits the cloud when nobody says another.
+func ofCloud(name string, v *time.Duration, usage string) setting {
+	return setting{name: name, usage: usage, show: "what suits the cloud", set: positive(v)}
+}
+
 func span(name string, v *time.Duration, usage string) setting {
-	return setting{name: name, usage: usage, show: v.String(), set: func(s string) error {
+	return setting{name: name, usage: usage, show: v.String(), set: positive(v)}
+}
+
+func positive(v *time.Duration) func(string) error {
+	return func(s string) error {
 		d, err := time.ParseDuration(s)
 		if err != nil || d <= 0 {
 			return fmt.Errorf("%q is not a positive duration such as 30s", s)
 		}
 		*v = d
 		return nil
-	}}
+	}
 }
 
 // orOff lets a duration be switched off.
@@ -207,6 +221,10 @@ func parseConfig(args []string, getenv func(string) string, out io.Writer) (conf
 const (
 	// maxReplacements: who needs more has another problem than bad luck.
 	maxReplacements = 10
+	// leastCreateTimeout and mostPostWindow are the shortest and the longest that any
+	// cloud has when nobody says.
+	leastCreateTimeout = time.Minute
+	mostPostWindow     = 20 * time.Second
 	// leastHistory leaves a group room to do something between two runs: its
 	// first task alone has a dozen events.
 	leastHistory = 50
@@ -237,8 +255,8 @@ func (c *config) validate() []error {
 	if h := c.Timing.HistoryLimit; h != 0 && h < leastHistory {
 		problems = append(problems, fmt.Errorf("group-history: %d events are too few, the least is %d", h, leastHistory))
 	}
-	if c.PostWindow >= c.CreateTimeout {
-		problems = append(problems, fmt.Errorf("post-window %s must be shorter than create-timeout %s", c.PostWindow, c.CreateTimeout))
+	if post, bound := cmp.Or(c.PostWindow, mostPostWindow), cmp.Or(c.CreateTimeout, leastCreateTimeout); post >= bound {
+		problems = append(problems, fmt.Errorf("post-window %s must be shorter than create-timeout %s", post, bound))
 	}
 	return problems
 }

@@ -38,7 +38,7 @@ func list(s string) []string {
 // newActivities ties the activities to what they act on.
 func newActivities(c config, st *store.Store, resolver secrets.Resolver, temporal client.Client, seen *telemetry.Telemetry) workflows.Activities {
 	kept := storeAdapter{st}
-	accounts := &clouds{c: c, secrets: resolver, seen: seen}
+	accounts := accounts(c, resolver, seen)
 	factory := factoryAdapter{talos.Factory{URL: c.FactoryURL}}
 	kube := &activities.Kube{Store: kept, Kube: kubeAdapter{}, Secrets: resolver, Timing: c.Timing}
 	return workflows.Activities{

@@ -1,0 +1,144 @@
+// Package registry opens cloud accounts by the names that specs use. To add a cloud
+// is to add a line to dial.
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/aws"
+	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// Waits are those of cloud.Capabilities that operators may change; each that is
+// zero is what suits the cloud.
+type Waits struct {
+	Settle, AbsenceWindow, CreateTimeout, PostWindow, Poll time.Duration
+}
+
+// Options are what all accounts have in common.
+type Options struct {
+	Secrets secrets.Resolver
+	// Rate is in requests a second to one account.
+	Rate  float64
+	Waits Waits
+	// CloudscaleURL is the API of cloudscale.ch; empty means the public one.
+	CloudscaleURL string
+	// InstanceProfile and ControlPlaneProfile name what machines on AWS may do in
+	// the account; empty means nothing.
+	InstanceProfile, ControlPlaneProfile string
+	Logger                               *slog.Logger
+	// Observe returns who is told of the requests to a cloud.
+	Observe func(cloud string) func(route, method string, status int, took time.Duration)
+}
+
+// Registry opens each account once, so that its rate limit is shared. It is safe for
+// concurrent use.
+type Registry struct {
+	o Options
+
+	mu   sync.Mutex
+	open map[[sha256.Size]byte]opened
+}
+
+type opened struct {
+	provider cloud.Provider
+	account  string
+}
+
+// New returns a Registry that has opened nothing yet.
+func New(o Options) *Registry {
+	return &Registry{o: o, open: map[[sha256.Size]byte]opened{}}
+}
+
+// chain is the scheme of references to no secret: what runs here gets its
+// credentials from its surroundings. A profile of the shared files may follow.
+const chain = "chain:"
+
+// Open returns the account that a spec names, and a short name for it that is the
+// same as long as its credentials are. Credentials are resolved anew each time, so
+// that renewed ones are used without a restart. Errors: Unauthorized when there are
+// no credentials, Invalid when the cloud is not known.
+func (r *Registry) Open(ctx context.Context, spec cluster.Cloud) (cloud.Provider, string, error) {
+	const op = "open cloud account"
+	a, err := r.account(ctx, spec)
+	if err != nil {
+		return nil, "", err
+	}
+	// Two references to one credential are one account, and share its images and
+	// their locks; in clouds with regions each of them is an account of its own.
+	key := sha256.Sum256([]byte(spec.Provider + "\x00" + a.region + a.profile + a.credentials.RevealString()))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o, ok := r.open[key]; ok {
+		return o.provider, o.account, nil
+	}
+	p, err := r.dial(ctx, spec.Provider, a)
+	if err != nil {
+		return nil, "", fault.Wrap(cmp.Or(fault.KindOf(err), fault.Internal), op, err)
+	}
+	o := opened{provider: p, account: hex.EncodeToString(key[:4])}
+	r.open[key] = o
+	return o.provider, o.account, nil
+}
+
+// account is what tells accounts apart.
+type account struct {
+	region      string // empty where an account spans all
+	profile     string // "chain:…" when the surroundings have the credentials
+	credentials secrets.Value
+}
+
+func (r *Registry) account(ctx context.Context, spec cluster.Cloud) (account, error) {
+	const op = "open cloud account"
+	var a account
+	if spec.Provider == aws.Name {
+		var err error
+		if a.region, err = aws.RegionOf(spec.Zone); err != nil {
+			return a, fault.New(fault.Invalid, op, "spec.cloud.zone: %s", err)
+		}
+		if strings.HasPrefix(spec.Credentials, chain) {
+			a.profile = spec.Credentials
+			return a, nil
+		}
+	}
+	var err error
+	a.credentials, err = r.o.Secrets.Resolve(ctx, secrets.Ref(spec.Credentials))
+	if fault.Is(err, fault.NotFound) {
+		err = fault.New(fault.Unauthorized, op, "spec.cloud.credentials: %s", err)
+	}
+	return a, err
+}
+
+func (r *Registry) dial(ctx context.Context, name string, a account) (cloud.Provider, error) {
+	var observe func(route, method string, status int, took time.Duration)
+	if r.o.Observe != nil {
+		observe = r.o.Observe(name)
+	}
+	w := r.o.Waits
+	switch name {
+	case cloudscale.Name:
+		return cloudscale.New(cloudscale.Options{
+			Token: a.credentials, BaseURL: r.o.CloudscaleURL, Rate: r.o.Rate, Logger: r.o.Logger, Observe: observe,
+			Settings: cloudscale.Settings{Settle: w.Settle, AbsenceWindow: w.AbsenceWindow, CreateTimeout: w.CreateTimeout, PostWindow: w.PostWindow, Poll: w.Poll},
+		})
+	case aws.Name:
+		return aws.New(ctx, aws.Options{
+			Region: a.region, Credentials: a.credentials, Profile: strings.TrimPrefix(a.profile, chain),
+			InstanceProfile: r.o.InstanceProfile, ControlPlaneInstanceProfile: r.o.ControlPlaneProfile,
+			Rate: r.o.Rate, Logger: r.o.Logger, Observe: observe,
+			Settings: aws.Settings{Settle: w.Settle, AbsenceWindow: w.AbsenceWindow, CreateTimeout: w.CreateTimeout, PostWindow: w.PostWindow, Poll: w.Poll},
+		})
+	}
+	return nil, fault.New(fault.Invalid, "open cloud account", "spec.cloud.provider: %q is not a cloud that this Ichor knows", name)
+}
