@@ -84,6 +84,7 @@ func TestUpgradeHoles(t *testing.T) {
 	h.ichor(codeOK, nil, "provision", "-f", h.write(spec))
 
 	h.run(t, "pod disruption budget deadlock", (*holes).budgetDeadlock)
+	h.run(t, "everything in the way at once", (*holes).allAtOnce)
 	h.run(t, "lost reboot after drain timeout", (*holes).lostReboot)
 	h.run(t, "silent rollback", (*holes).silentRollback)
 	h.run(t, "installer that fails", (*holes).installerFails)
