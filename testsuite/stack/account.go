@@ -51,6 +51,9 @@ func (s *Stack) Account(ctx context.Context) (Account, error) {
 	}
 	var a Account
 	for kind, raw := range state {
+		if kind == "aws" {
+			continue // an account of its own, in a shape of its own
+		}
 		if kind == "count" {
 			if err := json.Unmarshal(raw, &a.Count); err != nil {
 				return a, err
