@@ -4,10 +4,17 @@
 //
 //	provisioning   before node groups could scale
 //	scaling        with it, behind the version gate of that name
+//	repairing      single nodes rolled back and replaced, clusters restored
+//	upgrading      rolls; those that begin with phase- end with the request that they
+//	               are named after, in that phase
 //
 // A change of commands needs workflow.GetVersion and a folder of its own, which
 //
 //	go run ./testsuite/replay/record -out testsuite/replay/histories/NAME
 //
-// fills; the others stay as they are as long as such a run may be alive.
+// fills; the others stay as they are as long as such a run may be alive. What -what
+// names is recorded: upgrade, phases (beside upgrade, in the same folder), repair, or
+// life. Each replaces what it recorded before and nothing else:
+//
+//	go run ./testsuite/replay/record -what phases
 package replay

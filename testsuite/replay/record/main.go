@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -31,7 +32,7 @@ const historyLimit = "400"
 
 func main() {
 	out := flag.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
-	what := flag.String("what", "upgrade", "which scenarios: upgrade, repair, or life for all others")
+	what := flag.String("what", "upgrade", "which scenarios: upgrade, phases, repair, or life for all others")
 	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -44,6 +45,9 @@ func main() {
 }
 
 func run(ctx context.Context, what, out, prefix string) (err error) {
+	if !slices.Contains(whats, what) {
+		return fmt.Errorf("-what %s: is none of %v", what, whats)
+	}
 	root, err := stack.Root()
 	if err != nil {
 		return err
@@ -78,11 +82,13 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 		return err
 	}
 	defer c.Close()
-	r := &recorder{Stack: s, temporal: c, root: root}
+	r := &recorder{Stack: s, temporal: c, root: root, dir: dir}
 	scenarios := []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale}
 	switch what {
 	case "upgrade":
 		scenarios = []func(context.Context) error{r.upgrade}
+	case whatPhases:
+		scenarios = []func(context.Context) error{r.phases}
 	case "repair":
 		scenarios = []func(context.Context) error{r.repair}
 	}
@@ -91,8 +97,16 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 			return fmt.Errorf("%w\n%s", err, s.Tail(20))
 		}
 	}
-	return r.write(ctx, filepath.Join(root, out))
+	return r.write(ctx, what, filepath.Join(root, out))
 }
+
+// whatPhases records beside upgrade, in the same folder.
+const whatPhases = "phases"
+
+var whats = []string{"upgrade", whatPhases, "repair", "life"}
+
+// owns reports whether a scenario records the histories of a name.
+func owns(what, file string) bool { return strings.HasPrefix(file, phased) == (what == whatPhases) }
 
 // recorder drives a system through its scenarios and remembers which runs are
 // worth keeping.
@@ -100,6 +114,7 @@ type recorder struct {
 	*stack.Stack
 	temporal client.Client
 	root     string
+	dir      string // for files, removed in the end
 	keeps    []kept
 }
 

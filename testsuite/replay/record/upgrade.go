@@ -117,15 +117,21 @@ func (r *recorder) over(as func(error) bool) func(context.Context) error {
 
 func (r *recorder) tell(op string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		h, err := r.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-			WorkflowID: cluster.LifecycleID(rolled), UpdateName: op, Args: []any{workflows.UpgradeRequest{Reason: "recording"}},
-			WaitForStage: client.WorkflowUpdateStageCompleted,
-		})
-		if err != nil {
-			return err
-		}
-		return h.Get(ctx, nil)
+		return r.request(ctx, op, workflows.UpgradeRequest{Reason: "recording"})
 	}
+}
+
+func (r *recorder) request(ctx context.Context, op string, req workflows.UpgradeRequest) error {
+	h, err := r.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: cluster.LifecycleID(rolled), UpdateName: op, Args: []any{req}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = h.Get(ctx, nil)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return nil
 }
 
 func (r *recorder) rollIs(ok func(workflows.UpgradeStatus) bool) func(context.Context) error {
@@ -147,13 +153,18 @@ func (r *recorder) rollIs(ok func(workflows.UpgradeStatus) bool) func(context.Co
 // breakInstaller has the installer of matching machines end with a code; 0 mends
 // it.
 func (r *recorder) breakInstaller(ctx context.Context, name string, code int) error {
+	return r.faults(ctx, name, map[string]any{"installExitCode": code})
+}
+
+// faults are all that is wrong with matching machines from now on.
+func (r *recorder) faults(ctx context.Context, name string, faults map[string]any) error {
 	a, err := r.Account(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range a.Kind("servers") {
 		if strings.Contains(s.Name, name) {
-			if err := r.Cloud(ctx, "PUT", "_devcloud/guests/"+s.UUID+"/faults", map[string]int{"installExitCode": code}, nil); err != nil {
+			if err := r.Cloud(ctx, "PUT", "_devcloud/guests/"+s.UUID+"/faults", faults, nil); err != nil {
 				return err
 			}
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/ichor-project/ichor/testsuite/replay"
 )
 
-// write puts the histories into a folder instead of those that are there. It
-// refuses to write a secret.
-func (r *recorder) write(ctx context.Context, dir string) error {
+// write puts the histories into a folder instead of those that the same scenarios
+// wrote there before. It refuses to write a secret.
+func (r *recorder) write(ctx context.Context, what, dir string) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
@@ -40,11 +40,20 @@ func (r *recorder) write(ctx context.Context, dir string) error {
 	if len(files) != len(r.keeps) {
 		return fmt.Errorf("%d runs share %d file names", len(r.keeps), len(files))
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
+	}
+	old, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range old {
+		if !owns(what, f.Name()) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, f.Name())); err != nil {
+			return err
+		}
 	}
 	for name, body := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), body, 0o600); err != nil {
