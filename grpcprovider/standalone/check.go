@@ -23,6 +23,7 @@ type limits struct {
 // clouds are the clouds that Ichor knows, with the limits that internal/check
 // has for specs; a test holds the two together.
 var clouds = map[string]limits{
+	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10},
 	"cloudscale": {zones: []string{"lpg1", "rma1"}, minDiskGiB: 10, userDataMax: 32 << 10},
 }
 

@@ -1,6 +1,8 @@
 package check_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/aws"
 	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -20,17 +24,39 @@ import (
 // upon is held together here.
 
 func TestLimitsAreThoseOfTheProvider(t *testing.T) {
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
 	p, err := cloudscale.New(cloudscale.Options{Token: secrets.NewValue([]byte("x"))})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, ok := check.CloudNamed("cloudscale")
-	if !ok {
-		t.Fatal("cloudscale is not known")
+	q, err := aws.New(t.Context(), aws.Options{Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	caps := p.Capabilities()
-	if diff := cmp.Diff([]int{caps.UserDataMax, caps.SpreadLimit}, []int{k.UserDataMax, k.SpreadLimit}); diff != "" {
-		t.Errorf("user data and spread limits (-provider +check):\n%s", diff)
+	for name, p := range map[string]cloud.Provider{cloudscale.Name: p, aws.Name: q} {
+		k, ok := check.CloudNamed(name)
+		if !ok {
+			t.Fatalf("%s is not known", name)
+		}
+		caps := p.Capabilities()
+		if diff := cmp.Diff([]any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit}, []any{k.UserDataMax, k.UserDataGzip, k.SpreadLimit}); diff != "" {
+			t.Errorf("user data and spread limits of %s (-provider +check):\n%s", name, diff)
+		}
+	}
+}
+
+// Both packages read zones, and neither may know the other.
+func TestRegionsAreThoseOfTheProvider(t *testing.T) {
+	k, _ := check.CloudNamed(aws.Name)
+	for _, zone := range []string{"eu-central-1a", "us-gov-west-1b", "ap-southeast-3c", "lpg1", "", "eu-central-1", "us-west-2-lax-1a", "eu-central-1aa", "EU-CENTRAL-1a"} {
+		want, err := aws.RegionOf(zone)
+		if err != nil {
+			want = ""
+		}
+		if got := k.RegionOf(zone); got != want {
+			t.Errorf("zone %q is in region %q, the provider says %q (%v)", zone, got, want, err)
+		}
 	}
 }
 
@@ -85,6 +111,19 @@ func TestEstimateOfConfigsIsNotTooLow(t *testing.T) {
 				t.Fatal(err)
 			}
 			size := len(out.UserData.Reveal())
+			var packed bytes.Buffer
+			z := gzip.NewWriter(&packed)
+			if _, err := z.Write(out.UserData.Reveal()); err != nil {
+				t.Fatal(err)
+			}
+			if err := z.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if share := 100 * packed.Len() / size; share > 60 {
+				t.Errorf("Talos %s, %s: gzip leaves %d of %d bytes, %d%%", version, role, packed.Len(), size, share)
+			} else {
+				t.Logf("Talos %s, %s: gzip leaves %d%%", version, role, share)
+			}
 			room := k.UserDataMax - size
 			patches := []cluster.Source{{File: "p"}}
 			if role == cluster.RoleControlPlane {

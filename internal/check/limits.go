@@ -2,6 +2,8 @@ package check
 
 import (
 	"encoding/json"
+	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,13 +20,23 @@ type Cloud struct {
 	// ZonalNetworks says that a private network exists in one zone only, so
 	// that all machines of a cluster must be there.
 	ZonalNetworks bool
+	// RegionOf returns the region of a zone, or empty for what is none. Where it is
+	// set, all zones of a cluster must have the same.
+	RegionOf func(zone string) string
 	// UserDataMax is the largest machine config in bytes; 0 for no limit.
 	UserDataMax int
+	// UserDataGzip says that UserDataMax is of what gzip makes of it.
+	UserDataGzip bool
 	// MinDiskGiB is the smallest root volume.
 	MinDiskGiB int
 	// SpreadLimit is how many machines one placement group holds; 0 when the
 	// cloud has none. Larger groups of machines get several.
 	SpreadLimit int
+	// NetworkBits are the shortest and the longest prefix of a network that Ichor
+	// makes; zero for any.
+	NetworkBits [2]int
+	// Unbootable are prefixes of flavors on which Talos does not boot.
+	Unbootable []string
 	// NeedsController says that nodes stay tainted until a cloud controller
 	// manager has run, and that nothing installs it by itself.
 	NeedsController bool
@@ -33,6 +45,13 @@ type Cloud struct {
 // Clouds returns the clouds that Ichor knows, sorted by name.
 func Clouds() []Cloud {
 	return []Cloud{{
+		// User data: the limit of an instance, before base64 (EC2, instance user
+		// data). Spread: a placement group's in one zone (EC2, placement strategies).
+		// Network: the sizes of a VPC (VPC, CIDR blocks). Disk: the size of the
+		// published images. Flavors: Talos on AWS, prerequisites.
+		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
+		NetworkBits: [2]int{16, 28}, Unbootable: []string{"t2."}, NeedsController: true,
+	}, {
 		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
 		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,
 		// takes 64 KiB in base64, and a margin is kept. Spread: the limit of a
@@ -79,6 +98,7 @@ func limits(c cluster.Cluster, opt Options, p *cluster.Problems) {
 	}
 	k := clouds[i]
 	k.zones(s, p)
+	k.network(s, p)
 	k.machines(s, p)
 	k.userData(s, opt.Bodies, p)
 	if k.NeedsController && len(s.Manifests) == 0 && !patched(s) {
@@ -94,6 +114,10 @@ func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
 			p.Add(field, "%s has no such zone; it has %s", k.Name, strings.Join(k.Zones, ", "))
 		case k.ZonalNetworks && zone != s.Cloud.Zone && s.Cloud.Zone != "":
 			p.Add(field, "must be the zone of the cluster: private networks of %s do not span zones", k.Name)
+		case k.RegionOf != nil && k.RegionOf(zone) == "":
+			p.Add(field, "%q is not a zone of %s, which are named like eu-central-1a", zone, k.Name)
+		case k.RegionOf != nil && k.RegionOf(s.Cloud.Zone) != "" && k.RegionOf(zone) != k.RegionOf(s.Cloud.Zone):
+			p.Add(field, "is in the region %s, and the cluster in %s: one cluster lies in one region", k.RegionOf(zone), k.RegionOf(s.Cloud.Zone))
 		}
 	}
 	check("spec.cloud.zone", s.Cloud.Zone)
@@ -109,6 +133,9 @@ func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
 		for j, a := range g.Alternatives {
 			field := at(at("spec.nodeGroups", i)+".alternatives", j)
 			k.alternative(field+".zone", a.Zone, s.Cloud.Zone, p)
+			if k.RegionOf != nil {
+				check(field+".zone", a.Zone)
+			}
 			// The group's own zone is known to the spec's own validation.
 			if (a.Flavor == "" || a.Flavor == g.Flavor) && g.Zone == "" && a.Zone != "" && a.Zone == s.Cloud.Zone {
 				p.Add(field, "is what the group asks for anyway")
@@ -129,7 +156,44 @@ func (k Cloud) alternative(field, zone, home string, p *cluster.Problems) {
 	}
 }
 
+// regionOf is a zone's name without the letter at its end. Local and wavelength
+// zones are named in another way, and have not what a cluster needs.
+func regionOf(zone string) string {
+	m := awsZone.FindStringSubmatch(zone)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+var awsZone = regexp.MustCompile(`^([a-z]{2}(?:-[a-z]+)+-[0-9]+)[a-z]$`)
+
+// network checks the one that is made; the spec's own validation knows its form.
+func (k Cloud) network(s cluster.Spec, p *cluster.Problems) {
+	prefix, err := netip.ParsePrefix(s.Network.CIDR)
+	if err != nil || k.NetworkBits == [2]int{} {
+		return
+	}
+	if b := prefix.Bits(); b < k.NetworkBits[0] || b > k.NetworkBits[1] {
+		p.Add("spec.network.cidr", "has a prefix of %d bits, and %s makes networks of %d to %d", b, k.Name, k.NetworkBits[0], k.NetworkBits[1])
+	}
+}
+
 func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
+	boots := func(field, flavor string) {
+		for _, prefix := range k.Unbootable {
+			if strings.HasPrefix(flavor, prefix) {
+				p.Add(field+".flavor", "Talos does not boot on %s*", prefix)
+			}
+		}
+	}
+	boots("spec.controlPlane", s.ControlPlane.Flavor)
+	for i, g := range s.NodeGroups {
+		boots(at("spec.nodeGroups", i), g.Flavor)
+		for j, a := range g.Alternatives {
+			boots(at(at("spec.nodeGroups", i)+".alternatives", j), a.Flavor)
+		}
+	}
 	check := func(field string, disk int) {
 		if disk >= cluster.MinDiskGiB && disk < k.MinDiskGiB {
 			p.Add(field+".diskGiB", "must be at least %d on %s", k.MinDiskGiB, k.Name)
@@ -159,6 +223,9 @@ func (k Cloud) userData(s cluster.Spec, have map[string][]byte, p *cluster.Probl
 		for key, value := range labels {
 			size += len(key) + len(value) + len("  : \n")
 		}
+		if k.UserDataGzip {
+			size = size * gzipShare / 100
+		}
 		if size > k.UserDataMax {
 			p.Add(field+".patches", "make a machine config of about %d bytes, and %s takes %d", size, k.Name, k.UserDataMax)
 		}
@@ -168,6 +235,10 @@ func (k Cloud) userData(s cluster.Spec, have map[string][]byte, p *cluster.Probl
 		check(at("spec.nodeGroups", i), workerConfig, g.Labels, len(g.Patches))
 	}
 }
+
+// gzipShare is how much of a machine config gzip leaves, in percent: rendered ones
+// have 39 to 44, and patches may hold more keys; a test holds this to be enough.
+const gzipShare = 60
 
 // patched reports whether a config patch could bring manifests along.
 func patched(s cluster.Spec) bool { return len(s.Talos.Patches)+len(s.ControlPlane.Patches) > 0 }
