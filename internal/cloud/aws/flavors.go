@@ -36,9 +36,8 @@ func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 		return nil, err
 	}
 	list := []cloud.Flavor{}
-	// Types that nothing is attached to by Xen only are from before UEFI.
 	in := &ec2.DescribeInstanceTypesInput{
-		Filters:    []types.Filter{filter("supported-boot-mode", "uefi"), filter("supported-root-device-type", "ebs")},
+		Filters:    []types.Filter{filter("supported-boot-mode", "uefi")},
 		MaxResults: sdk.Int32(100),
 	}
 	for {

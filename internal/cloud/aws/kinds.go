@@ -27,7 +27,6 @@ const (
 	kindLoadBalancer  = "load-balancer"
 	kindListener      = "listener"
 	kindVolume        = "volume"
-	kindInterface     = "network-interface"
 )
 
 // Attributes of resources.
@@ -94,7 +93,7 @@ type kind struct {
 // kindsOf lists every kind in the order of deletion: what stands on others first.
 func kindsOf(p *Provider) []kind {
 	return []kind{
-		p.listeners(), p.loadBalancers(), p.targetGroups(), p.placementGroups(), p.interfaces(), p.volumes(),
+		p.listeners(), p.loadBalancers(), p.targetGroups(), p.placementGroups(), p.volumes(),
 		p.securityGroups(), p.subnets(), p.routeTables(), p.gateways(), p.vpcs(),
 	}
 }

@@ -105,7 +105,7 @@ func machineTags(s cloud.MachineSpec) map[string]string {
 }
 
 // launchRequest is the one request that makes a machine. Tags go onto its volume
-// and interface, too: what a machine leaves behind is then found by tag.
+// and interface, too: people, bills and policies tell by them whose they are.
 func launchRequest(s cloud.MachineSpec, userData []byte) (*ec2.RunInstancesInput, error) {
 	token, err := clientToken(s, userData)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 )
 
-// volumes and interfaces go with their machines. What is left of them carries
-// the machine's tags and is attached to nothing.
+// volumes go with their machines. What is left of one carries the machine's tags
+// and is attached to nothing.
 func (p *Provider) volumes() kind {
 	view := func(v *types.Volume) item {
 		return item{id: sdk.ToString(v.VolumeId), name: tagMap(v.Tags)[tagName], zone: sdk.ToString(v.AvailabilityZone), tags: tagMap(v.Tags), state: string(v.State), ready: true}
@@ -24,26 +24,6 @@ func (p *Provider) volumes() kind {
 	k.remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindVolume, "DeleteVolume", func(ctx context.Context) error {
 			_, err := p.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: sdk.String(i.id)})
-			return err
-		})
-	}
-	return k
-}
-
-func (p *Provider) interfaces() kind {
-	view := func(n *types.NetworkInterface) item {
-		return item{id: sdk.ToString(n.NetworkInterfaceId), name: tagMap(n.TagSet)[tagName], tags: tagMap(n.TagSet), state: string(n.Status), ready: true}
-	}
-	k := p.ec2Kind(kindInterface, "", "DescribeNetworkInterfaces", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
-		out, err := p.ec2.DescribeNetworkInterfaces(ctx, &ec2.DescribeNetworkInterfacesInput{NetworkInterfaceIds: ids, Filters: f, NextToken: next})
-		if err != nil {
-			return nil, nil, err
-		}
-		return views(out.NetworkInterfaces, view), out.NextToken, nil
-	}, filter("status", string(types.NetworkInterfaceStatusAvailable)))
-	k.remove = func(ctx context.Context, i *item) error {
-		return p.erase(ctx, kindInterface, "DeleteNetworkInterface", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteNetworkInterface(ctx, &ec2.DeleteNetworkInterfaceInput{NetworkInterfaceId: sdk.String(i.id)})
 			return err
 		})
 	}

@@ -84,9 +84,10 @@ type Options struct {
 	Credentials secrets.Value
 	// Profile is the profile of the shared files that the chain uses.
 	Profile string
-	// BaseEndpoint replaces the addresses of all services; empty means the SDK's
-	// own, AWS_ENDPOINT_URL and its kin included.
-	BaseEndpoint string
+	// Endpoints replaces the addresses of services ("ec2", "elasticloadbalancing",
+	// "sts"), for example by those of interface endpoints. What is missing has the
+	// SDK's own, AWS_ENDPOINT_URL_EC2 and its kin included.
+	Endpoints map[string]string
 	// InstanceProfile is the name or ARN of what machines may do in the account,
 	// and ControlPlaneInstanceProfile the same for control planes where that
 	// differs. Empty means nothing.
@@ -146,11 +147,10 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	} else if o.Profile != "" {
 		load = append(load, config.WithSharedConfigProfile(o.Profile))
 	}
-	if o.BaseEndpoint != "" {
-		if u, err := url.Parse(o.BaseEndpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fault.New(fault.Invalid, op, "the API's URL must have the form https://host/")
+	for service, e := range o.Endpoints {
+		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fault.New(fault.Invalid, op, "the URL of the service %s must have the form https://host/", service)
 		}
-		load = append(load, config.WithBaseEndpoint(o.BaseEndpoint))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, load...)
 	if err != nil {
@@ -175,15 +175,28 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 		// A redirected write would be sent twice.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	// endpoint replaces the SDK's own, if there is one to replace it by.
+	endpoint := func(service string, own *string) *string {
+		if e, ok := o.Endpoints[service]; ok {
+			return sdk.String(e)
+		}
+		return own
+	}
 	p := &Provider{
 		region: o.Region, credentials: cfg.Credentials, settings: o.Settings.orDefault(), log: o.Logger, now: time.Now,
 		profiles: map[string]string{paramProfile: o.InstanceProfile, paramControlPlaneProfile: o.ControlPlaneInstanceProfile},
 		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
 		// Only these clients use the transport: sources of credentials keep their
 		// own, with the SDK's retries.
-		ec2: ec2.NewFromConfig(cfg, func(c *ec2.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
-		elb: elb.NewFromConfig(cfg, func(c *elb.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
-		sts: sts.NewFromConfig(cfg, func(c *sts.Options) { c.HTTPClient, c.Retryer = client, sdk.NopRetryer{} }),
+		ec2: ec2.NewFromConfig(cfg, func(c *ec2.Options) {
+			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("ec2", c.BaseEndpoint)
+		}),
+		elb: elb.NewFromConfig(cfg, func(c *elb.Options) {
+			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("elasticloadbalancing", c.BaseEndpoint)
+		}),
+		sts: sts.NewFromConfig(cfg, func(c *sts.Options) {
+			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("sts", c.BaseEndpoint)
+		}),
 	}
 	p.seen = newSightings(p.settings.AbsenceWindow, time.Now)
 	p.byID = p.collect("instance-id", func(i *instance) string { return i.id })

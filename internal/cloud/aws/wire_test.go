@@ -96,13 +96,17 @@ func answer(body string) func(url.Values) (int, string) {
 	return func(url.Values) (int, string) { return http.StatusOK, body }
 }
 
+func everything(url string) map[string]string {
+	return map[string]string{"ec2": url, "elasticloadbalancing": url, "sts": url}
+}
+
 func open(t *testing.T, w *wire, change ...func(*Options)) *Provider {
 	t.Helper()
 	w.t = t
 	s := httptest.NewServer(w)
 	t.Cleanup(s.Close)
 	o := Options{
-		Region: "eu-central-1", Credentials: secrets.NewValue([]byte(keys)), BaseEndpoint: s.URL, Rate: 1000,
+		Region: "eu-central-1", Credentials: secrets.NewValue([]byte(keys)), Endpoints: everything(s.URL), Rate: 1000,
 		HTTPClient: &http.Client{Transport: &http.Transport{}},
 		Settings:   Settings{Settle: time.Second, AbsenceWindow: time.Hour, CreateTimeout: 10 * time.Second, PostWindow: time.Minute, Poll: time.Second},
 	}
@@ -371,7 +375,7 @@ func TestNoRetriesAndTimeouts(t *testing.T) {
 }
 
 func TestNothingListens(t *testing.T) {
-	p := open(t, &wire{}, func(o *Options) { o.BaseEndpoint = "http://127.0.0.1:1" })
+	p := open(t, &wire{}, func(o *Options) { o.Endpoints = everything("http://127.0.0.1:1") })
 	look, err := p.lookForMachine(t.Context(), cloud.EnsureMachineRequest{Spec: sample()})
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not sent") {
 		t.Errorf("%+v, %v", look, err)

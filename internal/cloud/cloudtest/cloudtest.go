@@ -103,6 +103,22 @@ type Cloud interface {
 	Zone(cloudID string) string
 }
 
+// Impossible is implemented by a Cloud in which some effects cannot happen, since
+// what it asks of its API leaves no room for them.
+type Impossible interface {
+	Impossible() []Effect
+}
+
+// Publisher is implemented by a Cloud that has images which somebody else
+// publishes for everybody: they are used as they are.
+type Publisher interface {
+	// Published is such an image, and Unpublished one that nobody has published.
+	Published() cloud.ImageSpec
+	Unpublished() cloud.ImageSpec
+	// Imports says that the provider imports other images, too.
+	Imports() bool
+}
+
 // Harness makes clouds. Settings of its providers are short enough for tests but
 // longer than the cloud's own latencies.
 type Harness struct {
@@ -148,6 +164,7 @@ func Run(t *testing.T, h Harness) {
 		{"InfrastructureLostReplies", testInfrastructureLost},
 		{"InfrastructureForeign", testForeign},
 		{"Members", testMembers},
+		{"PublishedImages", testPublished},
 		{"Images", testImages},
 		{"ImageLostReply", testImageLost},
 		{"ImageFails", testImageFails},

@@ -3,10 +3,14 @@ package cloudtest
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/plan"
 )
@@ -15,15 +19,15 @@ import (
 var errKilled = errors.New("killed")
 
 // drive brings a create to an end as the workflows do: one request per attempt,
-// evidence that survives, and a second request only after proof of absence. try
-// is one attempt.
+// evidence that survives, and a second request only after proof of absence,
+// unless the cloud itself sees to it that there is one. try is one attempt.
 func drive[T any](ctx context.Context, c cloud.Capabilities, try func(ctx context.Context, create bool) (*T, error)) (*T, error) {
 	var ev plan.Evidence
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		action, wait := plan.NextCreate(ev, time.Now(), c.Settle, c.AbsenceWindow, c.Idempotency == cloud.NativeToken)
+		action, wait := plan.NextCreate(ev, time.Now(), c.Settle, c.AbsenceWindow, dedupes[T](c))
 		switch action {
 		case plan.Wait:
 			rest(ctx, wait)
@@ -58,6 +62,15 @@ func drive[T any](ctx context.Context, c cloud.Capabilities, try func(ctx contex
 	}
 }
 
+// dedupes reports whether the cloud deduplicates creates of a T.
+func dedupes[T any](c cloud.Capabilities) bool {
+	mode := c.Idempotency
+	if _, machine := any(*new(T)).(cloud.Machine); !machine && c.Resources != "" {
+		mode = c.Resources
+	}
+	return mode == cloud.NativeToken
+}
+
 // passes reports whether an error is one that may go away: what workflows retry,
 // and what the faults of the suite end.
 func passes(err error) bool {
@@ -74,21 +87,79 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
+// ensureMachine is one attempt at a machine. Where the cloud deduplicates, a
+// create may find that what it made is gone: as the workflows do, the next one is
+// another attempt.
 func ensureMachine(p cloud.Provider, w Cloud, spec cloud.MachineSpec) func(context.Context, bool) (*cloud.Machine, error) {
 	return func(ctx context.Context, create bool) (*cloud.Machine, error) {
 		look, err := p.EnsureMachine(ctx, cloud.EnsureMachineRequest{Spec: spec, UserData: w.UserData(), Create: create})
+		if create && fault.Is(err, fault.NotFound) && p.Capabilities().Idempotency == cloud.NativeToken {
+			spec.Attempt++
+			err = fault.New(fault.NotYet, "create", "attempt %d is next: %v", spec.Attempt, err)
+		}
 		return look.Machine, err
 	}
 }
 
-// create makes a machine on a healthy cloud.
+// create makes a machine on a healthy cloud. That something which the machine
+// stands on is not visible yet is part of being healthy.
 func create(t *testing.T, w Cloud, spec cloud.MachineSpec) cloud.Machine {
 	t.Helper()
-	m, err := ensureMachine(w.Open(t), w, spec)(t.Context(), true)
-	if err != nil || m == nil {
-		t.Fatalf("EnsureMachine on a healthy cloud = %v, %v", m, err)
-	}
+	try := ensureMachine(w.Open(t), w, spec)
+	var m *cloud.Machine
+	until(t, "EnsureMachine on a healthy cloud", func() (bool, error) {
+		var err error
+		m, err = try(t.Context(), true)
+		if err != nil && !fault.Is(err, fault.NotYet) {
+			t.Fatalf("EnsureMachine on a healthy cloud: %v", err)
+		}
+		return m != nil, err
+	})
 	return *m
+}
+
+// attach lets a machine use the infrastructure that was made for it.
+func attach(spec cloud.MachineSpec, have []cloud.Resource) cloud.MachineSpec {
+	spec.Subnets, spec.Params = nil, nil
+	for _, r := range have {
+		if r.Kind == cloud.KindSubnet && (r.Zone == "" || r.Zone == spec.Zone) {
+			spec.Subnets = append(spec.Subnets, r.ID)
+		}
+		spec.Params = append(spec.Params, r.Machine...)
+	}
+	slices.SortFunc(spec.Params, func(a, b cluster.Tag) int { return strings.Compare(a.Key, b.Key) })
+	return spec
+}
+
+// listed waits until the owner's list shows as many machines: lists may lag. What
+// it shows then is returned.
+func listed(t *testing.T, w Cloud, o cloud.Owner, want int) []cloud.Machine {
+	t.Helper()
+	var ms []cloud.Machine
+	until(t, fmt.Sprintf("the list of %s shows %d machines", o.Cluster.UID, want), func() (bool, error) {
+		var err error
+		ms, err = w.Open(t).ListMachines(t.Context(), o)
+		return len(ms) == want, err
+	})
+	return ms
+}
+
+// wantAbsent waits until the provider knows that a machine is gone. Before there
+// is proof it says NotYet, and never that there is none.
+func wantAbsent(t *testing.T, p cloud.Provider, ref cloud.MachineRef) {
+	t.Helper()
+	until(t, "proof that the machine is gone", func() (bool, error) {
+		m, err := p.GetMachine(t.Context(), ref)
+		switch {
+		case err == nil:
+			t.Fatalf("a machine that is gone was read: %+v", m)
+		case fault.Is(err, fault.NotFound):
+			return true, nil
+		case !fault.Is(err, fault.NotYet):
+			t.Fatalf("GetMachine of what is gone: %v of kind %q", err, fault.KindOf(err))
+		}
+		return false, err
+	})
 }
 
 // until calls f until it says done; it fails the test after too long or on an

@@ -17,7 +17,53 @@ import (
 func images(t *testing.T, w Cloud) (cloud.Images, bool) {
 	t.Helper()
 	i, ok := w.Open(t).(cloud.Images)
+	if p, published := w.(Publisher); published && !p.Imports() {
+		ok = false
+	}
 	return i, ok
+}
+
+// testPublished proves that somebody else's image is used and left alone.
+func testPublished(t *testing.T, w Cloud) {
+	pub, ok := w.(Publisher)
+	if !ok {
+		return
+	}
+	p, ok := w.Open(t).(cloud.Images)
+	if !ok {
+		t.Fatal("the provider has no images")
+	}
+	user := clusterOwner("u1")
+	for _, create := range []bool{false, true} {
+		look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Published(), User: user, Create: create})
+		if err != nil || look.Image == nil || look.Created || look.Image.State != cloud.ImageReady || look.Image.Name != pub.Published().Name {
+			t.Fatalf("EnsureImage(%t) = %+v, %v", create, look, err)
+		}
+		now, err := p.GetImage(t.Context(), look.Image.ID)
+		if err != nil || now.State != cloud.ImageReady || now.ID != look.Image.ID {
+			t.Errorf("GetImage = %+v, %v", now, err)
+		}
+	}
+	if list, err := p.ListImages(t.Context(), user); err != nil || len(list) != 0 {
+		t.Errorf("somebody else's image is listed as the user's: %+v, %v", list, err)
+	}
+	for range 2 {
+		if done, err := p.ReleaseImage(t.Context(), pub.Published(), user); !done || err != nil {
+			t.Errorf("ReleaseImage = %t, %v", done, err)
+		}
+	}
+	look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Published(), User: user})
+	if err != nil || look.Image == nil {
+		t.Errorf("after its release: %+v, %v", look, err)
+	}
+	if look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Unpublished(), User: user}); err != nil || look.Image != nil {
+		t.Errorf("look at what nobody has published: %+v, %v", look, err)
+	}
+	_, err = p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Unpublished(), User: user, Create: true})
+	wantKind(t, err, fault.Invalid)
+	if n := w.WriteRequests(); n != 0 {
+		t.Errorf("%d writes for an image that is somebody else's", n)
+	}
 }
 
 // useImage takes an image into use and waits until it is ready.

@@ -116,6 +116,10 @@ func testInfrastructure(t *testing.T, w Cloud) {
 			t.Errorf("key %q twice", s.Key)
 		}
 		keys[s.Key] = true
+		until(t, s.Title+" again", func() (bool, error) { // the cloud may lag
+			look, err := p.EnsureResource(t.Context(), cloud.EnsureResourceRequest{Owner: o, Step: s, Have: have[:i]})
+			return look.Resource != nil, err
+		})
 		look, err := p.EnsureResource(t.Context(), cloud.EnsureResourceRequest{Owner: o, Step: s, Have: have[:i], Create: true})
 		if err != nil || look.Created || look.Resource == nil || look.Resource.ID != have[i].ID {
 			t.Errorf("%s again: %+v, %v; want %s adopted", s.Title, look, err, have[i].ID)
@@ -143,13 +147,8 @@ func testInfrastructure(t *testing.T, w Cloud) {
 	if err != nil || second.ID == placement.ID {
 		t.Fatalf("the second shard is %+v, %v; the first is %s", second, err, placement.ID)
 	}
-	spec := w.Machine(group, "m1")
+	spec := attach(w.Machine(group, "m1"), have)
 	spec.PlacementGroup = placement.ID
-	for _, r := range have {
-		if r.Kind == cloud.KindSubnet {
-			spec.Subnets = []string{r.ID}
-		}
-	}
 	m := create(t, w, spec)
 	if m.Private == "" {
 		t.Error("a machine in a private subnet has no private address")
@@ -195,28 +194,46 @@ func testForeign(t *testing.T, w Cloud) {
 	spec := w.Infrastructure(o)
 	spec.Existing = &cluster.ExistingNetwork{Network: theirs[i].Parent, Subnet: theirs[i].ID, CIDR: spec.CIDR}
 	spec.CIDR, spec.LoadBalancer = "", nil
+	if theirs[i].Zone != "" { // one subnet serves one zone
+		spec.Zone, spec.Zones = theirs[i].Zone, nil
+	}
 	steps, err := p.PlanInfrastructure(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	var have, own []cloud.Resource
 	for _, s := range steps {
-		look, err := p.EnsureResource(t.Context(), cloud.EnsureResourceRequest{Owner: o, Step: s, Create: true})
-		if err != nil || look.Created || look.Resource == nil || !look.Resource.Foreign {
-			t.Fatalf("%s: %+v, %v; want it foreign", s.Title, look, err)
+		r, err := drive(t.Context(), settings(t, w), ensureResource(p, cloud.EnsureResourceRequest{Owner: o, Step: s, Have: have}))
+		if err != nil {
+			t.Fatalf("%s: %v", s.Title, err)
 		}
-		if gone, err := p.DeleteResource(t.Context(), *look.Resource); gone || err == nil {
+		have = append(have, *r)
+		if !r.Foreign { // something beside the network, for example a firewall
+			own = append(own, *r)
+			continue
+		}
+		if gone, err := p.DeleteResource(t.Context(), *r); gone || err == nil {
 			t.Errorf("delete of a foreign %s = %t, %v", s.Kind, gone, err)
 		}
 		// Not even when somebody forgot what it is.
-		bare := *look.Resource
+		bare := *r
 		bare.Foreign, bare.Key = false, "something"
 		if gone, err := p.DeleteResource(t.Context(), bare); gone || !fault.Is(err, fault.Unsafe) {
 			t.Errorf("delete of somebody else's %s = %t, %v", s.Kind, gone, err)
 		}
 	}
-	if list, err := p.ListResources(t.Context(), o); err != nil || len(list) != 0 {
-		t.Errorf("foreign resources are listed as ours: %+v, %v", list, err)
+	if !slices.ContainsFunc(have, func(r cloud.Resource) bool { return r.Kind == cloud.KindSubnet && r.Foreign && r.ID == theirs[i].ID }) {
+		t.Errorf("the subnet that was brought along is not among %+v", have)
 	}
+	until(t, "the list of resources", func() (bool, error) {
+		list, err := p.ListResources(t.Context(), o)
+		for _, r := range list {
+			if !slices.ContainsFunc(own, func(x cloud.Resource) bool { return x.ID == r.ID }) {
+				t.Fatalf("a foreign %s is listed as ours: %+v", r.Kind, r)
+			}
+		}
+		return len(list) == len(own), err
+	})
 	before := len(theirs)
 	tearDown(t, w, o)
 	if n := total(w.Books("u2")); n != before {
@@ -234,13 +251,7 @@ func testMembers(t *testing.T, w Cloud) {
 	req := cloud.SyncMembersRequest{Owner: o, Have: have}
 	var members []cloud.Member
 	for _, id := range []string{"c1", "c2", "c3"} {
-		spec := w.Machine(owner("u1"), id)
-		for _, r := range have {
-			if r.Kind == cloud.KindSubnet {
-				spec.Subnets = []string{r.ID}
-			}
-		}
-		m := create(t, w, spec)
+		m := create(t, w, attach(w.Machine(owner("u1"), id), have))
 		members = append(members, cloud.Member{MachineID: id, Name: m.Name, Address: m.Private})
 	}
 	sync := func(want []cloud.Member) {

@@ -56,6 +56,7 @@ func testFlavors(t *testing.T, w Cloud) {
 func testAdopt(t *testing.T, w Cloud) {
 	spec := w.Machine(owner("u1"), "m1")
 	p := w.Open(t)
+	create(t, w, w.Machine(owner("u0"), "m0")) // what machines stand on is visible from here on
 	first, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec, UserData: w.UserData(), Create: true})
 	if err != nil || first.Machine == nil || !first.Created {
 		t.Fatalf("first EnsureMachine = %+v, %v", first, err)
@@ -63,7 +64,7 @@ func testAdopt(t *testing.T, w Cloud) {
 	m := *first.Machine
 	want := cloud.Machine{
 		Ref:  cloud.MachineRef{Owner: spec.Owner, ID: spec.ID, Cloud: m.Ref.Cloud},
-		Name: spec.Name, ProviderID: p.Capabilities().ProviderIDPrefix + m.Ref.Cloud, Role: spec.Role,
+		Name: spec.Name, ProviderID: m.ProviderID, Role: spec.Role,
 		Zone: spec.Zone, Flavor: spec.Flavor, ImageID: spec.ImageID,
 		State: m.State, Public: m.Public, Private: m.Private, CreatedAt: m.CreatedAt,
 	}
@@ -73,6 +74,11 @@ func testAdopt(t *testing.T, w Cloud) {
 	if m.Ref.Cloud == "" || m.CreatedAt.IsZero() {
 		t.Errorf("machine without id or time: %+v", m)
 	}
+	// What stands between is the cloud's own, for example the zone.
+	if !strings.HasPrefix(m.ProviderID, p.Capabilities().ProviderIDPrefix) || !strings.HasSuffix(m.ProviderID, m.Ref.Cloud) {
+		t.Errorf("provider id %q of %q", m.ProviderID, m.Ref.Cloud)
+	}
+	listed(t, w, spec.Owner, 1)
 	again, err := w.Open(t).EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec, UserData: w.UserData(), Create: true})
 	if err != nil || again.Machine == nil || again.Created || again.Machine.Ref != m.Ref {
 		t.Fatalf("second EnsureMachine = %+v, %v; want %s adopted", again, err, m.Ref.Cloud)
@@ -112,12 +118,15 @@ func testOneRequest(t *testing.T, w Cloud) {
 func testRepair(t *testing.T, w Cloud) {
 	spec := w.Machine(owner("u1"), "m1")
 	oldest := create(t, w, spec)
-	for range 2 {
+	for n := range 2 {
 		w.Inject(t, Fault{On: ListMachines, Effect: Stale})
-		create(t, w, spec)
+		twin := spec
+		twin.Attempt = n + 1 // where the cloud deduplicates, only this makes a second one
+		create(t, w, twin)
 		w.Heal()
 	}
 	wantBooks(t, w, "u1", "machine", 3)
+	listed(t, w, spec.Owner, 3)
 	removed := 0
 	until(t, "repair", func() (bool, error) {
 		look, err := w.Open(t).EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec})
@@ -169,9 +178,8 @@ func testToldApart(t *testing.T, w Cloud) {
 	}
 	p := w.Open(t)
 	for uid, want := range map[string]string{"u1": one.Ref.Cloud, "u2": two.Ref.Cloud} {
-		ms, err := p.ListMachines(t.Context(), owner(uid))
-		if err != nil || len(ms) != 1 || ms[0].Ref.Cloud != want {
-			t.Errorf("machines of %s: %+v, %v", uid, ms, err)
+		if ms := listed(t, w, owner(uid), 1); ms[0].Ref.Cloud != want {
+			t.Errorf("machines of %s: %+v", uid, ms)
 		}
 	}
 	remove(t, p, one.Ref)
@@ -258,6 +266,7 @@ func testList(t *testing.T, w Cloud) {
 	other.Group = "others"
 	want = append(want, create(t, w, w.Machine(other, "m4")).Name)
 	slices.Sort(want)
+	listed(t, w, cloud.Owner{Cluster: other.Cluster}, len(want))
 	names := func(o cloud.Owner) (got []string) {
 		ms, err := w.Open(t).ListMachines(t.Context(), o)
 		if err != nil {
@@ -280,6 +289,9 @@ func testList(t *testing.T, w Cloud) {
 }
 
 func testWrongZone(t *testing.T, w Cloud) {
+	if !possible(w, WrongZone) {
+		return
+	}
 	spec := w.Machine(owner("u1"), "m1")
 	w.Inject(t, Fault{On: CreateMachine, Effect: WrongZone})
 	look, err := w.Open(t).EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec, UserData: w.UserData(), Create: true})
@@ -305,6 +317,7 @@ func testUserData(t *testing.T, w Cloud) {
 		t.Errorf("%d writes for user data that cannot work", n)
 	}
 	data := secrets.NewValue([]byte(strings.Repeat("a", p.Capabilities().UserDataMax)))
+	create(t, w, w.Machine(owner("u1"), "m0")) // what machines stand on is visible from here on
 	if _, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec, UserData: data, Create: true}); err != nil {
 		t.Errorf("the largest user data: %v", err)
 	}

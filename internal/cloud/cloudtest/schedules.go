@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -11,8 +12,14 @@ import (
 	"github.com/ichor-project/ichor/internal/cloud"
 )
 
-// machineFaults are all sensible pairs of call and effect.
-func machineFaults() []Fault {
+// possible reports whether an effect can happen in the cloud.
+func possible(w Cloud, e Effect) bool {
+	i, ok := w.(Impossible)
+	return !ok || !slices.Contains(i.Impossible(), e)
+}
+
+// machineFaults are all sensible pairs of call and effect that can happen.
+func machineFaults(w Cloud) []Fault {
 	var out []Fault
 	for _, e := range []Effect{
 		LostReply, Dropped, Late, Throttled, ThrottledPage, Maintenance, ServerError, Unauthorized, QuotaFull, OutOfStock, WrongZone,
@@ -25,13 +32,13 @@ func machineFaults() []Fault {
 	for _, e := range []Effect{LostReply, Dropped, Throttled, Maintenance, ServerError, Busy} {
 		out = append(out, Fault{On: DeleteMachine, Effect: e})
 	}
-	return out
+	return slices.DeleteFunc(out, func(f Fault) bool { return !possible(w, f.Effect) })
 }
 
 // testEveryFault hits the first and the second request of its sort with every
 // fault, and with a worker that dies after the call.
 func testEveryFault(t *testing.T, h Harness) {
-	for _, f := range machineFaults() {
+	for _, f := range machineFaults(h.New(t)) {
 		for _, killed := range []bool{false, true} {
 			name := fmt.Sprintf("%s/%s", f.On, f.Effect)
 			if killed {
@@ -57,7 +64,7 @@ func testEveryFault(t *testing.T, h Harness) {
 
 // testSchedules tries random schedules; a failing one is known by its number.
 func testSchedules(t *testing.T, h Harness) {
-	all := machineFaults()
+	all := machineFaults(h.New(t))
 	for seed := range h.Seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

@@ -1,0 +1,425 @@
+package aws_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/aws"
+	"github.com/ichor-project/ichor/internal/cloud/cloudtest"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/secrets"
+	standin "github.com/ichor-project/ichor/testsuite/devcloud/aws"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
+	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/devcloud/world"
+)
+
+// speed divides the cloud's latencies, and the lags of its readers, which are
+// those of a usual account. The provider's settings are shortened as much, except
+// for CreateTimeout: late commits must be cheap.
+const speed = 100
+
+var testSettings = aws.Settings{
+	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: time.Minute / speed,
+	PostWindow: 5 * time.Second, Poll: 10 * time.Millisecond,
+}
+
+func TestConformance(t *testing.T) {
+	cloudtest.Run(t, cloudtest.Harness{New: newCloud, Seeds: 16})
+	conformance.wantCovered(t)
+}
+
+// addresses lends loopback addresses on which nothing listens. The range is this
+// package's own, because other packages' tests run at the same time.
+type addresses struct {
+	mu   sync.Mutex
+	next uint16
+	net  byte
+}
+
+var nets atomic.Int32
+
+func (a *addresses) TakeAddress() (netip.Addr, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.next++
+	return netip.AddrFrom4([4]byte{127, a.net, byte(a.next >> 8), byte(a.next)}), nil
+}
+
+func (a *addresses) GiveAddress(netip.Addr) {}
+
+// conformance are the actions that the suite has sent.
+var conformance recorder
+
+type testCloud struct {
+	account   *account.Account
+	balancers *elb.Service
+	faults    *faults.Injector
+	endpoints map[string]string
+	transport *http.Transport
+	images    map[string]string // published, by architecture
+	subnets   map[string]string // of a network that is not the tests', by zone
+	observe   aws.Observe
+	made      map[string]bool // resources, by key
+}
+
+func newCloud(t *testing.T) cloudtest.Cloud {
+	t.Helper()
+	c := startCloud(t)
+	c.observe = conformance.observe
+	return c
+}
+
+func startCloud(t *testing.T) *testCloud {
+	t.Helper()
+	clock := world.NewClock(speed)
+	lat := account.DefaultLatencies()
+	lat.Retention = 1000 * time.Hour // a test takes longer than an hour of a terminated instance
+	c := &testCloud{
+		faults: faults.New(clock, 0, nil), transport: &http.Transport{}, images: map[string]string{}, subnets: map[string]string{}, made: map[string]bool{},
+		account: account.New(account.Options{
+			Clock: clock, Addresses: &addresses{net: byte(30 + nets.Add(1)%60)}, Latencies: &lat,
+			TalosVersions: []string{"v1.13.5"}, StockSchematic: stock,
+		}),
+	}
+	c.balancers = elb.New(elb.Options{Account: c.account})
+	mux := http.NewServeMux()
+	front := standin.New(c.account, nil)
+	front.Register(mux, c.faults)
+	mux.Handle(balancing+"/", c.balancing(t))
+	server := httptest.NewServer(mux)
+	c.endpoints = map[string]string{
+		"ec2": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_EC2"], "sts": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_STS"],
+		"elasticloadbalancing": server.URL + balancing + "/",
+	}
+	t.Cleanup(func() {
+		c.faults.Clear()
+		c.transport.CloseIdleConnections()
+		server.Close()
+		c.balancers.Close()
+		c.account.Close()
+	})
+	for _, i := range c.account.Omniscient().Images() {
+		c.images[i.Arch] = i.ID
+	}
+	c.network(t)
+	return c
+}
+
+// balancing is where load balancing is served.
+const balancing = "/aws/elb"
+
+// balancing serves load balancers behind the faults, like the other services: to
+// a fault the action looks like a part of the path.
+func (c *testCloud) balancing(t *testing.T) http.Handler {
+	server := c.balancers.Server()
+	inner := c.faults.WrapAs(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		r.URL.Path = balancing + "/"
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if _, err := sigv4.Verify(r, body, sigv4.Scope{Region: account.Region, Service: elb.Signed}, c.account.Secret, time.Now()); err != nil {
+			t.Errorf("signature: %v", err)
+		}
+		server.ServeHTTP(rw, r)
+	}), c.account.Latencies().API, func(f *faults.Fault) (int, string, []byte) {
+		status := f.Status
+		if status == 0 {
+			status = http.StatusInternalServerError
+		}
+		return status, "text/xml", server.Protocol.ErrorBody(server.Namespace, &query.Error{Code: "InternalFailure", Status: status}, "")
+	})
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		if form, err := url.ParseQuery(string(body)); err == nil {
+			r.URL.Path = balancing + "/" + form.Get("Action")
+		}
+		inner.ServeHTTP(rw, r)
+	})
+}
+
+// network is where machines run that are given none. It is nobody's cluster's.
+func (c *testCloud) network(t testing.TB) {
+	t.Helper()
+	v := c.account.Omniscient()
+	vpc, err := v.CreateVPC("10.200.0.0/16", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, z := range account.Zones() {
+		s, err := v.CreateSubnet(vpc.ID, fmt.Sprintf("10.200.%d.0/24", n), z.Name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.subnets[z.Name] = s.ID
+	}
+}
+
+func (c *testCloud) Open(t testing.TB) cloud.Provider { return c.open(t) }
+
+func (c *testCloud) open(t testing.TB) *aws.Provider {
+	t.Helper()
+	keys, err := json.Marshal(map[string]string{"accessKeyId": account.DefaultKey, "secretAccessKey": account.DefaultSecret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := aws.New(t.Context(), aws.Options{
+		Region: account.Region, Credentials: secrets.NewValue(keys), Endpoints: c.endpoints,
+		HTTPClient: &http.Client{Transport: c.transport}, Rate: 1000, Settings: testSettings, Observe: c.observe,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+const (
+	ec2Path = "POST /aws/ec2/"
+	elbPath = "POST " + balancing + "/"
+)
+
+// creates are the actions that make infrastructure, changes all other writes.
+var (
+	creates = []string{
+		ec2Path + "CreateVpc", ec2Path + "CreateInternetGateway", ec2Path + "CreateRouteTable", ec2Path + "CreateSubnet",
+		ec2Path + "CreateSecurityGroup", ec2Path + "CreatePlacementGroup",
+		elbPath + "CreateTargetGroup", elbPath + "CreateLoadBalancer", elbPath + "CreateListener",
+	}
+	changes = []string{elbPath + "RegisterTargets", elbPath + "DeregisterTargets"}
+)
+
+// route is a fault's route and what tells its requests from others of the route.
+type route struct{ route, contains string }
+
+func routes(c cloudtest.Call) []route {
+	switch c {
+	case cloudtest.CreateMachine:
+		return []route{{ec2Path + "RunInstances", ""}}
+	case cloudtest.ListMachines:
+		return []route{{ec2Path + "DescribeInstances", "tag%3A"}}
+	case cloudtest.ReadMachine:
+		return []route{{ec2Path + "DescribeInstances", "instance-id"}, {ec2Path + "DescribeInstances", "InstanceId.1"}}
+	case cloudtest.DeleteMachine:
+		return []route{{ec2Path + "TerminateInstances", ""}}
+	case cloudtest.CreateResource, cloudtest.Write:
+		var out []route
+		for _, a := range creates {
+			out = append(out, route{a, ""})
+		}
+		if c == cloudtest.Write {
+			for _, a := range changes {
+				out = append(out, route{a, ""})
+			}
+		}
+		return out
+	case cloudtest.CreateImage:
+	}
+	return nil
+}
+
+func effect(e cloudtest.Effect) faults.Fault {
+	switch e {
+	case cloudtest.LostReply:
+		return faults.Fault{Effect: faults.CommitThenDrop}
+	case cloudtest.Dropped:
+		return faults.Fault{Effect: faults.DropBeforeCommit}
+	case cloudtest.Late:
+		return faults.Fault{Effect: faults.DelayThenCommit, Delay: faults.Duration((testSettings.CreateTimeout + testSettings.Settle/2) * speed)}
+	case cloudtest.Throttled:
+		return faults.Fault{Effect: faults.JSON429}
+	case cloudtest.ThrottledPage: // as services other than EC2 say it
+		return faults.Fault{Effect: faults.Status, Status: http.StatusTooManyRequests, Code: "TooManyRequestsException"}
+	case cloudtest.Maintenance:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusServiceUnavailable, Code: "Unavailable"}
+	case cloudtest.ServerError:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusInternalServerError}
+	case cloudtest.Unauthorized:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusForbidden, Code: "UnauthorizedOperation"}
+	case cloudtest.QuotaFull:
+		return faults.Fault{Effect: faults.Quota}
+	case cloudtest.OutOfStock:
+		return faults.Fault{Effect: faults.OutOfStock}
+	case cloudtest.ImageMissing:
+		return faults.Fault{Effect: faults.Image404}
+	case cloudtest.Stale:
+		// Longer than any test: how long the test itself takes must not matter.
+		return faults.Fault{Effect: faults.StaleList, Duration: faults.Duration(time.Hour)}
+	case cloudtest.Busy:
+		return faults.Fault{Effect: faults.Status, Status: http.StatusBadRequest, Code: "IncorrectInstanceState"}
+	case cloudtest.WrongZone:
+	}
+	panic("no such effect: " + e)
+}
+
+// Impossible implements cloudtest.Impossible: the zone is that of the subnet, and
+// a request that names another one is refused.
+func (c *testCloud) Impossible() []cloudtest.Effect { return []cloudtest.Effect{cloudtest.WrongZone} }
+
+func (c *testCloud) Inject(t testing.TB, f cloudtest.Fault) {
+	t.Helper()
+	for _, r := range routes(f.On) {
+		df := effect(f.Effect)
+		df.Route, df.Contains, df.Nth, df.Count = r.route, r.contains, f.Nth, f.Count
+		if _, err := c.faults.Add(df); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (c *testCloud) Heal() { c.faults.Clear() }
+
+func (c *testCloud) Fired() (n int) {
+	for _, f := range c.faults.Faults() {
+		if f.Fired > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+const (
+	zone  = "eu-central-1a"
+	stock = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
+)
+
+func (c *testCloud) Machine(owner cloud.Owner, id string) cloud.MachineSpec {
+	return cloud.MachineSpec{
+		ID: id, Name: cluster.MachineName(owner.Cluster.Name, owner.Group, id), Owner: owner, Role: cluster.RoleWorker,
+		Zone: zone, Flavor: "m6i.large", ImageID: c.images["x86_64"], DiskGiB: 20, Subnets: []string{c.subnets[zone]},
+	}
+}
+
+func (c *testCloud) UserData() secrets.Value { return secrets.NewValue([]byte("version: v1alpha1\n")) }
+
+func (c *testCloud) Books(uid string) map[string]int {
+	out := map[string]int{}
+	count := func(kind string, tags map[string]string) {
+		if tags[cluster.TagCluster] == uid {
+			out[kind]++
+		}
+	}
+	v := c.account.Omniscient()
+	of := func(kind, id string) {
+		tags := map[string]string{}
+		for _, t := range c.account.Tags(id) {
+			tags[t.Key] = t.Value
+		}
+		count(kind, tags)
+	}
+	for _, i := range v.Instances() {
+		if i.State != account.Terminated {
+			of("machine", i.ID)
+		}
+	}
+	for _, x := range v.VPCs() {
+		of("vpc", x.ID)
+	}
+	for _, x := range v.InternetGateways() {
+		of("internet-gateway", x.ID)
+	}
+	for _, x := range v.RouteTables() {
+		of("route-table", x.ID)
+	}
+	for _, x := range v.Subnets() {
+		of("subnet", x.ID)
+	}
+	for _, x := range v.SecurityGroups() {
+		of("security-group", x.ID)
+	}
+	for _, x := range v.PlacementGroups() {
+		of("placement-group", x.ID)
+	}
+	for _, x := range v.Volumes() {
+		if x.Instance == "" {
+			of("volume", x.ID)
+		}
+	}
+	b := c.balancers.State()
+	for _, x := range b.LoadBalancers {
+		count("load-balancer", x.Tags)
+	}
+	for _, x := range b.Listeners {
+		count("listener", x.Tags)
+	}
+	for _, x := range b.TargetGroups {
+		count("target-group", x.Tags)
+		var healthy, all int
+		if _, err := fmt.Sscanf(x.Detail, "%d of %d targets healthy", &healthy, &all); err == nil && all > 0 && x.Tags[cluster.TagCluster] == uid {
+			out["member"] += all
+		}
+	}
+	return out
+}
+
+func (c *testCloud) Foreign(t testing.TB, _ []cluster.Tag) string {
+	t.Helper()
+	t.Fatal("machines of others are not adopted")
+	return ""
+}
+
+func (c *testCloud) Vanish(t testing.TB, id string) {
+	t.Helper()
+	if err := c.account.Vanish(id); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (c *testCloud) Infrastructure(owner cloud.Owner) cloud.InfrastructureSpec {
+	return cloud.InfrastructureSpec{
+		Owner: owner, Zone: zone, Zones: []string{zone, "eu-central-1b"}, CIDR: "10.100.0.0/16",
+		LoadBalancer: &cluster.LoadBalancer{}, AllowedCIDRs: []string{"127.0.0.0/8"},
+	}
+}
+
+func (c *testCloud) image(version, schematic string) cloud.ImageSpec {
+	return cloud.ImageSpec{Name: "talos-" + version, Schematic: schematic, Version: version, Arch: "arm64", Zone: zone}
+}
+
+func (c *testCloud) Image(string) cloud.ImageSpec { return c.image("v1.13.5", strings.Repeat("a", 64)) }
+
+func (c *testCloud) Broken(string) cloud.ImageSpec {
+	return c.image("v1.13.5", strings.Repeat("b", 64))
+}
+
+// Published, Unpublished and Imports implement cloudtest.Publisher.
+func (c *testCloud) Published() cloud.ImageSpec   { return c.image("v1.13.5", stock) }
+func (c *testCloud) Unpublished() cloud.ImageSpec { return c.image("v0.0.1", stock) }
+func (c *testCloud) Imports() bool                { return false }
+
+func (c *testCloud) WriteRequests() (n int) {
+	for _, r := range c.faults.Requests(0) {
+		if name := r.Path[strings.LastIndex(r.Path, "/")+1:]; !strings.HasPrefix(name, "Describe") && !strings.HasPrefix(name, "Get") {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *testCloud) Zone(id string) string {
+	i, err := c.account.Instance(id)
+	if err != nil {
+		return ""
+	}
+	return i.Zone
+}

@@ -1,0 +1,274 @@
+package aws_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
+)
+
+// recorder notes the actions that providers send.
+type recorder struct {
+	mu      sync.Mutex
+	actions map[string]bool
+}
+
+func (r *recorder) observe(route, _ string, _ int, _ time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.actions == nil {
+		r.actions = map[string]bool{}
+	}
+	r.actions[route] = true
+}
+
+func (r *recorder) sent() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.actions))
+}
+
+// wantCovered checks that the documented policy allows all that was sent.
+func (r *recorder) wantCovered(t *testing.T) {
+	t.Helper()
+	allowed := allowedActions(t)
+	for _, a := range r.sent() {
+		if !slices.Contains(allowed, a) {
+			t.Errorf("%s was sent, and the policy does not allow it", a)
+		}
+	}
+}
+
+// allowedActions are those of the documented policy, sorted.
+func allowedActions(t *testing.T) []string {
+	t.Helper()
+	body, err := os.ReadFile("../../../docs/reference/aws-iam-policy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var policy struct {
+		Statement []struct {
+			Sid, Effect string
+			Action      []string
+			Resource    []string
+			Condition   map[string]any
+		}
+	}
+	if err := json.Unmarshal(body, &policy); err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, s := range policy.Statement {
+		if s.Effect != "Allow" || len(s.Action) == 0 || len(s.Resource) == 0 {
+			t.Errorf("statement %s: %+v", s.Sid, s)
+		}
+		for _, a := range s.Action {
+			if strings.Contains(a, "*") {
+				t.Errorf("statement %s allows %s", s.Sid, a)
+			}
+			verb := a[strings.Index(a, ":")+1:]
+			if writes := !strings.HasPrefix(verb, "Describe") && !strings.HasPrefix(verb, "Get"); writes && slices.Contains(s.Resource, "*") && len(s.Condition) == 0 {
+				t.Errorf("statement %s: %s writes to anything", s.Sid, a)
+			}
+		}
+		out = append(out, s.Action...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// unseen are rights that the cloud asks for beside those of the actions: for tags
+// in a create, for a role that machines get, and for the first load balancer of
+// an account.
+var unseen = []string{"ec2:CreateTags", "elasticloadbalancing:AddTags", "iam:CreateServiceLinkedRole", "iam:PassRole"}
+
+// A tour of all that the provider does sends exactly what the policy allows.
+func TestPolicy(t *testing.T) {
+	c := startCloud(t)
+	var seen recorder
+	c.observe = seen.observe
+	p := c.open(t)
+	if id, err := p.Account(t.Context()); err != nil || id != account.AccountID {
+		t.Errorf("account %q, %v", id, err)
+	}
+	if _, err := p.Flavors(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: c.Published(), User: tourist}); err != nil {
+		t.Error(err)
+	}
+	spec := c.Infrastructure(tourist)
+	c.build(t, spec)
+	// A range that is not allowed any more is closed.
+	spec.AllowedCIDRs = []string{"192.0.2.0/24"}
+	have := c.build(t, spec)
+	step, err := p.PlacementStep(tourist, zone, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := c.ensure(t, cloud.EnsureResourceRequest{Owner: tourist, Step: step})
+	m := c.Machine(tourist, "m1")
+	m.PlacementGroup, m.Subnets, m.Params = group.ID, nil, nil
+	for _, r := range have {
+		if r.Kind == cloud.KindSubnet && r.Zone == zone {
+			m.Subnets = []string{r.ID}
+		}
+		m.Params = append(m.Params, r.Machine...)
+	}
+	var made cloud.Machine
+	eventually(t, "machine", func() (bool, error) {
+		look, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: m, UserData: c.UserData(), Create: true})
+		if look.Machine != nil {
+			made = *look.Machine
+		}
+		return look.Machine != nil, err
+	})
+	for _, members := range [][]cloud.Member{{{MachineID: "m1", Name: made.Name, Address: made.Private}}, nil} {
+		eventually(t, "members", func() (bool, error) {
+			_, err := p.SyncMembers(t.Context(), cloud.SyncMembersRequest{Owner: tourist, Have: have, Members: members})
+			return err == nil, err
+		})
+	}
+	c.leaveVolume(t, have)
+	if i, err := c.account.Instance(made.Ref.Cloud); err != nil || i.Metadata.Tokens != "required" || i.Metadata.HopLimit != 2 {
+		t.Errorf("metadata %+v, %v", i.Metadata, err)
+	}
+	eventually(t, "machine is gone", func() (bool, error) { return p.DeleteMachine(t.Context(), made.Ref) })
+	var list []cloud.Resource
+	eventually(t, "all are listed", func() (bool, error) {
+		var err error
+		list, err = p.ListResources(t.Context(), tourist)
+		return len(list) == len(have)+2, err // the placement group and the volume
+	})
+	// The route table goes while subnets still use it.
+	slices.SortStableFunc(list, func(a, b cloud.Resource) int {
+		late := func(r cloud.Resource) int {
+			switch r.Kind {
+			case "subnet":
+				return 1
+			case "internet-gateway", "vpc":
+				return 2
+			}
+			return 0
+		}
+		return late(a) - late(b)
+	})
+	for _, r := range list {
+		eventually(t, "deletion of "+r.Kind, func() (bool, error) { return p.DeleteResource(t.Context(), r) })
+	}
+	if books := c.Books(tourist.Cluster.UID); len(books) != 0 {
+		t.Errorf("left: %v", books)
+	}
+	want := slices.Sorted(slices.Values(append(seen.sent(), unseen...)))
+	if diff := cmp.Diff(want, allowedActions(t)); diff != "" {
+		t.Errorf("docs/reference/aws-iam-policy.json (-needed +allowed):\n%s", diff)
+	}
+}
+
+var tourist = cloud.Owner{Cluster: cluster.Ref{Name: "tour", UID: "u-tour"}}
+
+func eventually(t *testing.T, what string, f func() (bool, error)) {
+	t.Helper()
+	for {
+		done, err := f()
+		if err != nil && !fault.KindOf(err).Retryable() {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if done && err == nil {
+			return
+		}
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("%s: last error %v", what, err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// ensure makes one resource and waits until it is ready.
+func (c *testCloud) ensure(t *testing.T, req cloud.EnsureResourceRequest) cloud.Resource {
+	t.Helper()
+	p := c.open(t)
+	// What was made a moment ago may not be visible yet, so the create is sent only
+	// once for each key.
+	var made cloud.Resource
+	req.Create = !c.made[req.Step.Key]
+	eventually(t, req.Step.Title, func() (bool, error) {
+		look, err := p.EnsureResource(t.Context(), req)
+		if look.Resource != nil {
+			made = *look.Resource
+		}
+		// A create is Ambiguous when it was done, and only its settings were not.
+		if req.Create = req.Create && err != nil && !fault.Is(err, fault.Ambiguous); fault.Is(err, fault.Ambiguous) {
+			err = nil
+		}
+		return look.Resource != nil, err
+	})
+	c.made[req.Step.Key] = true
+	return made
+}
+
+// build ensures all steps of a plan.
+func (c *testCloud) build(t *testing.T, spec cloud.InfrastructureSpec) []cloud.Resource {
+	t.Helper()
+	p := c.open(t)
+	steps, err := p.PlanInfrastructure(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var have []cloud.Resource
+	for _, s := range steps {
+		r := c.ensure(t, cloud.EnsureResourceRequest{Owner: spec.Owner, Step: s, Have: have})
+		eventually(t, s.Title+" is ready", func() (bool, error) {
+			now, err := p.GetResource(t.Context(), r)
+			if err == nil {
+				r = now
+			}
+			return now.Ready, err
+		})
+		have = append(have, r)
+	}
+	return have
+}
+
+// leaveVolume launches a machine of the cluster whose volume outlives it.
+func (c *testCloud) leaveVolume(t *testing.T, have []cloud.Resource) {
+	t.Helper()
+	api := ec2.New(ec2.Options{
+		Region: account.Region, BaseEndpoint: sdk.String(c.endpoints["ec2"]),
+		Credentials: credentials.NewStaticCredentialsProvider(account.DefaultKey, account.DefaultSecret, ""),
+	})
+	i := slices.IndexFunc(have, func(r cloud.Resource) bool { return r.Kind == cloud.KindSubnet })
+	out, err := api.RunInstances(t.Context(), &ec2.RunInstancesInput{
+		MinCount: sdk.Int32(1), MaxCount: sdk.Int32(1), ImageId: sdk.String(c.images["x86_64"]), InstanceType: "t3.medium", SubnetId: sdk.String(have[i].ID),
+		UserData: sdk.String(base64.StdEncoding.EncodeToString([]byte("x"))),
+		BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: sdk.String("/dev/xvda"), Ebs: &types.EbsBlockDevice{
+			DeleteOnTermination: sdk.Bool(false), VolumeSize: sdk.Int32(20),
+		}}},
+		TagSpecifications: []types.TagSpecification{{
+			ResourceType: types.ResourceTypeVolume, Tags: []types.Tag{{Key: sdk.String(cluster.TagCluster), Value: sdk.String(tourist.Cluster.UID)}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.account.Omniscient().Terminate([]string{*out.Instances[0].InstanceId}); err != nil {
+		t.Fatal(err)
+	}
+}
