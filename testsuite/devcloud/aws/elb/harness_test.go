@@ -84,7 +84,6 @@ func start(t *testing.T) *site {
 	clock := world.NewClock(speed)
 	a := account.New(account.Options{
 		Clock: clock, Addresses: lent, Settings: &account.Settings{PageLimit: 1000}, TalosVersions: []string{"v1.13.0"},
-		Extensions: func(string, string) ([]string, bool) { return nil, true },
 	})
 	e := elb.New(elb.Options{Account: a})
 	in := faults.New(clock, 0, nil)
