@@ -93,8 +93,6 @@ type MachineConfigs interface {
 	// BootstrapImages says which images a control plane with this config will
 	// render once it runs a version of Talos, as far as anybody knows.
 	BootstrapImages(config secrets.Value, talos string) (BootstrapImages, error)
-	// Expires says until when the authorities in a bundle are valid.
-	Expires(bundle secrets.Value) (time.Time, error)
 }
 
 // NodeSettings is what a machine config decides about its Node object.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -107,8 +106,4 @@ func (c sceneConfigs) Images(config secrets.Value) (ComponentImages, error) {
 		out.APIServer, out.ControllerManager, out.Scheduler = "api:"+v, "cm:"+v, "sched:"+v
 	}
 	return out, nil
-}
-
-func (c sceneConfigs) Expires(secrets.Value) (time.Time, error) {
-	return time.Time{}, errors.New("nobody asks")
 }

@@ -86,5 +86,3 @@ func (configAdapter) BootstrapImages(config secrets.Value, version string) (acti
 	i, err := talos.PredictBootstrapImages(config, version)
 	return activities.BootstrapImages{Proxy: i.Proxy, CoreDNS: i.CoreDNS, Flannel: i.Flannel}, err
 }
-
-func (configAdapter) Expires(bundle secrets.Value) (time.Time, error) { return talos.Expires(bundle) }

@@ -5,7 +5,6 @@ import (
 	stdx509 "crypto/x509"
 	"encoding/pem"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -90,16 +89,6 @@ func renewed(name string, cert *stdx509.Certificate, hundredths int64) Certifica
 	out := certificate(name, cert)
 	out.Renewed = cert.NotBefore.Add(time.Duration(int64(cert.NotAfter.Sub(cert.NotBefore)) / 100 * hundredths))
 	return out
-}
-
-// Expires returns until when all authorities of a bundle are valid. Errors as of
-// Authorities.
-func Expires(bundle secrets.Value) (time.Time, error) {
-	all, err := Authorities(bundle)
-	if err != nil {
-		return time.Time{}, err
-	}
-	return slices.MinFunc(all, func(a, b Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter, nil
 }
 
 // Inspection is what only somebody wants to know who is about to work on a node.
