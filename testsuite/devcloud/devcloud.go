@@ -138,7 +138,7 @@ func (d *Devcloud) assemble(o Options) error {
 	d.world = w
 	d.aws = aws.New(account.New(account.Options{
 		Clock: w.Clock(), Addresses: w, Latencies: o.AWSLatencies, Settings: o.AWSSettings,
-		TalosVersions: factory.Versions(), StockSchematic: images.Stock(), Extensions: images.Extensions, Log: o.Log,
+		TalosVersions: factory.Versions(), StockSchematic: images.Stock(), Identify: images.Identify, Log: o.Log,
 	}), o.Log)
 	d.injector = faults.New(w.Clock(), w.Latencies().API, o.Log)
 	if err := d.injector.SetChaos(o.Chaos); err != nil {

@@ -100,6 +100,7 @@ func (c *Cloud) Endpoints(base string) map[string]string {
 	for _, s := range c.services {
 		out[s.EndpointVariable] = strings.TrimSuffix(base, "/") + Path + s.Name + "/"
 	}
+	out["AWS_ENDPOINT_URL_EBS"] = strings.TrimSuffix(base, "/") + blocksPath
 	out["AWS_ENDPOINT_URL_S3"] = strings.TrimSuffix(base, "/") + storagePath
 	return out
 }
@@ -109,6 +110,7 @@ func (c *Cloud) Endpoints(base string) map[string]string {
 // fault on "POST /aws/ec2/RunInstances" bends launches.
 func (c *Cloud) Register(mux *http.ServeMux, in *faults.Injector) {
 	c.registerStorage(mux, in)
+	c.registerBlocks(mux, in)
 	for _, s := range c.services {
 		prefix := Path + s.Name
 		inner := in.WrapAs(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { c.serve(rw, r, s) }),

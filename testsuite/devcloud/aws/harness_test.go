@@ -104,6 +104,14 @@ func (p *park) story(id string) []string {
 	return slices.Clone(p.log[id])
 }
 
+// identify takes the first three bytes of a disk for its schematic.
+func identify(disk []byte) (guest.Image, bool) {
+	if len(disk) != 5*account.BlockSize+3 {
+		return guest.Image{}, false
+	}
+	return guest.Image{Schematic: string(disk[:3]), TalosVersion: "v1.13.5", Platform: "aws", Arch: "amd64"}, true
+}
+
 // cloud is a running cloud with a client of the vendor's.
 type cloud struct {
 	*ec2.Client
@@ -127,6 +135,7 @@ func startWith(t testing.TB, s account.Settings) *cloud {
 	c := &cloud{addresses: &addresses{}, park: &park{specs: map[string]guest.Server{}, log: map[string][]string{}}, faults: faults.New(clock, 0, nil)}
 	c.account = account.New(account.Options{
 		Clock: clock, Addresses: c.addresses, Latencies: &lat, Settings: &s, TalosVersions: []string{"v1.12.4", "v1.13.5"}, StockSchematic: "stock",
+		Identify: identify,
 	})
 	c.account.SetBooter(c.park)
 	c.aws = aws.New(c.account, nil)

@@ -178,6 +178,12 @@ func (f *Factory) image(rw http.ResponseWriter, r *http.Request) {
 		magic = "QFI\xfb"
 	}
 	body := fmt.Sprintf("%s%s %s %s", magic, id, version, file)
+	if m[1] == "aws" && m[3] == "raw" && (m[4] == "" || m[4] == ".gz") {
+		body = string(disk(id, version, m[2]))
+		if m[4] == ".gz" {
+			body = zipped(body)
+		}
+	}
 	rw.Header().Set("Content-Type", "application/octet-stream")
 	rw.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", file))
 	rw.Header().Set("Content-Length", fmt.Sprint(len(body)))

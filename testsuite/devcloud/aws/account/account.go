@@ -37,10 +37,10 @@ type Options struct {
 	// what these images are made of.
 	TalosVersions  []string
 	StockSchematic string
-	// Extensions returns what a schematic adds to a Talos version, and false when
-	// nobody has built it.
-	Extensions func(schematic, version string) ([]string, bool)
-	Log        *slog.Logger
+	// Identify tells what a disk boots, as it was written up to the last byte that
+	// is not zero; false means nothing that anybody knows.
+	Identify func(disk []byte) (guest.Image, bool)
+	Log      *slog.Logger
 }
 
 // Account is everything in the account.

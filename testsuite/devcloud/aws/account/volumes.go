@@ -40,6 +40,10 @@ type Snapshot struct {
 	SizeGB             int
 	// Guest is what a machine boots from it, once it is complete.
 	Guest guest.Image
+
+	sealed bool // no more blocks
+	blocks map[int][]byte
+	sums   map[int][32]byte // of blocks
 }
 
 // DeviceSpec is one entry of a block device mapping.

@@ -35,7 +35,14 @@ const (
 )
 
 // Scope is what a signature must be for.
-type Scope struct{ Region, Service string }
+type Scope struct {
+	Region, Service string
+	// Unsigned lets bodies be left out of signatures, by requests that say so.
+	Unsigned bool
+}
+
+// unsigned is what a request says in place of the hash of its body.
+const unsigned = "UNSIGNED-PAYLOAD"
 
 // Secrets returns the secret of an access key and, if it is a temporary one,
 // its session token.
@@ -69,7 +76,7 @@ func Verify(r *http.Request, body []byte, scope Scope, secrets Secrets, now time
 	if !slices.Contains(claim.headers, "host") || !slices.Contains(claim.headers, "x-amz-date") {
 		return "", fmt.Errorf("%w: host and x-amz-date must be signed", ErrMalformed)
 	}
-	sum := sha256.Sum256([]byte(canonical(r, body, claim.headers)))
+	sum := sha256.Sum256([]byte(canonical(r, body, claim.headers, scope.Unsigned)))
 	text := strings.Join([]string{algorithm, at.Format(stamp), claim.scope(), hex.EncodeToString(sum[:])}, "\n")
 	key := []byte("AWS4" + secret)
 	for _, part := range []string{claim.date, claim.region, claim.service, "aws4_request", text} {
@@ -119,7 +126,7 @@ func parse(header string) (claim, error) {
 	}, nil
 }
 
-func canonical(r *http.Request, body []byte, headers []string) string {
+func canonical(r *http.Request, body []byte, headers []string, mayOmit bool) string {
 	var b strings.Builder
 	b.WriteString(r.Method + "\n" + path(r.URL) + "\n" + queryOf(r.URL) + "\n")
 	for _, h := range headers {
@@ -133,7 +140,11 @@ func canonical(r *http.Request, body []byte, headers []string) string {
 		b.WriteString(h + ":" + strings.Join(strings.Fields(value), " ") + "\n")
 	}
 	sum := sha256.Sum256(body)
-	b.WriteString("\n" + strings.Join(headers, ";") + "\n" + hex.EncodeToString(sum[:]))
+	hash := hex.EncodeToString(sum[:])
+	if mayOmit && r.Header.Get("X-Amz-Content-Sha256") == unsigned && slices.Contains(headers, "x-amz-content-sha256") {
+		hash = unsigned
+	}
+	b.WriteString("\n" + strings.Join(headers, ";") + "\n" + hash)
 	return b.String()
 }
 

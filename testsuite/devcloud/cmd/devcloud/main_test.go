@@ -27,6 +27,7 @@ func TestRunServesUntilCancelled(t *testing.T) {
 	var ready struct {
 		URL, Factory string
 		Speed        float64
+		AWS          map[string]string
 	}
 	if err := json.Unmarshal(line, &ready); err != nil {
 		t.Fatal(err)
@@ -38,6 +39,9 @@ func TestRunServesUntilCancelled(t *testing.T) {
 		if status, err := get(t.Context(), u); err != nil || status != http.StatusOK {
 			t.Errorf("%s: status %d, %v", u, status, err)
 		}
+	}
+	if ready.AWS["AWS_ENDPOINT_URL_EC2"] != ready.URL+"aws/ec2/" || ready.AWS["AWS_REGION"] != "eu-central-1" || ready.AWS["AWS_ACCESS_KEY_ID"] == "" {
+		t.Errorf("environment of AWS: %v", ready.AWS)
 	}
 	cancel()
 	if err := <-ended; err != nil {
