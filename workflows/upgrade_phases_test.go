@@ -72,6 +72,7 @@ const (
 	doneBut0 = `done: cluster "demo": 2 nodes were upgraded; left out: demo-worker-00`
 	doneBut1 = `done: cluster "demo": 2 nodes were upgraded; left out: demo-worker-01`
 	// Left out of the second leg only.
+	doneLess0 = `done: cluster "demo": 3 nodes were upgraded; left out: demo-worker-00`
 	doneLess1 = `done: cluster "demo": 3 nodes were upgraded; left out: demo-worker-01`
 	again     = "; start it again to continue with what is left"
 	leg1      = "Talos v1.13.9 to v1.14.1"
@@ -124,6 +125,11 @@ var phaseRows = []phaseRow{
 		name: "draining", at: "DrainForWork demo-worker-00", skips: "demo-worker-00",
 		answers: five{isPaused, isNeither, isNothing, atWork0},
 		ends:    five{doneAll, doneAll, doneAll, doneAll, "canceled: 1 node was upgraded; not done: demo-worker-00 (installed; it takes effect with its next reboot), demo-worker-01" + bothLeft},
+	},
+	{
+		name: "draining, of one that is done with this leg", at: "DrainForWork demo-worker-01", skips: "demo-worker-00",
+		answers: five{isPaused, isNeither, isNothing, leaves0},
+		ends:    five{doneAll, doneAll, doneAll, doneLess0, "canceled: 2 nodes were upgraded; not done: demo-worker-01 (installed; it takes effect with its next reboot)" + bothLeft},
 	},
 	{
 		name: "parked drain", fails: "DrainForWork demo-worker-00", with: fault.New(fault.NotYet, "drain", "pdb web allows no disruption"), skips: "demo-worker-00",
