@@ -35,7 +35,7 @@ import (
 const speed = 100
 
 var testSettings = aws.Settings{
-	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: time.Minute / speed,
+	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: 200 * time.Second / speed,
 	PostWindow: 5 * time.Second, Poll: 10 * time.Millisecond,
 }
 
