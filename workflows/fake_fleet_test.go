@@ -38,6 +38,8 @@ type fakeFleet struct {
 	most     int             // most workers out at once
 	problems []plan.Refusal
 	relapse  string // the node that a look at all finds on the old version
+	diff     activities.DiffUpgradeManifestsResult
+	synced   activities.SyncBootstrapResult // what a sync does
 }
 
 type fakeNode struct {
@@ -295,6 +297,37 @@ func (f *fakeFleet) ApplyUpgradeManifests(context.Context, activities.ApplyUpgra
 	return activities.ApplyUpgradeManifestsResult{}, nil
 }
 
+func (f *fakeFleet) DiffUpgradeManifests(_ context.Context, in activities.DiffUpgradeManifestsInput) (activities.DiffUpgradeManifestsResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.refuse != nil {
+		if err := f.refuse("compare", "", 1); err != nil {
+			return activities.DiffUpgradeManifestsResult{}, err
+		}
+	}
+	if len(in.Nodes) == 0 || in.Leg.Frozen.KubernetesVersion != f.to.Kubernetes {
+		return activities.DiffUpgradeManifestsResult{}, fault.New(fault.Internal, "compare", "asked for %+v", in)
+	}
+	return f.diff, nil
+}
+
+func (f *fakeFleet) SyncBootstrapManifests(_ context.Context, in activities.SyncBootstrapInput) (activities.SyncBootstrapResult, error) {
+	f.mu.Lock()
+	out := f.synced
+	f.mu.Unlock()
+	if len(in.Nodes) == 0 || in.Nodes[0].Role != cluster.RoleControlPlane {
+		return out, fault.New(fault.Internal, "sync", "asked of %+v", in.Nodes)
+	}
+	if len(out.Created)+len(out.Changed) == 0 {
+		return out, nil // nothing was done
+	}
+	return out, f.act("sync", activities.UpgradeTarget{}, nil)
+}
+
+func (f *fakeFleet) WaitRollout(_ context.Context, in activities.WaitRolloutInput) error {
+	return f.act(fmt.Sprint("rollout ", in.Workloads), activities.UpgradeTarget{}, nil)
+}
+
 func (f *fakeFleet) LeaseMember(_ context.Context, in activities.LeaseInput) (activities.LeaseResult, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -375,6 +408,7 @@ func (f *fakeFleet) register(env *testsuite.TestWorkflowEnvironment) {
 		"RebootNode": f.RebootNode, "WaitBooted": f.WaitBooted, "HoldNode": f.HoldNode, "ReleaseNode": f.ReleaseNode, "DrainForWork": f.DrainForWork,
 		"WaitEtcdGate": f.WaitEtcdGate, "ForfeitLeadership": f.ForfeitLeadership, "ApplyMachineConfig": f.ApplyMachineConfig,
 		"WaitComponent": f.WaitComponent, "WaitGates": f.WaitGates, "LeaseMember": f.LeaseMember, "ApplyUpgradeManifests": f.ApplyUpgradeManifests,
+		"DiffUpgradeManifests": f.DiffUpgradeManifests, "SyncBootstrapManifests": f.SyncBootstrapManifests, "WaitRollout": f.WaitRollout,
 	} {
 		env.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
 	}

@@ -91,7 +91,12 @@ type UpgradeResult struct {
 	Nodes []plan.UpgradeNode `json:"nodes,omitempty"`
 	// Warnings are the pre-flight's.
 	Warnings []plan.Refusal `json:"warnings,omitempty"`
-	Message  string         `json:"message"`
+	// Manifests is what the manifests of the upgrade would have changed when it
+	// began; nothing when that could not be told.
+	Manifests *activities.DiffUpgradeManifestsResult `json:"manifests,omitempty"`
+	// Bootstrap is what was done to the objects that Talos renders.
+	Bootstrap activities.SyncBootstrapResult `json:"bootstrap,omitzero"`
+	Message   string                         `json:"message"`
 }
 
 // UpgradeRequest is the message of pause, resume, approve and skip-node.
@@ -124,7 +129,10 @@ type UpgradeStatus struct {
 	Paused   bool           `json:"paused,omitempty"`
 	Asks     string         `json:"asks,omitempty"` // what approve would approve
 	Warnings []plan.Refusal `json:"warnings,omitempty"`
-	State    UpgradeState   `json:"state"`
+	// Manifests and Bootstrap as in UpgradeResult.
+	Manifests *activities.DiffUpgradeManifestsResult `json:"manifests,omitempty"`
+	Bootstrap activities.SyncBootstrapResult         `json:"bootstrap,omitzero"`
+	State     UpgradeState                           `json:"state"`
 }
 
 // NodeRoll is one node in a roll.

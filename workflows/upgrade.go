@@ -57,7 +57,7 @@ func (u *upgrade) runbook(ctx workflow.Context) error {
 // for what joined meanwhile.
 func (u *upgrade) round(ctx workflow.Context) (bool, error) {
 	u.nodes = nil // what came of the last roll is looked at anew
-	for _, ph := range []phase{{stepResolve, u.resolve}, {stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}} {
+	for _, ph := range []phase{{stepResolve, u.resolve}, {stepLook, u.look}, {stepPlan, u.makePlan}, {stepPreflight, u.preflight}, {stepCompare, u.compare}} {
 		if ph.name == stepResolve && u.resolved.SpecDigest != "" {
 			continue // what is wanted was decided when the run began
 		}
@@ -65,8 +65,11 @@ func (u *upgrade) round(ctx workflow.Context) (bool, error) {
 			return false, err
 		}
 	}
-	if u.in.PlanOnly || len(u.plan.Legs) == 0 && !u.uncommitted() {
+	if u.in.PlanOnly {
 		return false, nil
+	}
+	if len(u.plan.Legs) == 0 && !u.uncommitted() {
+		return false, u.lastSync(ctx)
 	}
 	if u.state.Rounds >= mostRounds {
 		return false, fail(fault.Conflict, "after %d rounds still behind: %s", mostRounds, u.behindText())
@@ -130,6 +133,11 @@ type upgrade struct {
 	doing    NodeWork
 	stepName string // of the leg under way
 	warnings []plan.Refusal
+	// diff is what manifests would change, bootstrap what was done to the objects
+	// that Talos renders; inSync says that this is done for the nodes as they are.
+	diff      *activities.DiffUpgradeManifestsResult
+	bootstrap activities.SyncBootstrapResult
+	inSync    bool
 
 	// nodes are those of the roll under way; waits, until and asks say what it
 	// waits for.

@@ -286,6 +286,7 @@ func (u *upgrade) status() UpgradeStatus {
 	s := UpgradeStatus{
 		Cluster: u.ref(), Phase: string(u.progress.Phase), Plan: u.plan, Waits: u.waits, Until: u.until,
 		Parked: u.snapshot().Parked, Paused: u.state.Paused, Asks: u.asks, Warnings: u.warnings, State: u.state,
+		Manifests: u.diff, Bootstrap: u.bootstrap,
 	}
 	if u.state.Begun {
 		s.Leg, s.Work = u.leg+1, u.doing

@@ -33,16 +33,21 @@ func (u *upgrade) doLeg(ctx workflow.Context, leg plan.Leg) error {
 			return err
 		}
 	}
-	u.state.Begun = true
+	u.state.Begun, u.inSync = true, false
 	switch leg.Kind {
 	case plan.LegTalos:
-		return u.talosLeg(ctx, leg, frozen)
+		err = u.talosLeg(ctx, leg, frozen)
 	case plan.LegKubernetes:
-		return u.kubernetesLeg(ctx, leg, frozen)
+		err = u.kubernetesLeg(ctx, leg, frozen)
 	case plan.LegConfig:
-		return u.configLeg(ctx, leg, frozen)
+		err = u.configLeg(ctx, leg, frozen)
+	default:
+		err = fail(fault.Internal, "a leg of kind %s is not known", leg.Kind)
 	}
-	return fail(fault.Internal, "a leg of kind %s is not known", leg.Kind)
+	if err != nil {
+		return err
+	}
+	return u.syncBootstrap(ctx)
 }
 
 // talosLeg has new machines born with the new image first, so that nothing the

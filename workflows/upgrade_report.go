@@ -17,6 +17,7 @@ func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error)
 	r := UpgradeResult{
 		Cluster: u.ref(), Plan: u.plan, From: u.state.From, To: versionsOf(u.resolved.Record.Frozen),
 		Upgraded: len(u.state.Upgraded), Nodes: u.seen, Warnings: u.warnings,
+		Manifests: u.diff, Bootstrap: u.bootstrap,
 	}
 	for _, id := range u.state.Skipped {
 		r.Skipped = append(r.Skipped, u.nameOf(id))
@@ -26,11 +27,13 @@ func (u *upgrade) finish(ctx workflow.Context, err error) (UpgradeResult, error)
 	case workflow.IsContinueAsNewError(err):
 		return r, err
 	case err == nil && u.in.PlanOnly:
-		r.Message = planMessage(u.plan)
+		if r.Message = planMessage(u.plan); len(u.plan.Refusals)+len(u.plan.Legs) == 0 && u.wouldChange() {
+			r.Message = "nothing to do but for objects of Kubernetes"
+		}
 	case err == nil && len(u.state.Upgraded) == 0 && !u.state.Begun:
 		r.Message = fmt.Sprintf("cluster %q runs that already; nothing was changed", u.ref().Name)
 	case err == nil:
-		r.Message = fmt.Sprintf("cluster %q: %s%s", u.ref().Name, u.upgradedText(), u.skippedText())
+		r.Message = fmt.Sprintf("cluster %q: %s%s", u.ref().Name, u.upgradedText(), u.bootstrapText()+u.skippedText())
 	case temporal.IsCanceledError(err):
 		u.progress.Failure = &Failure{Message: u.report()}
 		u.shown(ctx)

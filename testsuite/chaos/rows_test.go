@@ -110,16 +110,13 @@ func (r *registry) RegisterDynamicWorkflow(any, workflow.DynamicRegisterOptions)
 // notInUpgrade are activities of upgrades that the one of TestKillMatrixUpgrade
 // does not need, with who does.
 var notInUpgrade = map[string]string{
-	"UpgradeTalosWhole":      "for Talos before 1.13, see TestUpgradeOldPath of testsuite/e2e",
-	"ReplaceMember":          "for groups that surge, see TestUpgradeHoles of testsuite/e2e",
-	"WaitReplaced":           "for groups that surge",
-	"DiffUpgradeManifests":   "for plans that are shown",
-	"SyncBootstrapManifests": "not part of it yet",
-	"WaitRollout":            "not part of it yet",
-	"RollbackNode":           "for repairs",
-	"RemoveEtcdMember":       "for repairs",
-	"RestoreEtcd":            "for repairs",
-	"ProveEtcdLost":          "for repairs",
+	"UpgradeTalosWhole": "for Talos before 1.13, see TestUpgradeOldPath of testsuite/e2e",
+	"ReplaceMember":     "for groups that surge, see TestUpgradeHoles of testsuite/e2e",
+	"WaitReplaced":      "for groups that surge",
+	"RollbackNode":      "for repairs",
+	"RemoveEtcdMember":  "for repairs",
+	"RestoreEtcd":       "for repairs",
+	"ProveEtcdLost":     "for repairs",
 }
 
 // upgrades are the activities of upgrades.
