@@ -52,7 +52,7 @@ func newActivities(c config, st *store.Store, resolver secrets.Resolver, tempora
 		Locks: &activities.Locks{Runs: runs{temporal}},
 		Upgrades: &activities.Upgrades{
 			Store: kept, Checker: check.Checker{}, Configs: configAdapter{}, Factory: factory, Releases: factory,
-			Machines: machineAdapter{}, Inspect: inspector{factory.factory}, Kube: kube, Groups: groupLeases{temporal}, Replacements: groupReplacements{temporal}, Clouds: accounts, Timing: c.Timing, Now: time.Now,
+			Machines: machineAdapter{}, Inspect: inspector(factory), Kube: kube, Groups: groupLeases{temporal}, Replacements: groupReplacements{temporal}, Clouds: accounts, Timing: c.Timing, Now: time.Now,
 		},
 		Sweeps: &activities.Sweeps{
 			Store: kept, Clouds: accounts, Schedules: schedules{temporal, c.TaskQueue}, Owners: owners{temporal},

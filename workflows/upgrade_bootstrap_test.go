@@ -122,7 +122,7 @@ func TestUpgradePlanTellsOfManifests(t *testing.T) {
 	} {
 		f := newFleet(3, 1, v13, tc.to)
 		f.diff.Bootstrap, f.synced = []activities.ObjectChange{proxy}, someObjects
-		f.refuse = func(action, _ string, _ int) error { return tc.err }
+		f.refuse = func(_, _ string, _ int) error { return tc.err }
 		out, err := f.run(t, UpgradeInput{Cluster: "demo", PlanOnly: true}, nil)
 		if err != nil || !strings.Contains(out.Message, tc.message) || len(f.log) != 0 {
 			t.Errorf("%s: %q, %v, %v", tc.name, out.Message, err, f.log)
