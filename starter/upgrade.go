@@ -284,7 +284,7 @@ func (a *app) lookOnly(ctx context.Context, t client.Client, rec cluster.Record,
 		return r, err
 	}
 	if s, serr := upgradeOf(ctx, t, in.Cluster, run.GetRunID()); serr == nil {
-		r = workflows.UpgradeResult{Cluster: s.Cluster, Plan: s.Plan, From: s.State.From, Warnings: s.Warnings, Message: err.Error()}
+		r = workflows.UpgradeResult{Cluster: s.Cluster, Plan: s.Plan, From: s.State.From, Warnings: s.Warnings, Manifests: s.Manifests, Message: err.Error()}
 	}
 	return r, err
 }
@@ -314,6 +314,7 @@ func (a *app) upgraded(r workflows.UpgradeResult) error {
 	if r.To != (plan.Versions{}) {
 		fmt.Fprintf(a.out, "  runs:    %s\n", versionsText(r.To))
 	}
+	printBootstrap(a.out, r)
 	for _, w := range r.Warnings {
 		fmt.Fprintf(a.out, "  warning: %s\n", printable(w.Field+": "+w.Reason))
 	}

@@ -39,10 +39,15 @@ func printUpgradePlan(out io.Writer, name string, r workflows.UpgradeResult, may
 	if len(p.Unchanged) > 0 {
 		fmt.Fprintf(out, "\nUnchanged: %s\n", strings.Join(p.Unchanged, ", "))
 	}
+	if err := printManifestDiff(out, r); err != nil {
+		return err
+	}
 	printRefusals(out, "In the way", p.Refusals)
 	printRefusals(out, "Warnings", r.Warnings)
 	switch {
 	case len(p.Refusals) > 0 || !may:
+	case len(p.Legs) == 0 && objectsWouldChange(r):
+		fmt.Fprintln(out, "\nNo node has to be touched. Run it without --plan to bring the objects to this.")
 	case len(p.Legs) == 0:
 		fmt.Fprintln(out, "\nNothing to do.")
 	default:
