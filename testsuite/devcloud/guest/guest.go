@@ -156,6 +156,9 @@ type ControlPlane struct {
 	// DefaultCNI says that Talos' own flannel is configured, so that nodes get
 	// a network without any applied manifest.
 	DefaultCNI bool
+	// Manifests are the objects that the node renders; the first control plane of a
+	// cluster makes them, and later changes are left to whoever asks for them.
+	Manifests []map[string]any
 	// Exclusive is false when chaos runs share one API server per cluster.
 	Exclusive bool
 }

@@ -144,6 +144,8 @@ func (b *backend) run(ctx context.Context) {
 	b.mu.Unlock()
 	defer manager.stop()
 	defer scheduler.stop()
+	// Controllers do not wait for what the nodes render.
+	b.work.Go(func() { b.persist(ctx, b.applyManifests) })
 	if err := b.cloudController(ctx); err != nil {
 		b.c.log.Error("cloud controller", "error", err)
 	}

@@ -17,11 +17,16 @@ import (
 // bootstrappers is the group of whoever presents the bootstrap token.
 const bootstrappers = "system:bootstrappers:nodes"
 
-// bootstrap makes the objects that Talos makes on a new cluster, as often as it
-// takes. It is false when ctx ended first.
+// bootstrap makes the objects without which no node joins a new cluster, as often
+// as it takes. It is false when ctx ended first.
 func (b *backend) bootstrap(ctx context.Context) bool {
+	return b.persist(ctx, b.ensureBootstrapObjects)
+}
+
+// persist does something until it succeeds. It is false when ctx ended first.
+func (b *backend) persist(ctx context.Context, do func(context.Context) error) bool {
 	for {
-		err := b.ensureBootstrapObjects(ctx)
+		err := do(ctx)
 		if err == nil {
 			return true
 		}
@@ -67,7 +72,7 @@ func (b *backend) ensureBootstrapObjects(ctx context.Context) error {
 			return err
 		}
 	}
-	if !b.spec.DefaultCNI {
+	if !b.spec.DefaultCNI || len(b.spec.Manifests) > 0 {
 		return nil
 	}
 	_, err = b.clients.AppsV1().DaemonSets(metav1.NamespaceSystem).Create(ctx, flannel(), metav1.CreateOptions{})

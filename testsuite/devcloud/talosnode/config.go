@@ -71,6 +71,8 @@ type kubernetesConfig struct {
 	certSANs                  []string
 	podCIDRs, serviceCIDRs    []string
 	flannel                   bool
+	proxyImage, coreDNSImage  string // empty when it does not run
+	dnsAddress                string
 	components                []componentConfig
 
 	kubeletImage     string
@@ -274,6 +276,7 @@ func (c *nodeConfig) readControlPlane(k *kubernetesConfig) {
 	}
 
 	k.flannel = c.provider.K8sFlannelCNIConfig() != nil
+	c.readManifests(k)
 	c.readComponents(k)
 }
 

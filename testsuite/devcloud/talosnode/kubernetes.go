@@ -124,6 +124,7 @@ func (s *session) controlPlaneSpec(config *nodeConfig, data etcdData) guest.Cont
 		PodCIDRs:          k.podCIDRs,
 		ServiceCIDRs:      k.serviceCIDRs,
 		DefaultCNI:        k.flannel,
+		Manifests:         s.objects(config),
 		Exclusive:         s.fleet.opts.ExclusiveAPIServers,
 	}
 }

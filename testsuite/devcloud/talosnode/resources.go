@@ -251,6 +251,8 @@ func (s *session) publishConfig(c *nodeConfig) {
 		s.publishComponents(c)
 	}
 
+	s.publishManifests(c)
+
 	if k := c.kubernetes; k != nil && c.controlPlane {
 		publish(s, k8s.NewBootstrapManifestsConfig(), func(r *k8s.BootstrapManifestsConfig) {
 			spec := r.TypedSpec()
