@@ -37,7 +37,8 @@ type fakeFleet struct {
 	worst    int             // most control planes out at once
 	most     int             // most workers out at once
 	problems []plan.Refusal
-	relapse  string // the node that a look at all finds on the old version
+	trouble  func(*GroupReport) // changes what groups tell
+	relapse  string             // the node that a look at all finds on the old version
 	diff     activities.DiffUpgradeManifestsResult
 	synced   activities.SyncBootstrapResult // what a sync does
 }
@@ -175,8 +176,8 @@ func (f *fakeFleet) ObserveNodes(_ context.Context, in activities.ObserveNodesIn
 	return out, nil
 }
 
-func (f *fakeFleet) CheckUpgrade(context.Context, activities.CheckUpgradeInput) (activities.CheckUpgradeResult, error) {
-	return activities.CheckUpgradeResult{Problems: f.problems}, nil
+func (f *fakeFleet) CheckUpgrade(_ context.Context, in activities.CheckUpgradeInput) (activities.CheckUpgradeResult, error) {
+	return activities.CheckUpgradeResult{Problems: slices.Concat(in.Groups, f.problems)}, nil
 }
 
 func (f *fakeFleet) SnapshotEtcd(_ context.Context, in activities.SnapshotInput) (activities.SnapshotResult, error) {
@@ -345,6 +346,9 @@ func (f *fakeFleet) LeaseMember(_ context.Context, in activities.LeaseInput) (ac
 // members are what the groups would report.
 func (f *fakeFleet) members(group string) GroupReport {
 	r := GroupReport{Cluster: demoRef, Group: group, Full: true}
+	if f.trouble != nil {
+		f.trouble(&r)
+	}
 	for _, n := range f.nodes {
 		if n.Group == group {
 			r.Members = append(r.Members, MemberStatus{ID: n.Machine, Name: n.Name, Group: group, Role: n.Role, Phase: MemberReady, Address: "192.0.2.1"})

@@ -18,6 +18,9 @@ func (g *group) report(ctx workflow.Context) {
 		return
 	}
 	r := GroupReport{Cluster: g.in.Cluster, Group: g.in.Group, Target: g.state.Target, Full: g.sendFull, Failure: g.state.Failure, Parked: g.parked}
+	if g.state.Paused != nil {
+		r.Paused = orNone(g.state.Paused.Reason)
+	}
 	for _, m := range g.state.Members {
 		if (g.sendFull || g.reported[m.ID] != m.MemberStatus) && (!m.leaving() || !g.scales) {
 			r.Members = append(r.Members, m.MemberStatus)

@@ -148,6 +148,8 @@ type GroupReport struct {
 	Members []MemberStatus `json:"members,omitempty"`
 	Failure *Failure       `json:"failure,omitempty"`
 	Parked  string         `json:"parked,omitempty"`
+	// Paused says that the group makes and deletes nothing, and why.
+	Paused string `json:"paused,omitempty"`
 	// Ended is the last word: all machines are gone and the group has ended.
 	Ended bool `json:"ended,omitempty"`
 	// Removed counts the machines that were deleted; only with Ended.

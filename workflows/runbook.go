@@ -32,6 +32,7 @@ type groupView struct {
 	ended   bool
 	removed int
 	parked  string
+	paused  string // why, empty while it is not
 	// full says that the group has told all there is since it was asked to.
 	full bool
 	// foreign is the uid of another cluster that the running group belongs to.
@@ -73,7 +74,7 @@ func (l *lifecycle) merge(r GroupReport) {
 			" belongs to an earlier cluster of this name, uid " + r.Cluster.UID + "; delete that one first"}
 		return
 	}
-	v.parked, v.foreign = r.Parked, ""
+	v.parked, v.paused, v.foreign = r.Parked, r.Paused, ""
 	v.target, v.failure, v.ended, v.removed = r.Target, r.Failure, r.Ended, r.Removed
 	if r.Full {
 		v.full, v.members = true, nil

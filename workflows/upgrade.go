@@ -308,14 +308,14 @@ func (u *upgrade) preflight(ctx workflow.Context) error {
 		legs = append(legs, l.Leg)
 	}
 	out, err := call(ctx, &u.desk, u.waiting("check that nothing stands in the way", u.timing().Joined), aUpgrades.CheckUpgrade,
-		activities.CheckUpgradeInput{Ref: u.ref(), Nodes: u.targets(nil), Legs: legs, Last: u.final, Strategy: u.in.Strategy})
+		activities.CheckUpgradeInput{Ref: u.ref(), Nodes: u.targets(nil), Legs: legs, Last: u.final, Strategy: u.in.Strategy, Groups: u.groupProblems()})
 	if err != nil {
 		return err
 	}
 	u.warnings = out.Warnings
 	known := u.plan.Refusals
 	for _, p := range out.Problems {
-		if !slices.ContainsFunc(known, func(r plan.Refusal) bool { return r.Field == p.Field && r.Field != "" }) {
+		if !slices.ContainsFunc(known, func(r plan.Refusal) bool { return r.Field == p.Field && r.Kind == plan.RefusedUnknown }) {
 			u.plan.Refusals = append(u.plan.Refusals, p)
 		}
 	}
@@ -324,6 +324,27 @@ func (u *upgrade) preflight(ctx workflow.Context) error {
 	}
 	u.at(ctx, stepPreflight, "%s", count(len(out.Warnings), "warning"))
 	return nil
+}
+
+// groupProblems are groups that could not take part: an upgrade leases their
+// members, and tells them what to make new ones of.
+func (u *upgrade) groupProblems() []plan.Refusal {
+	var out []plan.Refusal
+	for _, name := range u.groupNames() {
+		v := u.groups[name]
+		add := func(format string, args ...any) {
+			out = append(out, plan.Refusal{Field: name, Reason: fmt.Sprintf(format, args...)})
+		}
+		switch {
+		case v.failure != nil:
+			add("the group fails: %s (%s); mend that, or lower its target", v.failure.Message, v.failure.Kind)
+		case v.parked != "":
+			add("the group waits for a person: %s", v.parked)
+		case v.paused != "":
+			add("the group is paused (%s); resume it first: ichor resume %s/%s", v.paused, u.ref().Name, name)
+		}
+	}
+	return out
 }
 
 func versionsOf(f cluster.Frozen) plan.Versions {

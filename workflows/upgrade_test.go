@@ -78,6 +78,33 @@ func TestUpgradePreflightStopsBeforeAnything(t *testing.T) {
 }
 
 // A drain that a budget holds up parks the node; resume sends the reboot that
+// A group that is paused, fails or waits for a person cannot take part, and is
+// told with all the rest before anything changes.
+func TestUpgradePreflightNamesGroups(t *testing.T) {
+	for name, tc := range map[string]struct {
+		trouble func(*GroupReport)
+		want    string
+	}{
+		"paused":  {func(r *GroupReport) { r.Paused = "maintenance" }, "worker: the group is paused (maintenance)"},
+		"failing": {func(r *GroupReport) { r.Failure = &Failure{Kind: fault.Quota, Message: "no more servers"} }, "worker: the group fails: no more servers (Quota)"},
+		"parked":  {func(r *GroupReport) { r.Parked = "fix the credentials" }, "worker: the group waits for a person: fix the credentials"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFleet(3, 1, v13, v14)
+			f.problems = []plan.Refusal{{Field: "certificates", Reason: "end tomorrow"}}
+			f.trouble = func(r *GroupReport) {
+				if r.Group == "worker" {
+					tc.trouble(r)
+				}
+			}
+			_, err := f.run(t, UpgradeInput{Cluster: "demo"}, nil)
+			if err == nil || !strings.Contains(err.Error(), "2 problems, nothing was changed") || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "end tomorrow") || len(f.log) > 0 {
+				t.Errorf("%v, %v", err, f.log)
+			}
+		})
+	}
+}
+
 // would otherwise be lost, skip leaves the node as it was.
 func TestUpgradeParkedDrain(t *testing.T) {
 	for _, decision := range []string{SignalResume, SignalSkipNode} {
