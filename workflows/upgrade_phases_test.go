@@ -289,7 +289,11 @@ func (p *person) run() (answer, end string) {
 	in.Strategy.SingleControlPlane = true
 	acts := map[time.Duration]act{0: func(env *testsuite.TestWorkflowEnvironment) {
 		p.env = env
-		env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}, p}})
+		env.SetWorkerOptions(worker.Options{
+			Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}, p},
+			// A busy machine with the race detector is slow, not stuck.
+			DeadlockDetectionTimeout: time.Minute,
+		})
 		env.RegisterActivityWithOptions(p.replace, activity.RegisterOptions{Name: "ReplaceMember"})
 		env.RegisterActivityWithOptions(func(context.Context, activities.ReplaceInput) error { return nil }, activity.RegisterOptions{Name: "WaitReplaced"})
 	}}
