@@ -25,11 +25,17 @@ type request struct {
 	action string
 	verb   verb
 	sendBy time.Time
+	// bulk calls have a rate limit of their own.
+	bulk bool
 }
 
 // call runs f, which makes one HTTP exchange, and gives its error a kind.
 func (p *Provider) call(ctx context.Context, r request, f func(context.Context) error) error {
-	if err := p.gate.wait(ctx, r); err != nil {
+	g := p.gate
+	if r.bulk {
+		g = p.bulk
+	}
+	if err := g.wait(ctx, r); err != nil {
 		return err
 	}
 	timeout := readTimeout
@@ -50,7 +56,7 @@ func (p *Provider) call(ctx context.Context, r request, f func(context.Context) 
 	}
 	ex := &exchange{}
 	err := classify(r.op, r.verb, f(withExchange(ctx, ex)), ex)
-	p.gate.note(r.action, err)
+	g.note(r.action, err)
 	return err
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
+	"github.com/ichor-project/ichor/testsuite/devcloud/factory"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
@@ -68,6 +69,8 @@ var conformance recorder
 
 type testCloud struct {
 	account   *account.Account
+	factory   *httptest.Server
+	stock     string // schematic without extensions
 	balancers *elb.Service
 	faults    *faults.Injector
 	endpoints map[string]string
@@ -92,11 +95,17 @@ func startCloud(t *testing.T) *testCloud {
 	lat.Retention = 1000 * time.Hour // a test takes longer than an hour of a terminated instance
 	c := &testCloud{
 		faults: faults.New(clock, 0, nil), transport: &http.Transport{}, images: map[string]string{}, subnets: map[string]string{}, made: map[string]bool{},
-		account: account.New(account.Options{
-			Clock: clock, Addresses: &addresses{net: byte(30 + nets.Add(1)%60)}, Latencies: &lat,
-			TalosVersions: []string{"v1.13.5"}, StockSchematic: stock,
-		}),
 	}
+	images, err := factory.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.factory = httptest.NewServer(images)
+	c.account = account.New(account.Options{
+		Clock: clock, Addresses: &addresses{net: byte(30 + nets.Add(1)%60)}, Latencies: &lat,
+		TalosVersions: []string{version}, StockSchematic: images.Stock(), Identify: images.Identify,
+	})
+	c.stock = images.Stock()
 	c.balancers = elb.New(elb.Options{Account: c.account})
 	mux := http.NewServeMux()
 	front := standin.New(c.account, nil)
@@ -105,12 +114,13 @@ func startCloud(t *testing.T) *testCloud {
 	server := httptest.NewServer(mux)
 	c.endpoints = map[string]string{
 		"ec2": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_EC2"], "sts": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_STS"],
-		"elasticloadbalancing": server.URL + balancing + "/",
+		"ebs": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_EBS"], "elasticloadbalancing": server.URL + balancing + "/",
 	}
 	t.Cleanup(func() {
 		c.faults.Clear()
 		c.transport.CloseIdleConnections()
 		server.Close()
+		c.factory.Close()
 		c.balancers.Close()
 		c.account.Close()
 	})
@@ -206,7 +216,10 @@ var (
 		ec2Path + "CreateSecurityGroup", ec2Path + "CreatePlacementGroup",
 		elbPath + "CreateTargetGroup", elbPath + "CreateLoadBalancer", elbPath + "CreateListener",
 	}
-	changes = []string{elbPath + "RegisterTargets", elbPath + "DeregisterTargets"}
+	changes = []string{
+		elbPath + "RegisterTargets", elbPath + "DeregisterTargets",
+		ec2Path + "CreateTags", ec2Path + "DeleteTags", ec2Path + "RegisterImage", ec2Path + "DeregisterImage", ec2Path + "DeleteSnapshot",
+	}
 )
 
 // route is a fault's route and what tells its requests from others of the route.
@@ -234,6 +247,7 @@ func routes(c cloudtest.Call) []route {
 		}
 		return out
 	case cloudtest.CreateImage:
+		return []route{{"POST /aws/ebs/snapshots", ""}}
 	}
 	return nil
 }
@@ -299,8 +313,8 @@ func (c *testCloud) Fired() (n int) {
 }
 
 const (
-	zone  = "eu-central-1a"
-	stock = "376567988ad370138ad8b2698212367b8edcb69b5fd68c80be1f2ec7d603b4ba"
+	zone    = "eu-central-1a"
+	version = "v1.13.5"
 )
 
 func (c *testCloud) Machine(owner cloud.Owner, id string) cloud.MachineSpec {
@@ -355,6 +369,23 @@ func (c *testCloud) Books(uid string) map[string]int {
 			of("volume", x.ID)
 		}
 	}
+	used := map[string]bool{} // snapshots of images
+	marked := func(id string) {
+		for _, t := range c.account.Tags(id) {
+			if t.Key == cluster.TagImageUser+uid {
+				out["image"]++
+			}
+		}
+	}
+	for _, x := range v.Images() {
+		used[x.Snapshot] = true
+		marked(x.ID)
+	}
+	for _, x := range v.Snapshots() {
+		if !used[x.ID] {
+			marked(x.ID)
+		}
+	}
 	b := c.balancers.State()
 	for _, x := range b.LoadBalancers {
 		count("load-balancer", x.Tags)
@@ -392,20 +423,20 @@ func (c *testCloud) Infrastructure(owner cloud.Owner) cloud.InfrastructureSpec {
 	}
 }
 
-func (c *testCloud) image(version, schematic string) cloud.ImageSpec {
-	return cloud.ImageSpec{Name: "talos-" + version, Schematic: schematic, Version: version, Arch: "arm64", Zone: zone}
+func (c *testCloud) image(name, schematic, version string) cloud.ImageSpec {
+	return cloud.ImageSpec{
+		Name: name, Schematic: schematic, Version: version, Arch: "amd64", Zone: zone,
+		URL: c.factory.URL + "/image/" + c.stock + "/" + version + "/aws-amd64.raw.gz",
+	}
 }
 
-func (c *testCloud) Image(string) cloud.ImageSpec { return c.image("v1.13.5", strings.Repeat("a", 64)) }
+// What an import makes is the same whatever its schematic.
+func (c *testCloud) Image(name string) cloud.ImageSpec { return c.image(name, "another", version) }
 
-func (c *testCloud) Broken(string) cloud.ImageSpec {
-	return c.image("v1.13.5", strings.Repeat("b", 64))
-}
+func (c *testCloud) Broken(name string) cloud.ImageSpec { return c.image(name, "another", "v0.0.1") }
 
-// Published, Unpublished and Imports implement cloudtest.Publisher.
-func (c *testCloud) Published() cloud.ImageSpec   { return c.image("v1.13.5", stock) }
-func (c *testCloud) Unpublished() cloud.ImageSpec { return c.image("v0.0.1", stock) }
-func (c *testCloud) Imports() bool                { return false }
+// Published implements cloudtest.Publisher.
+func (c *testCloud) Published() cloud.ImageSpec { return c.image("published", c.stock, version) }
 
 func (c *testCloud) WriteRequests() (n int) {
 	for _, r := range c.faults.Requests(0) {

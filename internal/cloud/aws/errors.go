@@ -35,6 +35,7 @@ const defaultPause = 2 * time.Second
 const (
 	codeTerminated = "IdempotentInstanceTerminated"
 	codeNoInstance = "InvalidInstanceID.NotFound"
+	codeNoImage    = "InvalidAMIID.NotFound"
 )
 
 // kinds of codes (EC2 and Elastic Load Balancing API references, error codes).
@@ -83,6 +84,10 @@ var codes = map[string]fault.Kind{
 	"PriorRequestNotComplete":               fault.RateLimited,
 	"ConcurrentTagAccess":                   fault.RateLimited,
 	"SnapshotCreationPerVolumeRateExceeded": fault.RateLimited,
+
+	"ConcurrentLimitExceeded": fault.RateLimited,
+	"ServiceQuotaExceeded":    fault.Quota,
+	"Conflict":                fault.Conflict,
 
 	"AuthFailure":                fault.Unauthorized,
 	"UnauthorizedOperation":      fault.Unauthorized,
@@ -174,6 +179,7 @@ var absentCodes = map[string]bool{
 	"LoadBalancerNotFound":               true,
 	"TargetGroupNotFound":                true,
 	"ListenerNotFound":                   true,
+	"ResourceNotFound":                   true,
 }
 
 // classify gives the outcome of a call its kind. ex tells what the SDK's error
@@ -239,7 +245,7 @@ func kindOfCode(code string, v verb, message string) (fault.Kind, bool) {
 	}
 	switch {
 	case strings.HasPrefix(code, "InvalidAMIID."):
-		if v == read && code == "InvalidAMIID.NotFound" {
+		if v == read && code == codeNoImage {
 			return fault.NotFound, true
 		}
 		return fault.Invalid, true

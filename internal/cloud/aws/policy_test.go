@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/aws"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
@@ -94,9 +95,9 @@ func allowedActions(t *testing.T) []string {
 }
 
 // unseen are rights that the cloud asks for beside those of the actions: for tags
-// in a create, for a role that machines get, and for the first load balancer of
+// of load balancers in a create, for a role that machines get, and for the first load balancer of
 // an account.
-var unseen = []string{"ec2:CreateTags", "elasticloadbalancing:AddTags", "iam:CreateServiceLinkedRole", "iam:PassRole"}
+var unseen = []string{"elasticloadbalancing:AddTags", "iam:CreateServiceLinkedRole", "iam:PassRole"}
 
 // A tour of all that the provider does sends exactly what the policy allows.
 func TestPolicy(t *testing.T) {
@@ -113,6 +114,7 @@ func TestPolicy(t *testing.T) {
 	if _, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: c.Published(), User: tourist}); err != nil {
 		t.Error(err)
 	}
+	c.tourImages(t, p)
 	spec := c.Infrastructure(tourist)
 	c.build(t, spec)
 	// A range that is not allowed any more is closed.
@@ -178,6 +180,42 @@ func TestPolicy(t *testing.T) {
 	want := slices.Sorted(slices.Values(append(seen.sent(), unseen...)))
 	if diff := cmp.Diff(want, allowedActions(t)); diff != "" {
 		t.Errorf("docs/reference/aws-iam-policy.json (-needed +allowed):\n%s", diff)
+	}
+}
+
+// tourImages imports an image for two clusters and releases it for both.
+func (c *testCloud) tourImages(t *testing.T, p *aws.Provider) {
+	t.Helper()
+	other := cloud.Owner{Cluster: cluster.Ref{Name: "other", UID: "u-other"}}
+	spec := c.Image("tour")
+	look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: spec, User: tourist, Create: true})
+	if err != nil || look.Image == nil {
+		t.Fatalf("EnsureImage: %+v, %v", look, err)
+	}
+	im := *look.Image
+	eventually(t, "the image is ready", func() (bool, error) {
+		now, err := p.GetImage(t.Context(), im.ID)
+		if err == nil {
+			im = now
+		}
+		return now.State == cloud.ImageReady, err
+	})
+	for _, made := range c.account.Omniscient().Images() {
+		if made.ID != im.ID {
+			continue
+		}
+		if made.Guest.TalosVersion != version || made.BootMode != "uefi" || made.IMDS != "v2.0" || made.RootDevice != "/dev/xvda" {
+			t.Errorf("image %+v", made)
+		}
+	}
+	if look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: spec, User: other}); err != nil || look.Image == nil || look.Image.ID != im.ID {
+		t.Errorf("for another cluster: %+v, %v", look, err)
+	}
+	for _, user := range []cloud.Owner{other, tourist} {
+		eventually(t, "release", func() (bool, error) { return p.ReleaseImage(t.Context(), spec, user) })
+	}
+	if n := len(c.account.Omniscient().Snapshots()); n != 0 {
+		t.Errorf("%d snapshots are left", n)
 	}
 }
 

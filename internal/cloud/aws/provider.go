@@ -14,6 +14,7 @@ import (
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -31,6 +32,14 @@ const Name = "aws"
 // defaultRate is in calls a second. The cloud refills the bucket of unfiltered
 // reads by ten and that of creates by five a second (EC2 API, request throttling).
 const defaultRate = 10
+
+// blockRate is in blocks a second: a tenth of what an account may write (EBS
+// direct APIs, quotas), and more than a download gives.
+const blockRate = 100
+
+// importIdle ends writing an image that nobody waits for any more: longer than
+// the longest pause between two looks.
+const importIdle = 2 * time.Minute
 
 // Facts about the cloud.
 const (
@@ -85,7 +94,7 @@ type Options struct {
 	// Profile is the profile of the shared files that the chain uses.
 	Profile string
 	// Endpoints replaces the addresses of services ("ec2", "elasticloadbalancing",
-	// "sts"), for example by those of interface endpoints. What is missing has the
+	// "ebs", "sts"), for example by those of interface endpoints. What is missing has the
 	// SDK's own, AWS_ENDPOINT_URL_EC2 and its kin included.
 	Endpoints map[string]string
 	// InstanceProfile is the name or ARN of what machines may do in the account,
@@ -111,13 +120,16 @@ type Provider struct {
 	profiles    map[string]string // instance profiles by parameter of machines
 	ec2         *ec2.Client
 	elb         *elb.Client
+	ebs         *ebs.Client
 	sts         *sts.Client
+	plain       *http.Client // for images, without credentials
 	settings    Settings
-	gate        *gate
+	gate, bulk  *gate // bulk is that of blocks
 	seen        *sightings
 	byID        *collector
 	byMachine   *collector
 	flavors     flavorCache
+	uploads     *uploads
 	kinds       []kind
 	log         *slog.Logger
 	now         func() time.Time
@@ -186,6 +198,9 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 		region: o.Region, credentials: cfg.Credentials, settings: o.Settings.orDefault(), log: o.Logger, now: time.Now,
 		profiles: map[string]string{paramProfile: o.InstanceProfile, paramControlPlaneProfile: o.ControlPlaneInstanceProfile},
 		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
+		bulk:     &gate{limiter: rate.NewLimiter(blockRate, blockRate), now: time.Now},
+		plain:    &http.Client{Transport: rt},
+		uploads:  newUploads(importIdle),
 		// Only these clients use the transport: sources of credentials keep their
 		// own, with the SDK's retries.
 		ec2: ec2.NewFromConfig(cfg, func(c *ec2.Options) {
@@ -193,6 +208,9 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 		}),
 		elb: elb.NewFromConfig(cfg, func(c *elb.Options) {
 			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("elasticloadbalancing", c.BaseEndpoint)
+		}),
+		ebs: ebs.NewFromConfig(cfg, func(c *ebs.Options) {
+			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("ebs", c.BaseEndpoint)
 		}),
 		sts: sts.NewFromConfig(cfg, func(c *sts.Options) {
 			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("sts", c.BaseEndpoint)
@@ -249,7 +267,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 		CreateTimeout: p.settings.CreateTimeout, PostWindow: p.settings.PostWindow, Poll: p.settings.Poll,
 		UserDataMax: userDataMax, UserDataGzip: true,
 		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
-		Firewall: true, TalosPlatform: "aws", ImageFormat: "raw.xz",
+		Firewall: true, TalosPlatform: "aws", ImageFormat: "raw.gz",
 	}
 }
 

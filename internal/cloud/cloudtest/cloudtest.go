@@ -112,11 +112,8 @@ type Impossible interface {
 // Publisher is implemented by a Cloud that has images which somebody else
 // publishes for everybody: they are used as they are.
 type Publisher interface {
-	// Published is such an image, and Unpublished one that nobody has published.
+	// Published is such an image.
 	Published() cloud.ImageSpec
-	Unpublished() cloud.ImageSpec
-	// Imports says that the provider imports other images, too.
-	Imports() bool
 }
 
 // Harness makes clouds. Settings of its providers are short enough for tests but

@@ -17,9 +17,6 @@ import (
 func images(t *testing.T, w Cloud) (cloud.Images, bool) {
 	t.Helper()
 	i, ok := w.Open(t).(cloud.Images)
-	if p, published := w.(Publisher); published && !p.Imports() {
-		ok = false
-	}
 	return i, ok
 }
 
@@ -56,11 +53,6 @@ func testPublished(t *testing.T, w Cloud) {
 	if err != nil || look.Image == nil {
 		t.Errorf("after its release: %+v, %v", look, err)
 	}
-	if look, err := p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Unpublished(), User: user}); err != nil || look.Image != nil {
-		t.Errorf("look at what nobody has published: %+v, %v", look, err)
-	}
-	_, err = p.EnsureImage(t.Context(), cloud.EnsureImageRequest{Spec: pub.Unpublished(), User: user, Create: true})
-	wantKind(t, err, fault.Invalid)
 	if n := w.WriteRequests(); n != 0 {
 		t.Errorf("%d writes for an image that is somebody else's", n)
 	}
