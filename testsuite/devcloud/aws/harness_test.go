@@ -129,9 +129,14 @@ func start(t testing.TB) *cloud { return startWith(t, account.Settings{PageLimit
 
 func startWith(t testing.TB, s account.Settings) *cloud {
 	t.Helper()
-	clock := world.NewClock(5000)
 	lat := account.DefaultLatencies()
 	lat.Retention = 10000 * time.Hour
+	return startAt(t, s, lat)
+}
+
+func startAt(t testing.TB, s account.Settings, lat account.Latencies) *cloud {
+	t.Helper()
+	clock := world.NewClock(5000)
 	c := &cloud{addresses: &addresses{}, park: &park{specs: map[string]guest.Server{}, log: map[string][]string{}}, faults: faults.New(clock, 0, nil)}
 	c.account = account.New(account.Options{
 		Clock: clock, Addresses: c.addresses, Latencies: &lat, Settings: &s, TalosVersions: []string{"v1.12.4", "v1.13.5"}, StockSchematic: "stock",

@@ -92,6 +92,25 @@ func TestInstanceLives(t *testing.T) {
 	until(t, "destruction", func() bool { return slices.Contains(c.park.story(id), "destroyed") })
 }
 
+// TestForgotten waits until a terminated instance is shown no more; its token is
+// remembered.
+func TestForgotten(t *testing.T) {
+	lat := account.DefaultLatencies()
+	lat.Retention = 10 * time.Minute
+	c := startAt(t, account.Settings{PageLimit: 1000}, lat)
+	n := c.network(t)
+	spec := c.spec(t, n, func(in *ec2.RunInstancesInput) { in.ClientToken = p("x") })
+	id := *c.run(t, spec).InstanceId
+	must(c.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{id}}))(t)
+	until(t, "oblivion", func() bool {
+		_, err := c.instance(t.Context(), id)
+		got, _ := code(err)
+		return got == "InvalidInstanceID.NotFound"
+	})
+	_, err := c.RunInstances(t.Context(), spec)
+	refused(t, err, "IdempotentInstanceTerminated")
+}
+
 func TestVanished(t *testing.T) {
 	c := start(t)
 	n := c.network(t)

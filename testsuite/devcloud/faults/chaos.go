@@ -95,8 +95,8 @@ func method(r *http.Request) string {
 	}
 	action := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	for prefix, m := range map[string]string{
-		"Describe": http.MethodGet, "Get": http.MethodGet, "Delete": http.MethodDelete, "Terminate": http.MethodDelete,
-		"CreateTags": http.MethodPatch, "Modify": http.MethodPatch,
+		"Describe": http.MethodGet, "Get": http.MethodGet, "Delete": http.MethodDelete, "CreateTags": http.MethodPatch,
+		"Modify": http.MethodPatch,
 	} {
 		if strings.HasPrefix(action, prefix) {
 			return m
