@@ -1,7 +1,6 @@
 package kube
 
 import (
-	"encoding/json"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -111,7 +110,7 @@ spec: {replicas: 5, list: [a], ports: [{port: 53, protocol: TCP, name: theirs}, 
 		for _, manager := range []string{"them", "talos"} { // the second is not asked to be spared
 			l.SetManagedFields(append(l.GetManagedFields(), metav1.ManagedFieldsEntry{
 				Manager: manager, Operation: metav1.ManagedFieldsOperationUpdate, APIVersion: "v1", FieldsType: "FieldsV1",
-				FieldsV1: &metav1.FieldsV1{Raw: json.RawMessage(tc.owned)},
+				FieldsV1: metav1.NewFieldsV1(tc.owned),
 			}))
 		}
 		if diff := cmp.Diff(tc.kept, yieldTo([]string{"them"}, l, w)); diff != "" {

@@ -21,7 +21,7 @@ func yieldTo(others []string, live, obj *unstructured.Unstructured) []string {
 			continue
 		}
 		var owned map[string]any
-		if json.Unmarshal(entry.FieldsV1.Raw, &owned) != nil {
+		if json.Unmarshal(entry.FieldsV1.GetRawBytes(), &owned) != nil {
 			continue // not of the one format that there is; the conflict stands then
 		}
 		y := yielding{by: entry.Manager}
