@@ -94,9 +94,9 @@ func (u *Upgrades) diffBootstrap(ctx context.Context, in DiffUpgradeManifestsInp
 	if err != nil {
 		return err
 	}
-	manifest, node, facts, silent := u.firstRendering(ctx, bundle, in.Nodes)
-	if silent != nil {
-		out.Notes = append(out.Notes, cut("what Talos renders is not compared, since no control plane tells: "+silent.Error()))
+	manifest, node, facts, err := u.firstRendering(ctx, bundle, in.Nodes)
+	if fault.KindOf(err) != "" { // the rest of the comparison is worth having without it
+		out.Notes = append(out.Notes, cut("what Talos renders is not compared, since no control plane tells: "+err.Error()))
 		return nil
 	}
 	config, _, err := r.config(ctx, node.Role, node.Group, node.Node.Name, Components{})

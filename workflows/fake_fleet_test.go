@@ -363,7 +363,7 @@ func (f *fakeFleet) run(t *testing.T, in UpgradeInput, acts map[time.Duration]ac
 	var suite testsuite.WorkflowTestSuite
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(time.Minute)
-	env.SetWorkerOptions(worker.Options{Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}}})
+	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute, Interceptors: []interceptor.WorkerInterceptor{&activities.Boundary{}}})
 	env.SetStartWorkflowOptions(client.StartWorkflowOptions{ID: cluster.LifecycleID("demo"), TaskQueue: TaskQueue})
 	env.RegisterWorkflow(RollingUpgrade)
 	env.RegisterWorkflow(UpgradeNode)
