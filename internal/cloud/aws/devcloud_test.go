@@ -1,14 +1,11 @@
 package aws_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,8 +20,6 @@ import (
 	standin "github.com/ichor-project/ichor/testsuite/devcloud/aws"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
-	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
-	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
 	"github.com/ichor-project/ichor/testsuite/devcloud/factory"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
@@ -106,15 +101,15 @@ func startCloud(t *testing.T) *testCloud {
 		TalosVersions: []string{version}, StockSchematic: images.Stock(), Identify: images.Identify,
 	})
 	c.stock = images.Stock()
-	c.balancers = elb.New(elb.Options{Account: c.account})
 	mux := http.NewServeMux()
 	front := standin.New(c.account, nil)
 	front.Register(mux, c.faults)
-	mux.Handle(balancing+"/", c.balancing(t))
+	c.balancers = front.Balancing()
 	server := httptest.NewServer(mux)
+	at := front.Endpoints(server.URL)
 	c.endpoints = map[string]string{
-		"ec2": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_EC2"], "sts": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_STS"],
-		"ebs": front.Endpoints(server.URL)["AWS_ENDPOINT_URL_EBS"], "elasticloadbalancing": server.URL + balancing + "/",
+		"ec2": at["AWS_ENDPOINT_URL_EC2"], "elasticloadbalancing": at["AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2"],
+		"ebs": at["AWS_ENDPOINT_URL_EBS"], "sts": at["AWS_ENDPOINT_URL_STS"],
 	}
 	t.Cleanup(func() {
 		c.faults.Clear()
@@ -129,44 +124,6 @@ func startCloud(t *testing.T) *testCloud {
 	}
 	c.network(t)
 	return c
-}
-
-// balancing is where load balancing is served.
-const balancing = "/aws/elb"
-
-// balancing serves load balancers behind the faults, like the other services: to
-// a fault the action looks like a part of the path.
-func (c *testCloud) balancing(t *testing.T) http.Handler {
-	server := c.balancers.Server()
-	inner := c.faults.WrapAs(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		r.URL.Path = balancing + "/"
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		if _, err := sigv4.Verify(r, body, sigv4.Scope{Region: account.Region, Service: elb.Signed}, c.account.Secret, time.Now()); err != nil {
-			t.Errorf("signature: %v", err)
-		}
-		server.ServeHTTP(rw, r)
-	}), c.account.Latencies().API, func(f *faults.Fault) (int, string, []byte) {
-		status := f.Status
-		if status == 0 {
-			status = http.StatusInternalServerError
-		}
-		return status, "text/xml", server.Protocol.ErrorBody(server.Namespace, &query.Error{Code: "InternalFailure", Status: status}, "")
-	})
-	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Error(err)
-		}
-		r.Body = io.NopCloser(bytes.NewReader(body))
-		if form, err := url.ParseQuery(string(body)); err == nil {
-			r.URL.Path = balancing + "/" + form.Get("Action")
-		}
-		inner.ServeHTTP(rw, r)
-	})
 }
 
 // network is where machines run that are given none. It is nobody's cluster's.
@@ -206,7 +163,7 @@ func (c *testCloud) open(t testing.TB) *aws.Provider {
 
 const (
 	ec2Path = "POST /aws/ec2/"
-	elbPath = "POST " + balancing + "/"
+	elbPath = "POST /aws/elasticloadbalancing/"
 )
 
 // creates are the actions that make infrastructure, changes all other writes.
