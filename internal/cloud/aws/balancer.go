@@ -19,6 +19,7 @@ import (
 // the API takes; it checks from each zone, so ten is enough.
 const (
 	checkSeconds = 10
+	checkTimeout = 5 // less than the interval, as the API demands
 	checkTimes   = 2
 )
 
@@ -156,7 +157,8 @@ func (p *Provider) targetGroups() kind {
 			out, err = p.elb.CreateTargetGroup(ctx, &elb.CreateTargetGroupInput{
 				Name: sdk.String(req.Step.Name), Protocol: types.ProtocolEnumTcp, Port: sdk.Int32(apiPort), VpcId: sdk.String(vpc),
 				TargetType: types.TargetTypeEnumIp, HealthCheckProtocol: types.ProtocolEnumTcp,
-				HealthCheckIntervalSeconds: sdk.Int32(checkSeconds), HealthyThresholdCount: sdk.Int32(checkTimes), UnhealthyThresholdCount: sdk.Int32(checkTimes),
+				HealthCheckIntervalSeconds: sdk.Int32(checkSeconds), HealthCheckTimeoutSeconds: sdk.Int32(checkTimeout),
+				HealthyThresholdCount: sdk.Int32(checkTimes), UnhealthyThresholdCount: sdk.Int32(checkTimes),
 				Tags: toELB(tags),
 			})
 			return err

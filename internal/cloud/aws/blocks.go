@@ -85,10 +85,14 @@ func (p *Provider) write(ctx context.Context, id, url string) error {
 	case err != nil:
 		return err
 	}
-	return p.call(ctx, request{op: "complete snapshot", action: "CompleteSnapshot", verb: change}, func(ctx context.Context) error {
+	err = p.call(ctx, request{op: "complete snapshot", action: "CompleteSnapshot", verb: change}, func(ctx context.Context) error {
 		_, err := p.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{SnapshotId: sdk.String(id), ChangedBlocksCount: sdk.Int32(written)})
 		return err
 	})
+	if codeOf(err) == codeSealed {
+		return nil
+	}
+	return err
 }
 
 // nextBlock reads a block; the last one is filled up with zeros, or empty.
@@ -112,6 +116,10 @@ func nextBlock(source io.Reader) (block []byte, last bool, err error) {
 // completed it.
 var errSealed = errors.New("the snapshot is complete")
 
+// codeSealed is how the API says it. A snapshot that is refused for another
+// reason stays pending, and the cloud ends it in time.
+const codeSealed = "Validation"
+
 // putBlock writes one block, again if the cloud has no time for it.
 func (p *Provider) putBlock(ctx context.Context, id string, index int32, data []byte) error {
 	sum := sha256.Sum256(data)
@@ -127,7 +135,7 @@ func (p *Provider) putBlock(ctx context.Context, id string, index int32, data []
 		switch {
 		case err == nil:
 			return nil
-		case codeOf(err) == "Validation":
+		case codeOf(err) == codeSealed:
 			return errSealed
 		case try == blockTries, !fault.KindOf(err).Retryable():
 			return err

@@ -155,6 +155,7 @@ func (p *Provider) importing(ctx context.Context, id string) (cloud.Image, error
 		im.State, im.Message = cloud.ImageFailed, s.message
 		return im, nil
 	case s.state == types.SnapshotStateCompleted:
+		p.uploads.stop(id)
 		return p.register(ctx, &s)
 	}
 	done, err := p.uploads.write(id, func(ctx context.Context) error { return p.write(ctx, s.id, s.tags[tagSource]) })

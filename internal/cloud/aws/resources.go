@@ -51,12 +51,33 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 		return look, fault.New(fault.Internal, op, "the cloud made something else: %s", problem)
 	}
 	if k.mend != nil {
-		if err := k.mend(ctx, req, &made); err != nil {
+		if err := p.mendNew(ctx, k, req, &made); err != nil {
 			// It exists: whoever asks again has to find it.
 			return look, &fault.Error{Kind: fault.Ambiguous, Op: op, Message: made.id + " was created, but: " + err.Error()}
 		}
 	}
 	return cloud.ResourceLook{Resource: resource(k, &made), Created: true}, nil
+}
+
+// mendTries are as many as usually pass before the cloud shows to one part of
+// itself what another has just made.
+const mendTries = 4
+
+// mendNew mends what was made a moment ago and may not be visible yet.
+func (p *Provider) mendNew(ctx context.Context, k kind, req cloud.EnsureResourceRequest, made *item) error {
+	for try := 1; ; try++ {
+		err := k.mend(ctx, req, made)
+		if try == mendTries || !fault.Is(err, fault.NotYet) {
+			return err
+		}
+		t := time.NewTimer(min(p.settings.Poll, 2*time.Second))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		case <-t.C:
+		}
+	}
 }
 
 // existing checks a resource that the user brought along.
