@@ -130,7 +130,7 @@ func (h *holes) budgetDeadlock() {
 func (h *holes) lostReboot() {
 	before := h.allBoots(holed)
 	in := workflows.UpgradeInput{UpgradeChange: change(0), Strategy: careful()}
-	in.Strategy.Approve, in.Strategy.DrainTimeout = plan.ApproveNode, cluster.Duration(3*time.Second)
+	in.Strategy.Approve, in.Strategy.DrainTimeout = plan.ApproveNode, cluster.Duration(15*time.Second)
 	h.workload("held", 2)
 	run := h.beginUpgrade(holed, in)
 
