@@ -21,13 +21,15 @@ type try[T any] func(ctx workflow.Context, create bool) (*T, error)
 func ensure[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (*T, error) {
 	backoff := d.timing().Backoff
 	giveUp := workflow.Now(ctx).Add(refusedFor)
+	again := dedupes[T](d.site.Capabilities)
 	for bugs := 0; ; {
-		found, err := prove(ctx, d, ev, f)
+		found, err := prove(ctx, d, ev, f, again)
 		if found != nil || err != nil {
 			return found, err
 		}
 		// Nothing can be under way: create. The call itself is not cancelled
 		// half-way, its answer is worth more than its time.
+		before := *ev
 		ev.Pending, ev.Since, ev.Empty = true, workflow.Now(ctx), nil
 		calm, cancel := workflow.NewDisconnectedContext(ctx)
 		made, err := f(calm, true)
@@ -48,8 +50,19 @@ func ensure[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (
 			if late || bugs > internalTries {
 				return nil, err
 			}
+			if again { // what is sent again at once meets what lost the last answer
+				if err := workflow.Sleep(ctx, backoff); err != nil {
+					return nil, err
+				}
+				backoff = min(2*backoff, 15*d.timing().Backoff)
+			}
 		default: // surely not made
 			*ev = plan.Evidence{}
+			if again && before.Pending {
+				// By this one, that is: an earlier one that nobody answered for may
+				// have been, and was only sent again.
+				*ev = plan.Evidence{Pending: true, Since: before.Since}
+			}
 			if late || !kind.Retryable() {
 				return nil, err
 			}
@@ -73,11 +86,12 @@ const internalTries = 2
 const refusedFor = time.Hour
 
 // prove looks until the thing is found or until nothing can be under way any
-// more, which is the case at once when no create was ever sent.
-func prove[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (*T, error) {
+// more, which is the case at once when no create was ever sent. With again, one that
+// was is no reason to look: the cloud takes it for the same when it is sent again.
+func prove[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T], again bool) (*T, error) {
 	c := d.site.Capabilities
 	for {
-		action, wait := plan.NextCreate(*ev, workflow.Now(ctx), c.Settle, c.AbsenceWindow, dedupes[T](c))
+		action, wait := plan.NextCreate(*ev, workflow.Now(ctx), c.Settle, c.AbsenceWindow, again)
 		switch action {
 		case plan.Create:
 			return nil, nil
@@ -109,10 +123,11 @@ func dedupes[T any](c cloud.Capabilities) bool {
 	return mode == cloud.NativeToken
 }
 
-// find returns the thing if it exists, after everything under way has settled.
+// find returns the thing if it exists, after everything under way has settled. It
+// sends nothing, so what the cloud would do with a repetition does not help.
 func find[T any](ctx workflow.Context, d *desk, ev *plan.Evidence, f try[T]) (*T, error) {
 	if !ev.Pending {
 		return f(ctx, false)
 	}
-	return prove(ctx, d, ev, f)
+	return prove(ctx, d, ev, f, false)
 }

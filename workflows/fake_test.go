@@ -44,6 +44,8 @@ type fakeWorld struct {
 	// for machines that were sent, in order.
 	madeOf []string
 	asked  []cloud.MachineSpec
+	// hides says that looks for one machine do not show it.
+	hides bool
 }
 
 func newFakeWorld() *fakeWorld {
@@ -98,7 +100,7 @@ func (p fakeProvider) EnsureMachine(_ context.Context, req cloud.EnsureMachineRe
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, m := range w.machines {
-		if m.Ref.ID == req.Spec.ID {
+		if m.Ref.ID == req.Spec.ID && !w.hides {
 			// Of several the first is kept.
 			w.machines = append(w.machines[:i+1:i+1], slices.DeleteFunc(slices.Clone(w.machines[i+1:]), func(o cloud.Machine) bool { return o.Ref.ID == m.Ref.ID })...)
 			return cloud.MachineLook{Machine: &m}, nil

@@ -95,3 +95,52 @@ func TestWhatACloudDeduplicates(t *testing.T) {
 		})
 	}
 }
+
+// A cloud that deduplicates takes a create that was sent twice for one; that is no
+// proof that nothing was made. A machine whose create nobody answered for is found
+// when its place goes, and is not forgotten because the second try was refused.
+func TestNothingIsForgottenWhereCreatesMayBeRepeated(t *testing.T) {
+	for name, second := range map[string]error{
+		"refused for good": fault.New(fault.Quota, "create", "no more of them"),
+		"throttled":        fault.New(fault.RateLimited, "create", "slow down"),
+		"lost again":       fault.New(fault.Ambiguous, "create", "the connection broke"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFakeWorld()
+			// The machine exists after the first try and shows only when nobody
+			// wants it any more: until then every create goes wrong.
+			w.hides = true
+			w.inject = func(op string, n int) (error, error) {
+				switch {
+				case op != "create machine":
+					return nil, nil
+				case n == 1:
+					return nil, fault.New(fault.Ambiguous, op, "the answer was lost") // made
+				}
+				return second, nil
+			}
+			in := scalable(1, 0, 5)
+			in.Site.Capabilities.Idempotency = cloud.NativeToken
+			runGroup(t, w, in, map[time.Duration]act{
+				time.Minute: func(env *testsuite.TestWorkflowEnvironment) {
+					w.change(func() { w.hides = false })
+					env.SignalWorkflow(SignalSetTarget, ScaleRequest{RequestID: "none", Target: target(0)})
+				},
+				// Before the group compares itself with the cloud.
+				10 * time.Minute: func(*testsuite.TestWorkflowEnvironment) {
+					w.change(func() {
+						if len(w.machines) != 0 {
+							t.Errorf("left behind: %+v", w.machines)
+						}
+					})
+				},
+				3 * time.Hour: end(demoRef),
+			})
+			for _, s := range w.asked {
+				if s.ID != w.asked[0].ID || s.Attempt != 0 {
+					t.Errorf("another request: %+v", s)
+				}
+			}
+		})
+	}
+}
