@@ -154,6 +154,7 @@ func TestBadSpecs(t *testing.T) {
 		}},
 		{name: "no credentials", edit: []string{"credentials: env:CLOUDSCALE_API_TOKEN", "credentials:"}, want: cluster.Problems{problem("spec.cloud.credentials", "is required: a reference such as env:CLOUDSCALE_API_TOKEN, never the credential itself")}},
 		{name: "a credential itself", edit: []string{"env:CLOUDSCALE_API_TOKEN", canary}, want: cluster.Problems{problem("spec.cloud.credentials", "is not a reference (its value is not repeated here); use env:NAME, file:/path, kube:namespace/name#key or store:key")}},
+		{name: "surroundings of another cloud", edit: []string{"env:CLOUDSCALE_API_TOKEN", `"chain:"`}, want: cluster.Problems{problem("spec.cloud.credentials", "is not a reference (its value is not repeated here); use env:NAME, file:/path, kube:namespace/name#key or store:key")}},
 		{name: "credential of a cluster", edit: []string{"env:CLOUDSCALE_API_TOKEN", "store:clusters/other/x/bundle"}, want: cluster.Problems{problem("spec.cloud.credentials", "names an object that belongs to a cluster; put your own secrets elsewhere in the store")}},
 		{name: "no Talos version", edit: []string{"version: v1.13.5", "version:"}, want: cluster.Problems{problem("spec.talos.version", "is required, for example v1.13.5")}},
 		{name: "Talos without v", edit: []string{"v1.13.5", "1.13.5"}, want: cluster.Problems{problem("spec.talos.version", "needs a leading v: v1.13.5")}},

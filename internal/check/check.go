@@ -95,7 +95,9 @@ func references(c cluster.Cluster, p *cluster.Problems) {
 			p.Add(field, "names an object that belongs to a cluster; put your own secrets elsewhere in the store")
 		}
 	}
-	check("spec.cloud.credentials", c.Spec.Cloud.Credentials)
+	if k, _ := CloudNamed(c.Spec.Cloud.Provider); !k.Chain || secrets.Ref(c.Spec.Cloud.Credentials).Scheme() != "chain" {
+		check("spec.cloud.credentials", c.Spec.Cloud.Credentials)
+	}
 	for i, s := range c.Spec.Secrets {
 		check(at("spec.secrets", i)+".from", s.From)
 	}

@@ -37,6 +37,9 @@ type Cloud struct {
 	NetworkBits [2]int
 	// Unbootable are prefixes of flavors on which Talos does not boot.
 	Unbootable []string
+	// Chain says that credentials may come from the worker's surroundings, as
+	// "chain:" or "chain:PROFILE".
+	Chain bool
 	// NeedsController says that nodes stay tainted until a cloud controller
 	// manager has run, and that nothing installs it by itself.
 	NeedsController bool
@@ -50,7 +53,7 @@ func Clouds() []Cloud {
 		// Network: the sizes of a VPC (VPC, CIDR blocks). Disk: the size of the
 		// published images. Flavors: Talos on AWS, prerequisites.
 		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
-		NetworkBits: [2]int{16, 28}, Unbootable: []string{"t2."}, NeedsController: true,
+		NetworkBits: [2]int{16, 28}, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
 	}, {
 		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
 		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,

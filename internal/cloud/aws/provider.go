@@ -267,7 +267,9 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 		CreateTimeout: p.settings.CreateTimeout, PostWindow: p.settings.PostWindow, Poll: p.settings.Poll,
 		UserDataMax: userDataMax, UserDataGzip: true,
 		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
-		Firewall: true, TalosPlatform: "aws", ImageFormat: "raw.gz",
+		// The vendor's controller looks for the name that the VPC gives to an instance.
+		NodesByProviderID: true,
+		Firewall:          true, TalosPlatform: "aws", ImageFormat: "raw.gz",
 	}
 }
 
