@@ -129,6 +129,11 @@ $(TOOLBIN)/cluster-autoscaler-newwire:
 $(TOOLBIN)/helm: tools/helm/go.mod
 	$(call build-tool,helm,helm.sh/helm/v4/cmd/helm)
 
+# AWS' own cloud controller. Its SDK takes minutes to compile, so only what asks for
+# a cluster on AWS builds it.
+$(TOOLBIN)/aws-cloud-controller-manager: tools/aws-cloud-controller-manager/go.mod
+	$(call build-tool,aws-cloud-controller-manager,k8s.io/cloud-provider-aws/cmd/aws-cloud-controller-manager)
+
 # Ours, but with dependencies that the product does without.
 $(TOOLBIN)/ichor-image: $(wildcard deploy/image/*.go deploy/image/go.*)
 	@mkdir -p $(TOOLBIN)
@@ -174,7 +179,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := autoscaler chaos demo deploy e2e peers peers-talos provider standalone
+SUITES := autoscaler chaos demo deploy e2e e2e-aws peers peers-talos provider standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice.
@@ -213,6 +218,10 @@ e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Tempo
 autoscaler: TIMEOUT = 40m
 autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(BIN)/ichor-demo $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
 	$(call suite,^Test,./testsuite/autoscaler/... ./testsuite/demo/...)
+
+.PHONY: e2e-aws
+e2e-aws: $(SYSTEM) $(TEST_TOOLS) $(TOOLBIN)/aws-cloud-controller-manager ## A cluster on AWS' stand-in, with AWS' own cloud controller
+	$(call suite,^Test,./testsuite/e2e-aws/...)
 
 # Outages as long as real ones, ten minutes of each; too long for every run.
 .PHONY: e2e-long
@@ -265,8 +274,11 @@ histories: build $(TEST_TOOLS) ## Record the histories that the replay test keep
 	$(GO) run ./testsuite/replay/record
 
 .PHONY: demo demo-down screenshots
-demo: $(SYSTEM) $(DEMO_TOOLS) ## A cluster from nothing on this machine; SPEED=n times real time
-	$(BIN)/ichor-demo up $(if $(SPEED),--speed $(SPEED))
+# On aws, one zone has no capacity for a group, whose machines are made in the next.
+CLOUD     ?= cloudscale
+aws_tools := $(TOOLBIN)/aws-cloud-controller-manager
+demo: $(SYSTEM) $(DEMO_TOOLS) $(if $(filter aws,$(CLOUD)),$(aws_tools)) ## A cluster from nothing on this machine; CLOUD=aws, SPEED=n times real time
+	$(BIN)/ichor-demo up --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))
 
 .PHONY: demo-autoscale
 demo-autoscale: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The real autoscaler grows and shrinks a group; SPEED=n

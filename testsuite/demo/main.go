@@ -32,6 +32,7 @@ type demo struct {
 	dir   string // state, removed by down
 	bins  string // the programs
 	speed float64
+	cloud string
 	spec  string
 }
 
@@ -46,14 +47,15 @@ func run(ctx context.Context, args []string) error {
 	d := demo{root: root, dir: filepath.Join(root, ".demo")}
 	fs := flag.NewFlagSet("ichor-demo "+args[0], flag.ContinueOnError)
 	fs.Float64Var(&d.speed, "speed", 20, "how many times faster than real time the cloud runs")
-	example := "demo.yaml"
+	fs.StringVar(&d.cloud, "cloud", "cloudscale", "the cloud of the cluster that up provisions: cloudscale or aws")
+	example := ""
 	switch args[0] {
 	case "autoscale":
-		example = "autoscale.yaml"
+		example = filepath.Join("examples", "autoscale.yaml")
 	case "upgrade":
-		example = filepath.Join("upgrade", "demo.yaml")
+		example = filepath.Join("examples", "upgrade", "demo.yaml")
 	}
-	fs.StringVar(&d.spec, "spec", filepath.Join("examples", example), "the cluster to provision")
+	fs.StringVar(&d.spec, "spec", example, "the cluster to provision; by default the example of the cloud")
 	bins := os.Getenv("ICHOR_BIN")
 	if bins == "" {
 		bins = filepath.Join(root, "bin")
@@ -62,6 +64,15 @@ func run(ctx context.Context, args []string) error {
 	fs.StringVar(&d.dir, "dir", d.dir, "folder for all state")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
+	}
+	up, ok := map[string]string{
+		"cloudscale": filepath.Join("examples", "demo.yaml"), "aws": filepath.Join("examples", "aws", "demo.yaml"),
+	}[d.cloud]
+	if !ok || d.cloud != "cloudscale" && args[0] != "up" {
+		return fmt.Errorf("there is no demonstration %s on %q", args[0], d.cloud)
+	}
+	if d.spec == "" {
+		d.spec = up
 	}
 	switch args[0] {
 	case "up":
@@ -94,6 +105,11 @@ func (d demo) up(ctx context.Context) error {
 		return errors.Join(err, d.down())
 	}
 	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
+	if d.cloud == "aws" {
+		if err := d.exhaust(ctx, sys); err != nil {
+			return errors.Join(err, d.down())
+		}
+	}
 	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
 		if ctx.Err() != nil {
 			fmt.Println("\nStopping everything.")
@@ -103,6 +119,11 @@ func (d demo) up(ctx context.Context) error {
 	}
 	if err := d.nodes(ctx, sys); err != nil {
 		return err
+	}
+	if d.cloud == "aws" {
+		if err := d.refused(ctx, sys); err != nil {
+			return err
+		}
 	}
 	fmt.Printf("\nA cluster from nothing in %s (cloud speed factor %g).\n", time.Since(started).Round(time.Second), d.speed)
 	d.next(sys)

@@ -29,9 +29,10 @@ import (
 
 // system is what the serving process writes down for the others.
 type system struct {
-	PID int
-	UI  string
-	Env []string
+	PID   int
+	UI    string
+	Cloud string
+	Env   []string
 }
 
 func isTerminal() bool {
@@ -93,7 +94,7 @@ func (d demo) serve(ctx context.Context) error {
 		_, err = s.StartWorker(ctx)
 	}
 	if err == nil {
-		err = d.write(system{PID: os.Getpid(), UI: s.UIURL, Env: s.Env()})
+		err = d.write(system{PID: os.Getpid(), UI: s.UIURL, Cloud: s.CloudURL, Env: s.Env()})
 	}
 	if err == nil {
 		<-ctx.Done()

@@ -61,7 +61,17 @@ type Environment struct {
 	CloudURL string // of the cloud's API
 	// Extensions is factory.Factory's.
 	Extensions func(schematic, version string) ([]string, bool)
-	Log        *slog.Logger
+	// AWS is what a controller needs that acts on the account there.
+	AWS AWSEnvironment
+	Log *slog.Logger
+}
+
+// AWSEnvironment is how a controller in a cluster on AWS finds its account.
+type AWSEnvironment struct {
+	Variables map[string]string
+	// Home tells where instances of a cluster are, as the metadata service of one
+	// of them would.
+	Home func(cluster string) (account.Home, bool)
 }
 
 // Guests boot on servers.
@@ -145,7 +155,7 @@ func (d *Devcloud) assemble(o Options) error {
 		return fmt.Errorf("devcloud: chaos: %w", err)
 	}
 	if o.NewGuests != nil {
-		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: networks{w, d.AWS()}, CloudURL: d.url, Extensions: images.Extensions, Log: o.Log})
+		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: networks{w, d.AWS()}, CloudURL: d.url, Extensions: images.Extensions, AWS: AWSEnvironment{d.AWSEnvironment(), d.AWS().Home}, Log: o.Log})
 		if err != nil {
 			return fmt.Errorf("devcloud: guests: %w", err)
 		}

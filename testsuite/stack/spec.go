@@ -12,18 +12,24 @@ import (
 // Spec returns the spec of examples/demo.yaml under another name, with its files
 // named absolutely, so that it can be changed and written elsewhere.
 func Spec(root, name string) (cluster.Cluster, error) {
-	body, err := os.ReadFile(filepath.Join(root, "examples", "demo.yaml"))
+	return Example(root, "demo.yaml", name)
+}
+
+// Example is Spec for any of the examples, named by its path in their folder.
+func Example(root, example, name string) (cluster.Cluster, error) {
+	file := filepath.Join(root, "examples", example)
+	body, err := os.ReadFile(file)
 	if err != nil {
 		return cluster.Cluster{}, err
 	}
 	c, _, err := cluster.Decode(body)
 	if err != nil {
-		return c, fmt.Errorf("examples/demo.yaml: %w", err)
+		return c, fmt.Errorf("examples/%s: %w", example, err)
 	}
 	c.Metadata.Name = name
 	for _, s := range c.Sources() {
 		if s.Source.File != "" && !filepath.IsAbs(s.Source.File) {
-			s.Source.File = filepath.Join(root, "examples", s.Source.File)
+			s.Source.File = filepath.Join(filepath.Dir(file), s.Source.File)
 		}
 	}
 	return c, nil

@@ -60,6 +60,8 @@ type Stack struct {
 	UIURL           string
 	CloudURL        string
 	FactoryURL      string
+	// AWS is the environment in which an SDK of AWS finds the emulated account.
+	AWS map[string]string
 }
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -181,9 +183,12 @@ func (s *Stack) readURLs() error {
 	}
 	defer func() { _ = f.Close() }() // opened for reading
 	for scan := bufio.NewScanner(f); scan.Scan(); {
-		var line struct{ URL, Factory string }
+		var line struct {
+			URL, Factory string
+			AWS          map[string]string
+		}
 		if strings.HasPrefix(scan.Text(), "{") && json.Unmarshal(scan.Bytes(), &line) == nil && line.URL != "" {
-			s.CloudURL, s.FactoryURL = line.URL, line.Factory
+			s.CloudURL, s.FactoryURL, s.AWS = line.URL, line.Factory, line.AWS
 			return nil
 		}
 	}
@@ -198,6 +203,9 @@ func (s *Stack) Env() []string {
 		"CLOUDSCALE_API_URL=" + s.CloudURL, "CLOUDSCALE_API_TOKEN=" + Token,
 		"ICHOR_FACTORY_URL=" + s.FactoryURL,
 		"ICHOR_STORE=file://" + filepath.Join(s.opts.Dir, "store"),
+	}
+	for k, v := range s.AWS {
+		env = append(env, k+"="+v)
 	}
 	for k, v := range s.opts.Settings {
 		env = append(env, k+"="+v)

@@ -25,6 +25,17 @@ func tags(kv ...string) []types.Tag {
 	return out
 }
 
+func TestNoInstanceHasATopology(t *testing.T) {
+	c := start(t)
+	id := *c.run(t, c.spec(t, c.network(t))).InstanceId
+	c.reaches(t, id, "running")
+	if out := must(c.DescribeInstanceTopology(t.Context(), &ec2.DescribeInstanceTopologyInput{InstanceIds: []string{id}}))(t); len(out.Instances) != 0 {
+		t.Errorf("topologies: %v", out.Instances)
+	}
+	_, err := c.DescribeInstanceTopology(t.Context(), &ec2.DescribeInstanceTopologyInput{InstanceIds: []string{"i-0123456789abcdef0"}})
+	refused(t, err, "InvalidInstanceID.NotFound")
+}
+
 func TestFiltersAndPages(t *testing.T) {
 	c := start(t)
 	ctx := t.Context()

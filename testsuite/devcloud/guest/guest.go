@@ -197,6 +197,7 @@ type Kubelet struct {
 	VCPUs                 int
 	MemoryMiB             int
 	DiskGiB               int
+	Arch                  string // of the image; empty means "amd64"
 	// Source is the node's own address, from which the kubelet connects.
 	Source netip.Addr
 	// BootID is the kernel's, new with each boot.

@@ -146,6 +146,7 @@ func (b *backend) run(ctx context.Context) {
 	defer scheduler.stop()
 	// Controllers do not wait for what the nodes render.
 	b.work.Go(func() { b.persist(ctx, b.applyManifests) })
+	b.work.Go(func() { b.awsController(ctx) })
 	if err := b.cloudController(ctx); err != nil {
 		b.c.log.Error("cloud controller", "error", err)
 	}
@@ -193,20 +194,29 @@ func (b *backend) cloudController(ctx context.Context) error {
 
 // identity is a client with a token of a service account, as pods get one.
 func (b *backend) identity(ctx context.Context, account string) (kubernetes.Interface, func(), error) {
-	seconds := int64(ccm.TokenLifetime / time.Second)
-	token, err := b.clients.CoreV1().ServiceAccounts(metav1.NamespaceSystem).CreateToken(ctx, account, &authenticationv1.TokenRequest{
-		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds},
-	}, metav1.CreateOptions{})
+	token, err := b.token(ctx, account, ccm.TokenLifetime)
 	if err != nil {
 		return nil, nil, err
 	}
 	api, err := client.New(client.Options{
-		Server: b.server(), CA: b.keys.cluster.PEM(), Token: token.Status.Token, UserAgent: ccm.Name,
+		Server: b.server(), CA: b.keys.cluster.PEM(), Token: token, UserAgent: ccm.Name,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	return api, api.Close, nil
+}
+
+// token is one of a service account of kube-system.
+func (b *backend) token(ctx context.Context, account string, lifetime time.Duration) (string, error) {
+	seconds := int64(lifetime / time.Second)
+	token, err := b.clients.CoreV1().ServiceAccounts(metav1.NamespaceSystem).CreateToken(ctx, account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{ExpirationSeconds: &seconds},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return "", err
+	}
+	return token.Status.Token, nil
 }
 
 func (b *backend) server() string { return "https://" + b.front.Addr().String() }

@@ -59,9 +59,13 @@ func writeFiles(dir string, files map[string][]byte) error {
 }
 
 func writeKubeconfig(path, server string, ca []byte, pair pki.Pair) error {
+	return writeIdentity(path, server, ca, &clientcmdapi.AuthInfo{ClientCertificateData: pair.Cert, ClientKeyData: pair.Key})
+}
+
+func writeIdentity(path, server string, ca []byte, who *clientcmdapi.AuthInfo) error {
 	config := clientcmdapi.NewConfig()
 	config.Clusters["cluster"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
-	config.AuthInfos["user"] = &clientcmdapi.AuthInfo{ClientCertificateData: pair.Cert, ClientKeyData: pair.Key}
+	config.AuthInfos["user"] = who
 	config.Contexts["context"] = &clientcmdapi.Context{Cluster: "cluster", AuthInfo: "user"}
 	config.CurrentContext = "context"
 	if err := clientcmd.WriteToFile(*config, path); err != nil {

@@ -44,6 +44,9 @@ type Options struct {
 	// CloudURL is where the cloud controller finds the cloud's API if its
 	// manifest names none.
 	CloudURL string
+	// AWS is where the vendor's cloud controller finds its account, which runs as a
+	// process of its own for clusters there.
+	AWS AWS
 	// Log gets one line per event of interest; nil discards.
 	Log *slog.Logger
 }

@@ -58,6 +58,7 @@ func New(o Options) func(devcloud.Environment) (devcloud.Guests, error) {
 		}
 		runner := kube.New(kube.Options{
 			ToolsDir: o.ToolsDir, DataDir: o.DataDir, Clock: e.Clock, CloudURL: e.CloudURL, Log: e.Log,
+			AWS: kube.AWS{Variables: e.AWS.Variables, Home: e.AWS.Home},
 		})
 		p := &park{}
 		p.fleet = talosnode.New(talosnode.Options{

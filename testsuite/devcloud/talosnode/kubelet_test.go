@@ -66,7 +66,7 @@ cluster:
 				Taints:                []guest.Taint{{Key: "bare", Effect: "NoSchedule"}, {Key: "dedicated", Value: "gpu", Effect: "NoExecute"}, {Key: "own", Value: "x", Effect: "PreferNoSchedule"}},
 				ExternalCloudProvider: true, ProviderID: "cloudscale://x", InternalIP: w.Loopback,
 				VCPUs: w.VCPUs, MemoryMiB: w.MemoryMiB, DiskGiB: w.DiskGiB, Source: w.Loopback, ServerUUID: w.UUID, Private: true,
-				BootID: got.BootID,
+				BootID: got.BootID, Arch: w.Image.Arch,
 			}
 
 			if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {

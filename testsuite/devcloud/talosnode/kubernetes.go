@@ -199,6 +199,7 @@ func (s *session) kubeletSpec(config *nodeConfig) (guest.Kubelet, bool) {
 		VCPUs:                 s.node.server.VCPUs,
 		MemoryMiB:             s.node.server.MemoryMiB,
 		DiskGiB:               s.node.server.DiskGiB,
+		Arch:                  s.node.server.Image.Arch,
 		Source:                s.node.server.Loopback,
 		ServerUUID:            s.node.server.UUID,
 		BootID:                s.bootID,

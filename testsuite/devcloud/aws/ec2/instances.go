@@ -204,6 +204,10 @@ func changes(all []account.Change, err error) (stateChanges, error) {
 	return out, err
 }
 
+type topologies struct {
+	Items []struct{} `xml:"instanceSet>item"`
+}
+
 func (f *face) instances(to map[string]query.Action) {
 	on(f, to, "DescribeInstances", func(v account.View, in describeInstances) (describedInstances, error) {
 		if len(in.InstanceID) > 0 && in.MaxResults != nil {
@@ -219,6 +223,15 @@ func (f *face) instances(to map[string]query.Action) {
 			out.Reservations = append(out.Reservations, f.reservation(i))
 		}
 		return out, err
+	})
+	// No type of the catalog has a topology, which the API answers with nothing.
+	on(f, to, "DescribeInstanceTopology", func(v account.View, in struct {
+		paging
+		InstanceID []string `query:"InstanceId"`
+	},
+	) (topologies, error) {
+		_, err := choose(f, v.Instances(), byInstance, in.InstanceID, nil)
+		return topologies{}, err
 	})
 	on(f, to, "TerminateInstances", func(v account.View, in instanceIDs) (stateChanges, error) {
 		return changes(v.Terminate(in.InstanceID))

@@ -61,7 +61,7 @@ func (j *joined) register() error {
 		node, err = j.api.CoreV1().Nodes().Get(ctx, spec.NodeName, metav1.GetOptions{})
 		if err == nil {
 			j.pods.rebooted = node.Status.NodeInfo.BootID != j.bootID
-			err = patchLabels(ctx, j.api, node, ownLabels(spec.NodeName))
+			err = patchLabels(ctx, j.api, node, ownLabels(spec))
 		}
 		if err == nil {
 			err = j.report(ctx, node)

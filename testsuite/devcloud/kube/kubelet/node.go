@@ -1,6 +1,7 @@
 package kubelet
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -24,7 +25,7 @@ func newNode(spec guest.Kubelet, bootID string) *corev1.Node {
 	node := &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{
 			Name:   spec.NodeName,
-			Labels: ownLabels(spec.NodeName),
+			Labels: ownLabels(spec),
 			Annotations: map[string]string{
 				"volumes.kubernetes.io/controller-managed-attach-detach": "true",
 			},
@@ -51,12 +52,14 @@ func newNode(spec guest.Kubelet, bootID string) *corev1.Node {
 }
 
 // ownLabels are the labels every kubelet gives its node.
-func ownLabels(name string) map[string]string {
+func ownLabels(spec guest.Kubelet) map[string]string {
 	return map[string]string{
-		corev1.LabelHostname: name, corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
-		"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": "amd64",
+		corev1.LabelHostname: spec.NodeName, corev1.LabelOSStable: "linux", corev1.LabelArchStable: arch(spec),
+		"beta.kubernetes.io/os": "linux", "beta.kubernetes.io/arch": arch(spec),
 	}
 }
+
+func arch(spec guest.Kubelet) string { return cmp.Or(spec.Arch, "amd64") }
 
 // configuredLabels are the ones Talos adds afterwards.
 func configuredLabels(spec guest.Kubelet) map[string]string {
@@ -98,7 +101,7 @@ func newStatus(spec guest.Kubelet, bootID string) corev1.NodeStatus {
 			ContainerRuntimeVersion: "containerd://2.1.4",
 			KubeletVersion:          spec.Version,
 			OperatingSystem:         "linux",
-			Architecture:            "amd64",
+			Architecture:            arch(spec),
 		},
 	}
 	status.DaemonEndpoints.KubeletEndpoint.Port = 10250
