@@ -182,9 +182,11 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 SUITES := autoscaler chaos demo deploy e2e e2e-aws peers peers-talos provider standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
-# An SDK as large as EC2's is not worth compiling twice.
-RACE    := activities grpcprovider internal testsuite/canary testsuite/devcloud testsuite/proc workflows
-NO_RACE := internal/cloud/aws
+# An SDK as large as EC2's is not worth compiling twice: what needs it runs without,
+# with what is below it or alone.
+RACE          := activities grpcprovider internal testsuite/canary testsuite/devcloud testsuite/proc workflows
+NO_RACE       := internal/check internal/cloud/aws internal/cloud/registry testsuite/devcloud/machines
+NO_RACE_ALONE := grpcprovider testsuite/devcloud/aws
 
 TIMEOUT     ?= 20m
 MODULE      := github.com/ichor-project/ichor
@@ -193,7 +195,7 @@ packages     = $(eval packages := $$(shell GOFLAGS= GOWORK=off $(GO) list ./...)
 have_cc      = $(shell command -v "$$($(GO) env CC)")
 below        = $(foreach p,$(1),$(MODULE)/$(p) $(MODULE)/$(p)/%)
 unit         = $(filter-out $(addprefix $(MODULE)/testsuite/,$(SUITES)),$(packages))
-unit_race    = $(if $(have_cc),$(filter-out $(call below,$(NO_RACE)),$(filter $(call below,$(RACE)),$(unit))))
+unit_race    = $(if $(have_cc),$(filter-out $(call below,$(NO_RACE)) $(addprefix $(MODULE)/,$(NO_RACE_ALONE)),$(filter $(call below,$(RACE)),$(unit))))
 unit_no_race = $(filter-out $(unit_race),$(unit))
 GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
