@@ -277,18 +277,18 @@ histories: build $(TEST_TOOLS) ## Record the histories that the replay test keep
 
 .PHONY: demo demo-down screenshots
 # On aws, one zone has no capacity for a group, whose machines are made in the next.
-CLOUD     ?= cloudscale
-aws_tools := $(TOOLBIN)/aws-cloud-controller-manager
-demo: $(SYSTEM) $(DEMO_TOOLS) $(if $(filter aws,$(CLOUD)),$(aws_tools)) ## A cluster from nothing on this machine; CLOUD=aws, SPEED=n times real time
+CLOUD ?= cloudscale
+cloud_tools := $(if $(filter aws,$(CLOUD)),$(TOOLBIN)/aws-cloud-controller-manager)
+demo: $(SYSTEM) $(DEMO_TOOLS) $(cloud_tools) ## A cluster from nothing on this machine; CLOUD=aws, SPEED=n times real time
 	$(BIN)/ichor-demo up --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))
 
 .PHONY: demo-autoscale
-demo-autoscale: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The real autoscaler grows and shrinks a group; SPEED=n
-	$(BIN)/ichor-demo autoscale $(if $(SPEED),--speed $(SPEED))
+demo-autoscale: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(cloud_tools) $(TOOLBIN)/cluster-autoscaler ## The real autoscaler grows and shrinks a group; CLOUD=aws, SPEED=n
+	$(BIN)/ichor-demo autoscale --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))
 
 .PHONY: demo-upgrade
-demo-upgrade: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(TOOLBIN)/cluster-autoscaler ## Talos and Kubernetes go up under a disruption budget; SPEED=n
-	$(BIN)/ichor-demo upgrade $(if $(SPEED),--speed $(SPEED))
+demo-upgrade: $(SYSTEM) $(BIN)/ichor-grpcprovider $(DEMO_TOOLS) $(cloud_tools) $(TOOLBIN)/cluster-autoscaler ## Talos and Kubernetes go up under a disruption budget; CLOUD=aws, SPEED=n
+	$(BIN)/ichor-demo upgrade --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))
 
 demo-down: $(BIN)/ichor-demo ## Stop the demo and remove its state
 	$(BIN)/ichor-demo down

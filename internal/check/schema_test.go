@@ -140,7 +140,9 @@ func TestEveryDescriptionIsThere(t *testing.T) {
 func TestExamples(t *testing.T) {
 	schema := compile(t)
 	files, err := filepath.Glob("../../examples/*.yaml")
-	files = append(files, filepath.Join("../../examples", "aws", "demo.yaml"))
+	for _, name := range []string{"demo", "autoscale", "upgrade"} {
+		files = append(files, filepath.Join("../../examples", "aws", name+".yaml"))
+	}
 	// Values of Helm charts are no specs.
 	files = slices.DeleteFunc(files, func(f string) bool { return strings.HasSuffix(f, "-values.yaml") })
 	if err != nil || len(files) < 2 {

@@ -36,6 +36,12 @@ type demo struct {
 	spec  string
 }
 
+// examples are what each demonstration provisions, by cloud.
+var examples = map[string]map[string]string{
+	"cloudscale": {"up": "demo.yaml", "autoscale": "autoscale.yaml", "upgrade": "upgrade/demo.yaml"},
+	"aws":        {"up": "aws/demo.yaml", "autoscale": "aws/autoscale.yaml", "upgrade": "aws/upgrade.yaml"},
+}
+
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return errors.New("usage: ichor-demo up|autoscale|upgrade|down|serve [flags]")
@@ -47,15 +53,8 @@ func run(ctx context.Context, args []string) error {
 	d := demo{root: root, dir: filepath.Join(root, ".demo")}
 	fs := flag.NewFlagSet("ichor-demo "+args[0], flag.ContinueOnError)
 	fs.Float64Var(&d.speed, "speed", 20, "how many times faster than real time the cloud runs")
-	fs.StringVar(&d.cloud, "cloud", "cloudscale", "the cloud of the cluster that up provisions: cloudscale or aws")
-	example := ""
-	switch args[0] {
-	case "autoscale":
-		example = filepath.Join("examples", "autoscale.yaml")
-	case "upgrade":
-		example = filepath.Join("examples", "upgrade", "demo.yaml")
-	}
-	fs.StringVar(&d.spec, "spec", example, "the cluster to provision; by default the example of the cloud")
+	fs.StringVar(&d.cloud, "cloud", "cloudscale", "the cloud of the cluster: cloudscale or aws")
+	fs.StringVar(&d.spec, "spec", "", "the cluster to provision; by default the example for the cloud")
 	bins := os.Getenv("ICHOR_BIN")
 	if bins == "" {
 		bins = filepath.Join(root, "bin")
@@ -65,14 +64,12 @@ func run(ctx context.Context, args []string) error {
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
-	up, ok := map[string]string{
-		"cloudscale": filepath.Join("examples", "demo.yaml"), "aws": filepath.Join("examples", "aws", "demo.yaml"),
-	}[d.cloud]
-	if !ok || d.cloud != "cloudscale" && args[0] != "up" {
-		return fmt.Errorf("there is no demonstration %s on %q", args[0], d.cloud)
+	shown, ok := examples[d.cloud]
+	if !ok {
+		return fmt.Errorf("unknown cloud %q", d.cloud)
 	}
 	if d.spec == "" {
-		d.spec = up
+		d.spec = filepath.Join("examples", filepath.FromSlash(shown[args[0]]))
 	}
 	switch args[0] {
 	case "up":
