@@ -138,9 +138,9 @@ func (c *Client) SetProviderID(ctx context.Context, name, providerID string) err
 	if err != nil || n.Spec.ProviderID != "" {
 		return apiError(op+name, err)
 	}
-	// With the version that was read, so that one who was faster is not overruled.
+	// One who was faster is not overruled: the API refuses to change it.
 	body, err := json.Marshal(map[string]any{
-		"metadata": map[string]any{"resourceVersion": n.ResourceVersion, "uid": n.UID},
+		"metadata": map[string]any{"uid": n.UID},
 		"spec":     map[string]any{"providerID": providerID},
 	})
 	if err != nil {
