@@ -8,9 +8,11 @@ package cloud
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
@@ -266,6 +268,34 @@ type EnsureResourceRequest struct {
 	Have  []Resource `json:"have,omitempty"` // what earlier steps made
 	// Create is set only when no earlier create of it can be under way.
 	Create bool `json:"create"`
+}
+
+// Param returns a frozen parameter, "" if there is none of that key.
+func (s Step) Param(key string) string {
+	i := slices.IndexFunc(s.Params, func(p cluster.Tag) bool { return p.Key == key })
+	if i < 0 {
+		return ""
+	}
+	return s.Params[i].Value
+}
+
+// Need returns the id of the resource of a kind that an earlier step made. Error:
+// Internal when none did, since the cloud itself ordered the steps.
+func (r EnsureResourceRequest) Need(kind string) (string, error) {
+	id := IDOf(r.Have, kind)
+	if id == "" {
+		return "", fault.New(fault.Internal, "create "+r.Step.Title, "it needs a %s, and none was made before", kind)
+	}
+	return id, nil
+}
+
+// IDOf returns the id of the first resource of a kind, "" if there is none.
+func IDOf(have []Resource, kind string) string {
+	i := slices.IndexFunc(have, func(r Resource) bool { return r.Kind == kind })
+	if i < 0 {
+		return ""
+	}
+	return have[i].ID
 }
 
 // Resource is a fact about an infrastructure resource.

@@ -148,7 +148,7 @@ func (p *Provider) targetGroups() kind {
 		return views(out.TargetGroups, view), nil
 	})
 	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
-		vpc, err := need(req, kindVPC)
+		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
 		}
@@ -246,7 +246,7 @@ func (p *Provider) loadBalancers() kind {
 			}
 		}
 		if len(subnets) == 0 {
-			_, err := need(req, kindSubnet)
+			_, err := req.Need(kindSubnet)
 			return item{}, err
 		}
 		var out *elb.CreateLoadBalancerOutput
@@ -317,11 +317,11 @@ func (p *Provider) listeners() kind {
 		return out, nil
 	}
 	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
-		balancer, err := need(req, kindLoadBalancer)
+		balancer, err := req.Need(kindLoadBalancer)
 		if err != nil {
 			return item{}, err
 		}
-		group, err := need(req, kindTargetGroup)
+		group, err := req.Need(kindTargetGroup)
 		if err != nil {
 			return item{}, err
 		}

@@ -138,7 +138,7 @@ func (p *Provider) securityGroups() kind {
 		return views(out.SecurityGroups, view), out.NextToken, nil
 	})
 	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
-		vpc, err := need(req, kindVPC)
+		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
 		}
@@ -157,7 +157,7 @@ func (p *Provider) securityGroups() kind {
 		return view(&types.SecurityGroup{GroupId: out.GroupId, GroupName: sdk.String(req.Step.Name), VpcId: sdk.String(vpc), Tags: ec2Tags(tags)}), nil
 	}
 	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
-		cidrs := splitList(param(req.Step, paramAllowed))
+		cidrs := splitList(req.Step.Param(paramAllowed))
 		for _, r := range req.Have {
 			if r.Kind == kindVPC {
 				cidrs = append(cidrs, resourceAttribute(r, attrCIDR))

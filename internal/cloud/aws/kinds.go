@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -172,30 +171,4 @@ func (p *Provider) erase(ctx context.Context, kind, action string, f func(contex
 		return nil
 	}
 	return err
-}
-
-// param reads a frozen parameter of a step.
-func param(s cloud.Step, key string) string {
-	i := slices.IndexFunc(s.Params, func(p cluster.Tag) bool { return p.Key == key })
-	if i < 0 {
-		return ""
-	}
-	return s.Params[i].Value
-}
-
-// idOf finds the resource of a kind that an earlier step made, "" if none.
-func idOf(have []cloud.Resource, kind string) string {
-	i := slices.IndexFunc(have, func(r cloud.Resource) bool { return r.Kind == kind })
-	if i < 0 {
-		return ""
-	}
-	return have[i].ID
-}
-
-func need(req cloud.EnsureResourceRequest, kind string) (string, error) {
-	id := idOf(req.Have, kind)
-	if id == "" {
-		return "", fault.New(fault.Internal, "create "+req.Step.Title, "it needs a %s, and none was made before", kind)
-	}
-	return id, nil
 }

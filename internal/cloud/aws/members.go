@@ -30,7 +30,7 @@ func (t target) leaving() bool { return t.state == types.TargetHealthStateEnumDr
 // old ones is up either.
 func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest) (cloud.MembersStatus, error) {
 	const op = "sync endpoint members"
-	group := idOf(req.Have, kindTargetGroup)
+	group := cloud.IDOf(req.Have, kindTargetGroup)
 	if group == "" {
 		if len(req.Members) == 0 {
 			return cloud.MembersStatus{}, nil

@@ -36,7 +36,7 @@ func (p *Provider) vpcs() kind {
 		var out *ec2.CreateVpcOutput
 		err := p.make(ctx, req, "CreateVpc", sendBy, func(ctx context.Context) (err error) {
 			out, err = p.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{
-				CidrBlock: sdk.String(param(req.Step, paramCIDR)), TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeVpc, tags)},
+				CidrBlock: sdk.String(req.Step.Param(paramCIDR)), TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeVpc, tags)},
 			})
 			return err
 		})
@@ -107,7 +107,7 @@ func (p *Provider) gateways() kind {
 		return viewOr(out.InternetGateway, view), nil
 	}
 	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
-		vpc, err := need(req, kindVPC)
+		vpc, err := req.Need(kindVPC)
 		if err != nil || i.parent != "" {
 			return err
 		}
@@ -154,7 +154,7 @@ func (p *Provider) routeTables() kind {
 		return views(out.RouteTables, view), out.NextToken, nil
 	})
 	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
-		vpc, err := need(req, kindVPC)
+		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
 		}
@@ -171,7 +171,7 @@ func (p *Provider) routeTables() kind {
 		return viewOr(out.RouteTable, view), nil
 	}
 	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
-		gateway, err := need(req, kindGateway)
+		gateway, err := req.Need(kindGateway)
 		if err != nil {
 			return err
 		}
@@ -245,14 +245,14 @@ func (p *Provider) subnets() kind {
 		return views(out.Subnets, view), out.NextToken, nil
 	})
 	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
-		vpc, err := need(req, kindVPC)
+		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
 		}
 		var out *ec2.CreateSubnetOutput
 		err = p.make(ctx, req, "CreateSubnet", sendBy, func(ctx context.Context) (err error) {
 			out, err = p.ec2.CreateSubnet(ctx, &ec2.CreateSubnetInput{
-				VpcId: sdk.String(vpc), CidrBlock: sdk.String(param(req.Step, paramCIDR)), AvailabilityZone: optional(param(req.Step, paramZone)),
+				VpcId: sdk.String(vpc), CidrBlock: sdk.String(req.Step.Param(paramCIDR)), AvailabilityZone: optional(req.Step.Param(paramZone)),
 				TagSpecifications: []types.TagSpecification{tagsAt(types.ResourceTypeSubnet, tags)},
 			})
 			return err
@@ -287,7 +287,7 @@ func (p *Provider) subnets() kind {
 
 // associate makes a subnet use the cluster's route table.
 func (p *Provider) associate(ctx context.Context, req cloud.EnsureResourceRequest, subnet string) error {
-	id, err := need(req, kindRouteTable)
+	id, err := req.Need(kindRouteTable)
 	if err != nil {
 		return err
 	}

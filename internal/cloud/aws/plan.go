@@ -150,10 +150,10 @@ func (p *Provider) EndpointHost(have []cloud.Resource) string {
 // elsewhere says that a resource is not where, or not what, its step wants. A
 // step is frozen, so only the cloud can have got it wrong.
 func elsewhere(s cloud.Step, i *item) string {
-	if want := param(s, paramZone); want != "" && i.zone != "" && i.zone != want {
+	if want := s.Param(paramZone); want != "" && i.zone != "" && i.zone != want {
 		return fmt.Sprintf("%s %s is in zone %q instead of %q", s.Kind, i.id, i.zone, want)
 	}
-	if want, has := param(s, paramCIDR), i.attribute(attrCIDR); want != "" && has != "" && has != want {
+	if want, has := s.Param(paramCIDR), i.attribute(attrCIDR); want != "" && has != "" && has != want {
 		return fmt.Sprintf("%s %s has the range %s instead of %s", s.Kind, cmp.Or(i.id, "without an id"), has, want)
 	}
 	return ""

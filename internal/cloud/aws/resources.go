@@ -23,7 +23,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	if err != nil {
 		return cloud.ResourceLook{}, err
 	}
-	if param(req.Step, paramExisting) != "" {
+	if req.Step.Param(paramExisting) != "" {
 		return p.existing(ctx, k, req)
 	}
 	look, err := p.lookForResource(ctx, k, req)
@@ -83,20 +83,20 @@ func (p *Provider) mendNew(ctx context.Context, k kind, req cloud.EnsureResource
 // existing checks a resource that the user brought along.
 func (p *Provider) existing(ctx context.Context, k kind, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
 	op := "find " + req.Step.Title
-	it, err := k.get(ctx, param(req.Step, paramExisting))
+	it, err := k.get(ctx, req.Step.Param(paramExisting))
 	if fault.Is(err, fault.NotFound) {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "the account has no %s with this id in the region %s", k.name, p.region)
 	}
 	if err != nil {
 		return cloud.ResourceLook{}, err
 	}
-	if zone := param(req.Step, paramZone); zone != "" && it.zone != zone {
+	if zone := req.Step.Param(paramZone); zone != "" && it.zone != zone {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "it is in the zone %s, and the cluster is in %s", it.zone, zone)
 	}
-	if want := param(req.Step, paramCIDR); want != "" && !covers(want, it.attribute(attrCIDR)) {
+	if want := req.Step.Param(paramCIDR); want != "" && !covers(want, it.attribute(attrCIDR)) {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "its range is %s, which is not in %s as spec.network.existing.cidr says", it.attribute(attrCIDR), want)
 	}
-	if vpc := idOf(req.Have, kindVPC); k.within == kindVPC && vpc != "" && it.parent != vpc {
+	if vpc := cloud.IDOf(req.Have, kindVPC); k.within == kindVPC && vpc != "" && it.parent != vpc {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "it is in the VPC %s, not in %s as spec.network.existing.network says", it.parent, vpc)
 	}
 	r := resource(k, &it)
@@ -123,7 +123,7 @@ func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.Ensure
 	}
 	// What lives in a resource that is no longer ours to build on is as good as
 	// gone: a repair deletes it together with that.
-	parent := idOf(req.Have, k.within)
+	parent := cloud.IDOf(req.Have, k.within)
 	found = slices.DeleteFunc(found, func(i item) bool {
 		return i.tags[tagKey] != req.Step.Key || parent != "" && i.parent != "" && i.parent != parent
 	})

@@ -21,7 +21,7 @@ import (
 // every node of the cluster is admitted to the endpoint.
 func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest) (cloud.MembersStatus, error) {
 	const op = "sync endpoint members"
-	pool := idOf(req.Have, kindPool)
+	pool := cloud.IDOf(req.Have, kindPool)
 	if pool == "" {
 		if len(req.Members) == 0 {
 			return cloud.MembersStatus{}, nil

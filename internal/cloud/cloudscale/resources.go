@@ -80,7 +80,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	if err != nil {
 		return cloud.ResourceLook{}, err
 	}
-	if param(req.Step, paramExisting) != "" {
+	if req.Step.Param(paramExisting) != "" {
 		return p.existing(ctx, k, req)
 	}
 	look, err := p.lookForResource(ctx, k, req)
@@ -111,14 +111,14 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 // existing checks a resource that the user brought along.
 func (p *Provider) existing(ctx context.Context, k kind, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
 	op := "find " + req.Step.Title
-	it, err := k.get(ctx, param(req.Step, paramExisting))
+	it, err := k.get(ctx, req.Step.Param(paramExisting))
 	if fault.Is(err, fault.NotFound) {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "the account has no %s with this id", k.name)
 	}
 	if err != nil {
 		return cloud.ResourceLook{}, err
 	}
-	if want := param(req.Step, paramCIDR); want != "" && !slices.Contains(it.attributes, tag(attrCIDR, want)) {
+	if want := req.Step.Param(paramCIDR); want != "" && !slices.Contains(it.attributes, tag(attrCIDR, want)) {
 		return cloud.ResourceLook{}, fault.New(fault.Invalid, op, "its range is %s, not %s as spec.network.existing.cidr says", it.name, want)
 	}
 	r := resource(k, it)
@@ -135,7 +135,7 @@ func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.Ensure
 	}
 	// What lives in a resource that is no longer ours to build on is as good as
 	// gone: a repair deletes it together with that.
-	parent := idOf(req.Have, k.within)
+	parent := cloud.IDOf(req.Have, k.within)
 	found = slices.DeleteFunc(found, func(i item) bool {
 		return i.tags[cluster.TagKey] != req.Step.Key || parent != "" && i.parent != parent
 	})
@@ -162,7 +162,7 @@ func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.Ensure
 // elsewhere says that a resource is not in the zone where its step wants it. A
 // step is frozen, so only the cloud can have got it wrong.
 func elsewhere(s cloud.Step, i item) string {
-	if want := param(s, paramZone); want != "" && i.zone != "" && i.zone != want {
+	if want := s.Param(paramZone); want != "" && i.zone != "" && i.zone != want {
 		return fmt.Sprintf("%s %s is in zone %q instead of %q", s.Kind, i.id, i.zone, want)
 	}
 	return ""
