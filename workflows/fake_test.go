@@ -497,5 +497,3 @@ func (w *fakeWorld) BootstrapImages(secrets.Value, string) (activities.Bootstrap
 func (w *fakeWorld) Images(secrets.Value) (activities.ComponentImages, error) {
 	return activities.ComponentImages{}, nil
 }
-
-func (w *fakeWorld) Expires(secrets.Value) (time.Time, error) { return time.Time{}, nil }
