@@ -17,7 +17,7 @@ func (s *system) servers(group string) []stack.Resource {
 	a, err := s.Account(s.ctx())
 	s.must(err)
 	var out []stack.Resource
-	for _, r := range a.Kind("servers") {
+	for _, r := range a.Machines() {
 		if strings.HasPrefix(r.Name, s.prefix(group)) {
 			out = append(out, r)
 		}

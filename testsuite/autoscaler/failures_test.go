@@ -1,7 +1,6 @@
 package autoscaler
 
 import (
-	"net/http"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -10,6 +9,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/proxy"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/wire"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // Classes of the contract.
@@ -150,10 +150,10 @@ func deletedByHand(s *system, g string) {
 	l := s.pods(g, 1)
 	l.running(1)
 	was := s.servers(g)[0]
-	s.must(s.Cloud(s.ctx(), http.MethodPost, "_devcloud/servers/"+was.UUID+"/vanish", nil, nil))
+	s.must(s.ByHand(s.ctx(), was, stack.Vanish))
 	s.until("another machine is there", func() bool {
 		all := s.servers(g)
-		return len(all) == 1 && all[0].UUID != was.UUID
+		return len(all) == 1 && all[0].ID != was.ID
 	})
 	s.until("only the new Node is left", func() bool {
 		nodes := s.nodes(g)
@@ -196,7 +196,7 @@ func minRepaired(s *system, g string) {
 	s.until("the first machine is ready", func() bool { return len(s.nodes(g)) == 1 })
 	was := s.servers(g)[0]
 	remove := s.fault(g, "quota", nil)
-	s.must(s.Cloud(s.ctx(), http.MethodPost, "_devcloud/servers/"+was.UUID+"/vanish", nil, nil))
+	s.must(s.ByHand(s.ctx(), was, stack.Vanish))
 	s.first(0, mNodes, g, func(c proxy.Call) bool { return failing(c) != nil })
 	if c := s.first(0, mDelete, g, nil); c.Code != codes.OK {
 		s.t.Errorf("the deletion at min was refused: %v", c)

@@ -13,7 +13,6 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/testsuite/stack"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -51,7 +50,7 @@ func (s *system) settle(ctx context.Context, z size, home func(g int) string) (*
 		if err != nil {
 			return err
 		}
-		m.CloudID, m.ProviderID = made.UUID, "cloudscale://"+made.UUID
+		m.CloudID, m.ProviderID = made, "cloudscale://"+made
 		in.State.Members[m.Slot] = m
 		return nil
 	})
@@ -151,7 +150,8 @@ func readyMember(in workflows.GroupInput, n, slot int, now time.Time) *workflows
 }
 
 // server makes the server of a member.
-func (s *system) server(ctx context.Context, in workflows.GroupInput, m *workflows.Member) (made stack.Resource, err error) {
+func (s *system) server(ctx context.Context, in workflows.GroupInput, m *workflows.Member) (uuid string, err error) {
+	var made struct{ UUID string }
 	err = s.Cloud(ctx, http.MethodPost, "/v1/servers", map[string]any{
 		"name": m.Name, "zone": in.Zone, "flavor": in.Flavor, "image": in.ImageID, "ssh_keys": []string{}, "volume_size_gb": in.DiskGiB,
 		"tags": map[string]string{
@@ -159,7 +159,7 @@ func (s *system) server(ctx context.Context, in workflows.GroupInput, m *workflo
 			cluster.TagMachine: m.ID, cluster.TagRole: string(in.Role), cluster.TagImage: in.ImageID,
 		},
 	}, &made)
-	return made, err
+	return made.UUID, err
 }
 
 // runs waits until all servers of the account run.
@@ -169,8 +169,8 @@ func (s *system) runs(ctx context.Context, n int) error {
 	return until(ctx, time.Second, fmt.Sprintf("%d running servers", n), func(ctx context.Context) (bool, error) {
 		a, err := s.Account(ctx)
 		running := 0
-		for _, r := range a.Kind("servers") {
-			if r.Status == "running" {
+		for _, r := range a.Machines() {
+			if r.State == "running" {
 				running++
 			}
 		}

@@ -41,10 +41,8 @@ func TestCanaries(t *testing.T) {
 
 func canaries(t *testing.T, encrypted bool) {
 	var set canary.Set
-	settings := map[string]string{
-		"CLOUDSCALE_API_TOKEN": set.Plant("the credentials"),
-		"CANARY_ENV":           set.Plant("a secret from the environment"),
-	}
+	reference, settings := chosen.Credentials(set.Plant)
+	settings["CANARY_ENV"] = set.Plant("a secret from the environment")
 	options := canary.TemporalOptions{Queries: []string{workflows.QueryProgress, workflows.QueryGroup, workflows.QueryUpgrade}}
 	if encrypted {
 		key := make([]byte, 32)
@@ -56,8 +54,15 @@ func canaries(t *testing.T, encrypted bool) {
 		settings["CODEC_KEY"], settings["ICHOR_CODEC_KEYS"] = text, "env:CODEC_KEY"
 		options.Codecs = codecs(t, text)
 	}
-	s := start(t, settings)
+	s := startWithoutWorker(t, settings)
+	if err := chosen.Accept(t.Context(), s.Stack, settings); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.StartWorker(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	spec := plant(s, &set)
+	spec.Spec.Cloud.Credentials = reference
 	s.ichor(codeOK, nil, "provision", "-f", s.write(spec))
 	plantBundle(s, &set, spec.Metadata.Name)
 	s.ichor(codeOK, nil, "provision", "-f", s.write(spec))
@@ -248,7 +253,7 @@ func failures(s *system, set *canary.Set) {
 		c.Spec.Cloud.Credentials = set.Plant("credentials in the spec")
 	})
 	refused("a secret instead of a reference", func(c *cluster.Cluster) {
-		c.Spec.Secrets[0].From = set.Plant("a secret in the spec")
+		c.Spec.Secrets = []cluster.KubeSecret{{Namespace: "default", Name: "refused", Key: "key", From: set.Plant("a secret in the spec")}}
 	})
 	refused("a manifest that the API server refuses", func(c *cluster.Cluster) {
 		c.Spec.Manifests = append(c.Spec.Manifests, cluster.Manifest{Name: "bad", Source: cluster.Source{

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/testsuite/stack"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -97,28 +98,13 @@ func (s *system) wantNothingRuns(name string) {
 	}
 }
 
-// creates are the requests that make something, in the order of the runbook.
-var creates = []struct{ route, contains string }{
-	{"POST /v1/networks", ""},
-	{"POST /v1/subnets", ""},
-	{"POST /v1/custom-images/import", ""},
-	{"POST /v1/load-balancers", ""},
-	{"POST /v1/load-balancers/pools", ""},
-	{"POST /v1/load-balancers/listeners", ""},
-	{"POST /v1/load-balancers/health-monitors", ""},
-	{"POST /v1/server-groups", ""},
-	{"POST /v1/servers", "-cp-"},
-	{"POST /v1/load-balancers/pools/*/members", ""},
-	{"POST /v1/servers", "-general-"},
-}
-
 // TestFailureAtEachCreate lets the account be full at each kind of resource.
 func TestFailureAtEachCreate(t *testing.T) {
 	s := start(t, nil)
-	for i, c := range creates {
-		t.Run(c.route+c.contains, func(t *testing.T) {
+	for i, c := range chosen.Creates {
+		t.Run(c.Route+c.Contains, func(t *testing.T) {
 			s, name := s.on(t), fmt.Sprintf("full-%d", i)
-			s.fault(c.route, c.contains)
+			s.fault(c.Fault())
 			r := s.ichor(codeFailed, []string{"Quota", "everything that was created has been removed"}, "provision", "-f", s.write(s.spec(name)))
 			if strings.Contains(r.Stderr, "ichor delete") {
 				t.Errorf("something is said to remain: %s", r)
@@ -132,10 +118,9 @@ func TestFailureAtEachCreate(t *testing.T) {
 	}
 }
 
-func (s *system) fault(route, contains string) {
+func (s *system) fault(f map[string]any) {
 	s.t.Helper()
-	_, err := s.Fault(s.t.Context(), map[string]any{"route": route, "contains": contains, "effect": "quota", "count": -1})
-	if err != nil {
+	if _, err := s.Fault(s.t.Context(), f); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -158,21 +143,18 @@ func (s *system) clearFaults() int {
 	return fired
 }
 
-// TestCredentialsThatStopWorking revokes the token half-way: the run parks instead
+// TestCredentialsThatStopWorking revokes the credentials half-way: the run parks instead
 // of failing, says so, and goes on when it is told to.
 func TestCredentialsThatStopWorking(t *testing.T) {
 	s := start(t, nil)
-	_, err := s.Fault(t.Context(), map[string]any{"route": "POST /v1/load-balancers", "effect": "status", "status": http.StatusUnauthorized, "body": `{"detail": "Invalid token."}`, "count": -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.fault(chosen.Unauthorized(chosen.Routes.LoadBalancer))
 	s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(s.spec("parked")))
 	s.until("the run parks", func() bool {
 		p, _ := s.progress("parked")
 		return p.Parked != ""
 	})
 	s.ichor(codeOK, []string{"Parked:", "load balancer", "ichor resume parked"}, "status", "parked")
-	if a := s.account(); len(a.Kind("networks")) != 1 || len(a.Kind("load_balancers")) != 0 {
+	if a := s.account(); len(a.Kind(stack.Networks)) != 1 || len(a.Kind(stack.LoadBalancers)) != 0 {
 		t.Errorf("a parked run holds what it has made, and nothing else: %s", a)
 	}
 	if s.clearFaults() == 0 {

@@ -35,13 +35,18 @@ const (
 
 var root, bin string
 
+// chosen is the cloud that the suite runs on: ICHOR_TEST_CLOUD names it.
+var chosen stack.Cloud
+
 func TestMain(m *testing.M) {
 	var err error
 	if root, err = stack.Root(); err == nil {
 		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
 			bin = filepath.Join(root, "bin")
 		}
-		err = stack.Missing(bin)
+		if chosen, err = stack.Chosen(); err == nil {
+			err = stack.Missing(bin, chosen)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -123,14 +128,14 @@ func (s *system) on(t *testing.T) *system {
 	return &sub
 }
 
-// spec is the demo's cluster in its smallest form.
+// spec is the demo's cluster of the chosen cloud in its smallest form.
 func (s *system) spec(name string) cluster.Cluster {
 	s.t.Helper()
-	c, err := stack.Spec(root, name)
+	c, err := chosen.Spec(root, name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return stack.Small(c)
+	return chosen.Small(c)
 }
 
 func (s *system) write(c cluster.Cluster) string {

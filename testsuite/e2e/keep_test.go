@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,15 +10,9 @@ import (
 	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
-// kept are the kinds of resources that status names. Members and servers' volumes
-// live and die with what they belong to; an image belongs to all who use it and
-// is named as a use.
-var kept = []string{
-	"servers", "server_groups", "networks", "subnets", "load_balancers", "load_balancer_pools",
-	"load_balancer_listeners", "load_balancer_health_monitors", "custom_images",
-}
-
-// wantNamed demands that status names everything that the cloud has.
+// wantNamed demands that status names everything that the cloud has. An image
+// belongs to all who use it and is named as a use; an import under way is the
+// image to be, under the same id.
 func (s *system) wantNamed(name string) {
 	s.t.Helper()
 	st := s.status(name)
@@ -28,19 +23,10 @@ func (s *system) wantNamed(name string) {
 	text := s.ichor(codeOK, []string{"ichor delete " + name}, "status", name)
 	account := s.account()
 	count := 0
-	for _, r := range account.Kind("custom_image_imports") {
-		// An import under way is the image to be, under the same id.
-		if r.Status == "started" || r.Status == "in_progress" {
-			count++
-			if !strings.Contains(named, r.UUID) {
-				s.t.Errorf("status does not name %s", r)
-			}
-		}
-	}
-	for _, kind := range kept {
+	for _, kind := range append(slices.Clone(chosen.Named), stack.Imports) {
 		for _, r := range account.Kind(kind) {
 			count++
-			if !strings.Contains(named, r.UUID) || !strings.Contains(text.Stdout, r.UUID) {
+			if !strings.Contains(named, r.ID) || !strings.Contains(text.Stdout, r.ID) {
 				s.t.Errorf("status does not name %s", r)
 			}
 		}
@@ -53,16 +39,14 @@ func (s *system) wantNamed(name string) {
 // TestKeep lets provisioning fail, or be canceled, with onFailure: keep.
 func TestKeep(t *testing.T) {
 	s := start(t, nil)
-	for i, c := range []struct{ route, contains string }{
-		{"POST /v1/load-balancers", ""},
-		{"POST /v1/servers", "-cp-"},
-		{"POST /v1/servers", "-general-"},
+	for i, c := range []stack.Create{
+		chosen.Making(chosen.Routes.LoadBalancer, ""), chosen.Making(chosen.Routes.Machine, "-cp-"), chosen.Making(chosen.Routes.Machine, "-general-"),
 	} {
-		t.Run("failed at "+c.route+c.contains, func(t *testing.T) {
+		t.Run("failed at "+c.Route+c.Contains, func(t *testing.T) {
 			s, name := s.on(t), fmt.Sprintf("keep-%d", i)
 			spec := s.spec(name)
 			spec.Spec.OnFailure = cluster.OnFailureKeep
-			s.fault(c.route, c.contains)
+			s.fault(c.Fault())
 			s.ichor(codeFailed, []string{"Quota", "resources remain", "ichor delete " + name}, "provision", "-f", s.write(spec))
 			if s.clearFaults() == 0 {
 				t.Error("no request was refused")
@@ -97,7 +81,7 @@ func TestKeep(t *testing.T) {
 		spec := s.spec("keep-on")
 		spec.Spec.OnFailure = cluster.OnFailureKeep
 		file := s.write(spec)
-		s.fault("POST /v1/servers", "-general-")
+		s.fault(chosen.Making(chosen.Routes.Machine, "-general-").Fault())
 		s.ichor(codeFailed, []string{"Quota"}, "provision", "-f", file)
 		before := s.account()
 		s.clearFaults()
@@ -105,10 +89,10 @@ func TestKeep(t *testing.T) {
 		s.wantNodes("keep-on", 2)
 		after := map[string]bool{}
 		for _, r := range s.account().Resources {
-			after[r.UUID] = true
+			after[r.ID] = true
 		}
 		for _, r := range before.Resources {
-			if !after[r.UUID] {
+			if !after[r.ID] {
 				t.Errorf("%s was replaced", r)
 			}
 		}
@@ -124,7 +108,7 @@ func TestSharedImage(t *testing.T) {
 	first, second := s.background("provision", "-f", one), s.background("provision", "-f", two)
 	s.judge(<-first, codeOK, nil, "provision one")
 	s.judge(<-second, codeOK, nil, "provision two")
-	images := s.account().Kind("custom_images")
+	images := s.account().Kind(stack.Images)
 	if len(images) != 1 {
 		t.Fatalf("two clusters that began at once made the images %v", images)
 	}
@@ -132,7 +116,7 @@ func TestSharedImage(t *testing.T) {
 	s.ichor(codeOK, nil, "delete", "one")
 	s.wantImage(images[0])
 	for _, r := range s.account().Resources {
-		if strings.HasPrefix(r.Name, "one-") || r.Name == "one" {
+		if strings.HasPrefix(r.Name, "one-") || r.Name == "one" || r.Tags[cluster.TagClusterName] == "one" {
 			t.Errorf("left of the first cluster: %s", r)
 		}
 	}
@@ -149,7 +133,7 @@ func TestSharedImage(t *testing.T) {
 
 func (s *system) wantImage(want stack.Resource) {
 	s.t.Helper()
-	if got := s.account().Kind("custom_images"); len(got) != 1 || got[0].UUID != want.UUID {
+	if got := s.account().Kind(stack.Images); len(got) != 1 || got[0].ID != want.ID {
 		s.t.Errorf("images %v, want %v", got, want)
 	}
 }

@@ -1,8 +1,9 @@
 package e2e
 
 import (
-	"net/http"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,19 +20,31 @@ import (
 // the tutorial, judged by Kubernetes, by talosctl and by the cloud.
 func TestLifeOfACluster(t *testing.T) {
 	s := start(t, nil)
-	spec, err := stack.Spec(root, "life")
+	spec, err := chosen.Spec(root, "life")
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := 1
-	for i := range spec.Spec.NodeGroups {
-		spec.Spec.NodeGroups[i].Count = &one
+	if chosen.Scarce != "" {
+		if err := chosen.MakeScarce(t.Context(), s.Stack); err != nil {
+			t.Fatal(err)
+		}
+	}
+	groups, nodes := map[string]int{cluster.ControlPlaneGroup: spec.Spec.ControlPlane.Replicas}, spec.Spec.ControlPlane.Replicas
+	for _, g := range spec.Spec.NodeGroups {
+		groups[g.Name] = *g.Count
+		nodes += *g.Count
 	}
 	file := s.write(spec)
-	s.ichor(codeOK, []string{"nodes ready: done", `Cluster "life" is ready: 5 nodes`, "https://", "ichor kubeconfig life"}, "provision", "-f", file)
+	s.ichor(codeOK, []string{
+		"nodes ready: done", fmt.Sprintf(`Cluster "life" is ready: %d nodes`, nodes), "https://", "ichor kubeconfig life",
+	}, "provision", "-f", file)
 
-	t.Run("nodes", func(t *testing.T) { s.on(t).wantNodes("life", 5) })
-	t.Run("status", func(t *testing.T) { s.on(t).wantReady("life", map[string]int{"cp": 3, "general": 1, "batch": 1}) })
+	t.Run("nodes", func(t *testing.T) { s.on(t).wantNodes("life", nodes) })
+	t.Run("status", func(t *testing.T) { s.on(t).wantReady("life", groups) })
+	t.Run("zones", func(t *testing.T) { s.on(t).wantZones(spec) })
+	if chosen.Scarce != "" {
+		t.Run("a zone without capacity", func(t *testing.T) { s.on(t).withoutCapacity("life", nodes, groups) })
+	}
 	t.Run("talosctl", func(t *testing.T) { s.on(t).wantTalos("life") })
 	t.Run("the same spec again", func(t *testing.T) {
 		s := s.on(t)
@@ -50,11 +63,11 @@ func TestLifeOfACluster(t *testing.T) {
 		if after := s.account(); after.String() != before.String() {
 			t.Errorf("the account has changed; before: %s\nafter: %s", before, after)
 		}
-		s.wantReady("life", map[string]int{"cp": 3, "general": 1, "batch": 1})
+		s.wantReady("life", groups)
 	})
 	t.Run("delete", func(t *testing.T) {
 		s := s.on(t)
-		s.ichor(codeOK, []string{`Cluster "life" is deleted`, "5 machines"}, "delete", "life")
+		s.ichor(codeOK, []string{`Cluster "life" is deleted`, fmt.Sprintf("%d machines", nodes)}, "delete", "life")
 		s.wantEmpty()
 		s.ichor(codeOK, []string{"was deleted before; nothing was to be done"}, "delete", "life")
 		if got := s.status("life").Phase; got != cluster.PhaseDeleted {
@@ -81,29 +94,37 @@ func (s *system) kube(name string) kubernetes.Interface {
 }
 
 // wantNodes compares Kubernetes with the cloud: the same machines by name, each
-// Ready, with the provider ID of its own server, and initialised.
+// Ready, with the provider ID of its own machine, and initialised by the cloud's
+// controller, whose labels say where and what the machine is.
 func (s *system) wantNodes(name string, count int) {
 	s.t.Helper()
 	nodes, err := s.kube(name).CoreV1().Nodes().List(s.t.Context(), metav1.ListOptions{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	var servers []stack.Resource
-	if err := s.Cloud(s.t.Context(), http.MethodGet, "v1/servers", nil, &servers); err != nil {
-		s.t.Fatal(err)
-	}
-	uuid := map[string]string{}
-	for _, v := range servers {
-		if strings.HasPrefix(v.Name, name+"-") {
-			uuid[v.Name] = v.UUID
+	machines := map[string]stack.Resource{}
+	for _, m := range s.account().Machines() {
+		if strings.HasPrefix(m.Name, name+"-") {
+			machines[m.Name] = m
 		}
 	}
-	if len(nodes.Items) != count || len(uuid) != count {
-		s.t.Errorf("%d nodes and %d servers, want %d of each", len(nodes.Items), len(uuid), count)
+	if len(nodes.Items) != count || len(machines) != count {
+		s.t.Errorf("%d nodes and %d machines, want %d of each", len(nodes.Items), len(machines), count)
 	}
 	for _, n := range nodes.Items {
-		if want := "cloudscale://" + uuid[n.Name]; uuid[n.Name] == "" || n.Spec.ProviderID != want {
+		m := machines[n.Name]
+		if want := chosen.ProviderID(m); m.ID == "" || n.Spec.ProviderID != want {
 			s.t.Errorf("node %s: provider ID %q, want %q", n.Name, n.Spec.ProviderID, want)
+		}
+		for label, want := range map[string]string{
+			corev1.LabelTopologyZone: m.Zone, corev1.LabelTopologyRegion: chosen.Region, corev1.LabelInstanceTypeStable: m.Detail,
+		} {
+			if n.Labels[label] != want {
+				s.t.Errorf("node %s: label %s is %q, want %q", n.Name, label, n.Labels[label], want)
+			}
+		}
+		if arm := slices.Contains(chosen.Arm, m.Tags[cluster.TagGroup]); arm != (n.Status.NodeInfo.Architecture == "arm64") {
+			s.t.Errorf("node %s of group %s is %s", n.Name, m.Tags[cluster.TagGroup], n.Status.NodeInfo.Architecture)
 		}
 		ready := false
 		for _, c := range n.Status.Conditions {

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
+	"github.com/ichor-project/ichor/testsuite/stack"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -39,17 +39,13 @@ func TestRepair(t *testing.T) {
 // destroy deletes a machine in the cloud's panel.
 func (s *system) destroy(node string) {
 	s.t.Helper()
-	if err := s.Cloud(s.t.Context(), http.MethodDelete, "v1/servers/"+s.serversOf(mended)[node], nil, nil); err != nil {
-		s.t.Fatal(err)
-	}
+	s.byHand(mended, node, stack.Delete)
 }
 
 // switchOff stops a machine in the cloud's panel.
 func (s *system) switchOff(node string) {
 	s.t.Helper()
-	if err := s.Cloud(s.t.Context(), http.MethodPost, "v1/servers/"+s.serversOf(mended)[node]+"/stop", nil, nil); err != nil {
-		s.t.Fatal(err)
-	}
+	s.byHand(mended, node, stack.PowerOff)
 }
 
 // noOtherSlot rolls back a node that was never upgraded.

@@ -5,18 +5,14 @@ import (
 	"testing"
 
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
-// TestResumeReachesTheImport refuses the token while the image is imported: what
+// TestResumeReachesTheImport refuses the credentials while the image is imported: what
 // parks then is neither the cluster's run nor one of its groups.
 func TestResumeReachesTheImport(t *testing.T) {
 	s := start(t, nil)
-	_, err := s.Fault(t.Context(), map[string]any{
-		"route": "POST /v1/custom-images/import", "effect": "status", "status": http.StatusUnauthorized, "body": `{"detail": "Invalid token."}`, "count": -1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.fault(chosen.Unauthorized(chosen.Routes.Import))
 	s.ichor(codeOK, nil, "provision", "--detach", "-f", s.write(s.spec("import")))
 	s.until("the import is refused", func() bool {
 		var faults []struct{ Fired int }
@@ -30,7 +26,7 @@ func TestResumeReachesTheImport(t *testing.T) {
 	s.clearFaults()
 	s.until("the run is told and goes on", func() bool {
 		s.ichor(codeOK, []string{"Told "}, "resume", "import")
-		return len(s.account().Kind("custom_image_imports")) > 0 || len(s.account().Kind("custom_images")) > 0
+		return len(s.account().Kind(stack.Imports)) > 0 || len(s.account().Kind(stack.Images)) > 0
 	})
 	s.ichor(codeOK, []string{`Cluster "import" is ready: 2 nodes`}, "watch", "import")
 	if p, ok := s.progress("import"); !ok || p.Phase != cluster.PhaseReady {

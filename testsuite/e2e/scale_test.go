@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -91,7 +90,7 @@ func TestScale(t *testing.T) {
 	t.Run("deleted by hand", func(t *testing.T) {
 		s := s.on(t)
 		victim := s.members()[0]
-		s.byHand(victim.ProviderID, "vanish")
+		s.byHand(scaled, victim.Name, stack.Vanish)
 		s.until("the machine is replaced", func() bool {
 			ms := s.members()
 			return len(ms) == 2 && ms[0].ID != victim.ID && ms[1].ID != victim.ID && ms[0].Phase == workflows.MemberReady && ms[1].Phase == workflows.MemberReady
@@ -103,7 +102,7 @@ func TestScale(t *testing.T) {
 	t.Run("stopped by hand", func(t *testing.T) {
 		s := s.on(t)
 		victim := s.members()[0]
-		s.byHand(victim.ProviderID, "stop")
+		s.byHand(scaled, victim.Name, stack.Halt)
 		s.until("the group shows it", func() bool {
 			for _, m := range s.members() {
 				if m.ID == victim.ID && (m.CloudState == "stopped" || strings.Contains(m.Note, "stopped")) {
@@ -113,8 +112,8 @@ func TestScale(t *testing.T) {
 			return false
 		})
 		s.ichor(codeOK, []string{victim.Name + ": somebody stopped the machine"}, "groups", scaled)
-		if got := s.servers(); len(got) != 2 {
-			t.Errorf("a stopped machine changed the servers: %v", got)
+		if got := s.machines(); len(got) != 2 {
+			t.Errorf("a stopped machine changed the machines: %v", got)
 		}
 		s.ichor(codeOK, []string{"1 of 1 ready"}, "scale", group, "--delete", victim.Name, "--force", "--wait")
 		s.wantGroup(1)
@@ -155,13 +154,13 @@ func (s *system) members() []workflows.GroupMember {
 	return slices.DeleteFunc(s.groupStatus().Members, func(m workflows.GroupMember) bool { return m.Phase == workflows.MemberGone })
 }
 
-// servers are the cloud's servers of the group, by id.
-func (s *system) servers() map[string]stack.Resource {
+// machines are the cloud's machines of the group, by provider ID.
+func (s *system) machines() map[string]stack.Resource {
 	s.t.Helper()
 	out := map[string]stack.Resource{}
-	for _, r := range s.account().Kind("servers") {
+	for _, r := range s.account().Machines() {
 		if r.Tags[cluster.TagGroup] == "worker" {
-			out[r.UUID] = r
+			out[chosen.ProviderID(r)] = r
 		}
 	}
 	return out
@@ -171,18 +170,18 @@ func (s *system) servers() map[string]stack.Resource {
 // each of another identity.
 func (s *system) wantGroup(target int) {
 	s.t.Helper()
-	g, servers := s.groupStatus(), s.servers()
+	g, machines := s.groupStatus(), s.machines()
 	ready := 0
 	for _, m := range g.Members {
 		if m.Phase == workflows.MemberReady {
 			ready++
-			if _, ok := servers[strings.TrimPrefix(m.ProviderID, "cloudscale://")]; !ok {
-				s.t.Errorf("member %s: the cloud has no server %s", m.Name, m.ProviderID)
+			if _, ok := machines[m.ProviderID]; !ok {
+				s.t.Errorf("member %s: the cloud has no machine %s", m.Name, m.ProviderID)
 			}
 		}
 	}
-	if g.Target != target || ready != target || len(servers) != target {
-		s.t.Errorf("target %d, ready %d, servers %d; want %d of each: %+v", g.Target, ready, len(servers), target, g.Members)
+	if g.Target != target || ready != target || len(machines) != target {
+		s.t.Errorf("target %d, ready %d, machines %d; want %d of each: %+v", g.Target, ready, len(machines), target, g.Members)
 	}
 }
 
@@ -236,8 +235,8 @@ func (s *system) downWithBudget() {
 		}
 		return len(leaving) == 2
 	})
-	if got := len(s.servers()); got != 4 {
-		s.t.Errorf("%d servers while the budget holds all pods, want 4", got)
+	if got := len(s.machines()); got != 4 {
+		s.t.Errorf("%d machines while the budget holds all pods, want 4", got)
 	}
 	for name := range leaving {
 		n, err := api.CoreV1().Nodes().Get(ctx, name, metav1.GetOptions{})
@@ -339,49 +338,37 @@ func (s *system) atOnce() {
 	s.ichor(codeOK, []string{"2 of 2 ready"}, "scale", group, "--to", "2", "--wait")
 }
 
-// byHand does something to a server in the cloud's panel.
-func (s *system) byHand(providerID, what string) {
-	s.t.Helper()
-	uuid := strings.TrimPrefix(providerID, "cloudscale://")
-	if err := s.Cloud(s.t.Context(), http.MethodPost, "_devcloud/servers/"+uuid+"/"+what, nil, nil); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// foreignMachines makes a second server of a member's identity, which the group
+// foreignMachines makes a second machine of a member's identity, which the group
 // removes, and one of an identity that it never chose, which it leaves alone.
 func (s *system) foreignMachines() {
 	member := s.members()[0]
-	original := s.servers()[strings.TrimPrefix(member.ProviderID, "cloudscale://")]
+	original := s.machines()[member.ProviderID]
 	create := func(name, id string) string {
 		s.t.Helper()
 		tags := maps.Clone(original.Tags)
 		tags[cluster.TagMachine] = id
-		var made stack.Resource
-		if err := s.Cloud(s.t.Context(), http.MethodPost, "v1/servers", map[string]any{
-			"name": name, "flavor": "flex-8-4", "image": tags[cluster.TagImage], "zone": "lpg1", "tags": tags,
-		}, &made); err != nil {
+		made, err := s.Copy(s.t.Context(), original, name, tags)
+		if err != nil {
 			s.t.Fatal(err)
 		}
-		return made.UUID
+		return made
+	}
+	has := func(id string) bool {
+		s.t.Helper()
+		return slices.ContainsFunc(s.account().Machines(), func(m stack.Resource) bool { return m.ID == id })
 	}
 	time.Sleep(time.Second) // the cloud's clock has seconds; the copy must be younger
 	double, unknown := create(member.Name, member.ID), create(scaled+"-worker-zzzzz", "zzzzz")
 	s.until("the copy is removed and the unknown one reported", func() bool {
-		servers := s.servers()
-		_, copied := servers[double]
-		return !copied && slices.ContainsFunc(s.groupStatus().Unknown, func(text string) bool {
+		return !has(double) && slices.ContainsFunc(s.groupStatus().Unknown, func(text string) bool {
 			return strings.Contains(text, "zzzzz") || strings.Contains(text, unknown)
 		})
 	})
 	s.ichor(codeOK, []string{"Unknown machine"}, "group", group)
-	servers := s.servers()
-	if _, ok := servers[original.UUID]; !ok || len(servers) != 3 {
-		s.t.Errorf("servers %v; want the two members and the unknown one", servers)
+	if machines := s.machines(); !has(original.ID) || len(machines) != 3 {
+		s.t.Errorf("machines %v; want the two members and the unknown one", machines)
 	}
-	if err := s.Cloud(s.t.Context(), http.MethodDelete, "v1/servers/"+unknown, nil, nil); err != nil {
-		s.t.Fatal(err)
-	}
-	s.until("the unknown one is forgotten", func() bool { return len(s.groupStatus().Unknown) == 0 && len(s.servers()) == 2 })
+	s.byHand(scaled, scaled+"-worker-zzzzz", stack.Delete)
+	s.until("the unknown one is forgotten", func() bool { return len(s.groupStatus().Unknown) == 0 && len(s.machines()) == 2 })
 	s.wantGroup(2)
 }

@@ -222,8 +222,8 @@ func TestTwoProvisionsAtOnce(t *testing.T) {
 	} else if id := run[i+len(`"runId": "`):]; !strings.Contains(loser.Stderr, id[:strings.Index(id, `"`)]) {
 		t.Errorf("the refusal does not name the run: %s\nruns: %s", loser, history)
 	}
-	if a := s.account(); len(a.Kind("servers")) != 2 || len(a.Kind("load_balancers")) != 1 || len(a.Kind("custom_images")) != 1 {
-		t.Errorf("want 2 servers, 1 load balancer, 1 image: %s", a)
+	if a := s.account(); len(a.Machines()) != 2 || len(a.Kind(stack.LoadBalancers)) != 1 || len(a.Kind(stack.Images)) != 1 {
+		t.Errorf("want 2 machines, 1 load balancer, 1 image: %s", a)
 	}
 	s.ichor(codeOK, nil, "delete", "twice")
 	s.wantEmpty()

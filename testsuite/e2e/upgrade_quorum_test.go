@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"errors"
-	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/internal/talos"
 	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
+	"github.com/ichor-project/ichor/testsuite/stack"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -72,7 +72,7 @@ func (s *system) age() {
 		s.t.Fatal(err)
 	}
 	image := strings.TrimSuffix(rec.Frozen.InstallerImage, oldTalos) + ancientTalos
-	for node := range s.serversOf(elder) {
+	for node := range s.machinesOf(elder) {
 		n, err := talos.Dial(s.t.Context(), talos.DialOptions{Bundle: bundle, Address: s.address(elder, node)})
 		if err != nil {
 			s.t.Fatal(err)
@@ -110,9 +110,9 @@ func (s *system) unhealthyBefore(in workflows.UpgradeInput) {
 	}
 	refused("nothing was changed", "NOSPACE")
 	s.talosctl(elder, planes[0], "etcd", "alarm", "disarm")
-	s.power(planes[2], "stop")
+	s.power(planes[2], stack.PowerOff)
 	refused(planes[2])
-	s.power(planes[2], "start")
+	s.power(planes[2], stack.PowerOn)
 	s.untilWhole(planes)
 	before[planes[2]] = append(before[planes[2]], ancientTalos) // by hand
 	s.wantBoots(elder, before, 0)
@@ -151,13 +151,13 @@ func (s *system) unhealthyMidway(in workflows.UpgradeInput) {
 	s.untilUpgrade(elder, "the second is asked for", func(st workflows.UpgradeStatus) bool { return st.Asks != "" && !strings.Contains(st.Asks, done[0]) })
 	done = append(done, asked())
 	third := slices.DeleteFunc(slices.Clone(planes), func(n string) bool { return slices.Contains(done, n) })[0]
-	s.power(third, "stop")
+	s.power(third, stack.PowerOff)
 	s.ichor(codeOK, nil, "approve", elder)
 	s.untilParked(elder, done[1], "etcd", third)
 	s.wantBoots(elder, map[string][]string{
 		done[0]: append(before[done[0]], oldTalos), done[1]: before[done[1]], third: before[third], s.nodesOf(elder, "general")[0]: before[s.nodesOf(elder, "general")[0]],
 	}, 0)
-	s.power(third, "start")
+	s.power(third, stack.PowerOn)
 	s.untilWhole(planes)
 	before[third] = append(before[third], ancientTalos) // by hand
 	s.ichor(codeOK, nil, "resume", elder)
@@ -204,21 +204,11 @@ func (s *system) twoMembers() {
 }
 
 // power turns a machine off or on in the cloud's panel.
-func (s *system) power(node, what string) {
+func (s *system) power(node string, what stack.Action) {
 	s.t.Helper()
-	uuid := s.serversOf(elder)[node]
-	if err := s.Cloud(s.t.Context(), http.MethodPost, "v1/servers/"+uuid+"/"+what, nil, nil); err != nil {
-		s.t.Fatal(err)
-	}
-	want := map[string]string{"stop": "stopped", "start": "running"}[what]
-	s.until(node+" is "+want, func() bool {
-		for _, r := range s.account().Kind("servers") {
-			if r.UUID == uuid {
-				return r.Status == want
-			}
-		}
-		return false
-	})
+	s.byHand(elder, node, what)
+	want := map[stack.Action]string{stack.PowerOff: "stopped", stack.PowerOn: "running"}[what]
+	s.until(node+" is "+want, func() bool { return s.machinesOf(elder)[node].State == want })
 }
 
 // untilWhole waits until every control plane's etcd answers for itself, with a

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
 	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
+	"github.com/ichor-project/ichor/testsuite/stack"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -55,7 +55,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	t.Logf("%s", out.Message)
 	s.wantVersions(name, newTalos, newKubernetes)
-	if images := s.account().Kind("custom_images"); len(images) != 1 {
+	if images := s.account().Kind(stack.Images); len(images) != 1 {
 		t.Errorf("the former image was not given back: %v", images)
 	}
 	record, err := quorum.Fetch(t.Context(), s.CloudURL)
@@ -191,25 +191,37 @@ func stateOf(st workflows.UpgradeStatus, node string) plan.RollState {
 	return ""
 }
 
-// serversOf are the cloud's ids of a cluster's machines, by name.
-func (s *system) serversOf(name string) map[string]string {
+// machinesOf are a cluster's machines in the account, by name.
+func (s *system) machinesOf(name string) map[string]stack.Resource {
 	s.t.Helper()
-	out := map[string]string{}
-	for _, r := range s.account().Kind("servers") {
+	out := map[string]stack.Resource{}
+	for _, r := range s.account().Machines() {
 		if r.Tags[cluster.TagClusterName] == name {
-			out[r.Name] = r.UUID
+			out[r.Name] = r
 		}
 	}
 	return out
+}
+
+// byHand does something to a cluster's machine in the cloud's panel.
+func (s *system) byHand(name, node string, what stack.Action) {
+	s.t.Helper()
+	m, ok := s.machinesOf(name)[node]
+	if !ok {
+		s.t.Fatalf("the account has no machine %s", node)
+	}
+	if err := s.ByHand(s.t.Context(), m, what); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // nodesOf are the names of a group's machines, sorted.
 func (s *system) nodesOf(name, group string) []string {
 	s.t.Helper()
 	var out []string
-	for _, r := range s.account().Kind("servers") {
-		if r.Tags[cluster.TagClusterName] == name && r.Tags[cluster.TagGroup] == group {
-			out = append(out, r.Name)
+	for node, m := range s.machinesOf(name) {
+		if m.Tags[cluster.TagGroup] == group {
+			out = append(out, node)
 		}
 	}
 	slices.Sort(out)
@@ -221,9 +233,9 @@ func (s *system) nodesOf(name, group string) []string {
 func (s *system) allBoots(name string) map[string][]string {
 	s.t.Helper()
 	out := map[string][]string{}
-	for node, uuid := range s.serversOf(name) {
-		var lines []string
-		if err := s.Cloud(s.t.Context(), http.MethodGet, "_devcloud/servers/"+uuid+"/console", nil, &lines); err != nil {
+	for node, m := range s.machinesOf(name) {
+		lines, err := s.Console(s.t.Context(), m)
+		if err != nil {
 			s.t.Fatal(err)
 		}
 		for _, line := range lines {
@@ -249,10 +261,7 @@ func (s *system) wantBoots(name string, before map[string][]string, want int) {
 // breakNode injects faults of a machine; nil heals it.
 func (s *system) breakNode(name, node string, faults map[string]any) {
 	s.t.Helper()
-	if faults == nil {
-		faults = map[string]any{}
-	}
-	if err := s.Cloud(s.t.Context(), http.MethodPut, "_devcloud/guests/"+s.serversOf(name)[node]+"/faults", faults, nil); err != nil {
+	if err := s.Break(s.t.Context(), s.machinesOf(name)[node], faults); err != nil {
 		s.t.Fatal(err)
 	}
 }

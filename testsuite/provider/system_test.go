@@ -169,7 +169,7 @@ func (s *system) machines() (servers, creates int) {
 	s.t.Helper()
 	a, err := s.Account(s.t.Context())
 	s.must(err)
-	for _, r := range a.Kind("servers") {
+	for _, r := range a.Machines() {
 		if r.Tags["ichor/group"] == "worker" {
 			servers++
 		}

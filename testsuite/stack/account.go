@@ -1,6 +1,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,30 +10,59 @@ import (
 	"strings"
 )
 
-// Resource is something in the cloud account.
+// Kinds of resources that every cloud has. Others are called as the cloud does.
+const (
+	Machines      = "machines"
+	Images        = "images"
+	Imports       = "imports" // under way
+	LoadBalancers = "load balancers"
+	Networks      = "networks"
+	Subnets       = "subnets"
+)
+
+// Resource is something in an account.
 type Resource struct {
-	Kind   string
-	UUID   string            `json:"uuid"`
-	Name   string            `json:"name"`
-	Status string            `json:"status"`
-	Tags   map[string]string `json:"tags"`
+	Cloud string // as in spec.cloud.provider
+	Kind  string
+	ID    string
+	Name  string
+	State string
+	Zone  string
+	// Address is where the guest of a machine listens.
+	Address string
+	// Detail is the flavor of a machine.
+	Detail string
+	Tags   map[string]string
 }
 
 func (r Resource) String() string {
-	return strings.TrimSpace(fmt.Sprintf("%s %s %s %s", r.Kind, r.Name, r.UUID, r.Status))
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s %s", r.Kind, r.Name, r.ID, r.State))
 }
 
-// Account is what the cloud says exists.
+// Account is what the clouds say exists, all of them.
 type Account struct {
 	// Count is what somebody pays for or must clean up; zero exactly when the
-	// account is empty.
+	// accounts are empty.
 	Count     int
 	Resources []Resource
 }
 
-// Kind returns the resources of one kind, such as "servers" or "custom_images".
+// Kind returns the resources of one kind.
 func (a Account) Kind(kind string) []Resource {
 	return slices.DeleteFunc(slices.Clone(a.Resources), func(r Resource) bool { return r.Kind != kind })
+}
+
+// Machines returns those that are not terminated.
+func (a Account) Machines() []Resource { return a.Kind(Machines) }
+
+// ByProviderID finds a machine.
+func (a Account) ByProviderID(id string) (Resource, bool) {
+	for _, m := range a.Machines() {
+		if c, err := Named(m.Cloud); err == nil && c.ProviderID(m) == id {
+			return m, true
+		}
+	}
+	return Resource{}, false
 }
 
 func (a Account) String() string {
@@ -43,34 +73,66 @@ func (a Account) String() string {
 	return fmt.Sprintf("%d resources\n%s", a.Count, strings.Join(lines, "\n"))
 }
 
-// Account asks devcloud for everything in the account.
+// Account asks devcloud for everything in its accounts.
 func (s *Stack) Account(ctx context.Context) (Account, error) {
 	var state map[string]json.RawMessage
 	if err := s.Cloud(ctx, http.MethodGet, "_devcloud/state", nil, &state); err != nil {
 		return Account{}, err
 	}
-	var a Account
-	for kind, raw := range state {
-		if kind == "aws" {
-			continue // an account of its own, in a shape of its own
-		}
-		if kind == "count" {
-			if err := json.Unmarshal(raw, &a.Count); err != nil {
-				return a, err
-			}
-			continue
-		}
-		var list []Resource
-		if err := json.Unmarshal(raw, &list); err != nil {
-			return a, fmt.Errorf("%s: %w", kind, err)
-		}
-		for _, r := range list {
-			r.Kind = kind
-			a.Resources = append(a.Resources, r)
-		}
+	return readAccount(state)
+}
+
+// readAccount takes in a dump: the first cloud's account with its kinds, and
+// within it that of the second.
+func readAccount(state map[string]json.RawMessage) (a Account, err error) {
+	if err := json.Unmarshal(state["count"], &a.Count); err != nil {
+		return a, err
+	}
+	second := state["aws"]
+	delete(state, "aws")
+	if err := a.add(cloudscale, state); err != nil {
+		return a, err
+	}
+	state = map[string]json.RawMessage{}
+	if err := json.Unmarshal(second, &state); err != nil {
+		return a, err
+	}
+	balancing := state["loadBalancing"]
+	delete(state, "loadBalancing")
+	if err := json.Unmarshal(balancing, &state); err != nil {
+		return a, err
+	}
+	if err := a.add(aws, state); err != nil {
+		return a, err
 	}
 	slices.SortFunc(a.Resources, func(x, y Resource) int { return strings.Compare(x.String(), y.String()) })
 	return a, nil
+}
+
+// add takes in one account, kind by kind.
+func (a *Account) add(c Cloud, state map[string]json.RawMessage) error {
+	for kind, raw := range state {
+		if kind == "count" {
+			continue
+		}
+		var list []struct {
+			UUID, ID, Name, Status, State, Zone, Address, Detail string
+			Tags                                                 map[string]string
+		}
+		if err := json.Unmarshal(raw, &list); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		for _, i := range list {
+			r := Resource{
+				Cloud: c.Name, ID: cmp.Or(i.UUID, i.ID), Name: i.Name, State: cmp.Or(i.Status, i.State), Zone: i.Zone,
+				Address: i.Address, Detail: i.Detail, Tags: i.Tags,
+			}
+			if c.kinds(kind, &r) {
+				a.Resources = append(a.Resources, r)
+			}
+		}
+	}
+	return nil
 }
 
 // Requests counts the requests that the cloud's API has had, those of judges

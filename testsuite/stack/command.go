@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -38,17 +39,21 @@ var programs = []string{
 	"tools/kube-controller-manager", "tools/kube-scheduler", "tools/kwok", "tools/talosctl", "tools/tctl",
 }
 
-// Missing lists the programs that have not been built, with the command that
-// builds them; nil if there are all.
-func Missing(bin string) error {
+// Missing lists the programs that have not been built, those of further clouds
+// included, with the command that builds them; nil if there are all.
+func Missing(bin string, clouds ...Cloud) error {
 	var errs []error
-	for _, p := range programs {
+	all := slices.Clone(programs)
+	for _, c := range clouds {
+		all = append(all, c.Programs...)
+	}
+	for _, p := range all {
 		if _, err := os.Stat(filepath.Join(bin, p)); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if errs != nil {
-		errs = append(errs, errors.New("build them with: make build tools"))
+		errs = append(errs, errors.New("build them with: make build tools, and make bin/tools/NAME for what a cloud needs"))
 	}
 	return errors.Join(errs...)
 }

@@ -123,8 +123,8 @@ func (s *system) byName() map[string]string {
 		s.t.Fatal(err)
 	}
 	out := map[string]string{}
-	for _, r := range a.Kind("servers") {
-		out[r.Name] = r.UUID
+	for _, r := range a.Machines() {
+		out[r.Name] = r.ID
 	}
 	return out
 }
@@ -167,10 +167,10 @@ func (s *system) cluster(name string) foreign {
 		s.t.Fatal(err)
 	}
 	a, err := s.Account(s.t.Context())
-	if err != nil || len(a.Kind("subnets")) != 1 {
-		s.t.Fatalf("subnets: %v %v", a.Kind("subnets"), err)
+	if err != nil || len(a.Kind(stack.Subnets)) != 1 {
+		s.t.Fatalf("subnets: %v %v", a.Kind(stack.Subnets), err)
 	}
-	out.subnet = a.Kind("subnets")[0].UUID
+	out.subnet = a.Kind(stack.Subnets)[0].ID
 	return out
 }
 

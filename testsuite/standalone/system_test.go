@@ -118,7 +118,7 @@ func (s *system) eventually(what string, f func(ctx context.Context) error) {
 // server makes a server as its owner would, without Ichor.
 func (s *system) server(name string, tags map[string]string) string {
 	s.t.Helper()
-	var made stack.Resource
+	var made struct{ UUID string }
 	err := s.Cloud(s.t.Context(), http.MethodPost, "v1/servers", map[string]any{
 		"name": name, "zone": "rma1", "flavor": "flex-8-2", "image": "flatcar", "ssh_keys": []string{}, "volume_size_gb": 50, "tags": tags,
 	}, &made)
@@ -126,7 +126,7 @@ func (s *system) server(name string, tags map[string]string) string {
 		s.t.Fatal(err)
 	}
 	s.eventually(name+" runs", func(ctx context.Context) error {
-		var r stack.Resource
+		var r struct{ Status string }
 		if err := s.Cloud(ctx, http.MethodGet, "v1/servers/"+made.UUID, nil, &r); err != nil {
 			return err
 		}
@@ -146,8 +146,8 @@ func (s *system) tags() map[string]map[string]string {
 		s.t.Fatal(err)
 	}
 	out := map[string]map[string]string{}
-	for _, r := range a.Kind("servers") {
-		out[r.UUID] = r.Tags
+	for _, r := range a.Machines() {
+		out[r.ID] = r.Tags
 	}
 	return out
 }

@@ -262,7 +262,7 @@ func (p *phasing) name(ctx context.Context, part string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, s := range a.Kind("servers") {
+	for _, s := range a.Machines() {
 		if strings.Contains(s.Name, part) {
 			return s.Name, nil
 		}

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 
 	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 const (
@@ -75,7 +75,7 @@ func (r *recorder) oneOf(ctx context.Context, group string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, s := range a.Kind("servers") {
+	for _, s := range a.Machines() {
 		if s.Tags[cluster.TagClusterName] == mended && s.Tags[cluster.TagGroup] == group {
 			return s.Name, nil
 		}
@@ -89,11 +89,11 @@ func (r *recorder) destroy(ctx context.Context, group, name string) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range a.Kind("servers") {
+	for _, s := range a.Machines() {
 		if s.Tags[cluster.TagClusterName] != mended || s.Tags[cluster.TagGroup] != group || name != "" && s.Name != name {
 			continue
 		}
-		if err := r.Cloud(ctx, http.MethodDelete, "v1/servers/"+s.UUID, nil, nil); err != nil {
+		if err := r.ByHand(ctx, s, stack.Delete); err != nil {
 			return err
 		}
 	}

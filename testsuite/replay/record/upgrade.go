@@ -162,9 +162,9 @@ func (r *recorder) faults(ctx context.Context, name string, faults map[string]an
 	if err != nil {
 		return err
 	}
-	for _, s := range a.Kind("servers") {
+	for _, s := range a.Machines() {
 		if strings.Contains(s.Name, name) {
-			if err := r.Cloud(ctx, "PUT", "_devcloud/guests/"+s.UUID+"/faults", faults, nil); err != nil {
+			if err := r.Break(ctx, s, faults); err != nil {
 				return err
 			}
 		}
@@ -196,7 +196,7 @@ func (r *recorder) nodeRuns(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range a.Kind("servers") {
+	for _, s := range a.Machines() {
 		if strings.Contains(s.Name, "-cp-") {
 			return r.allRuns(ctx, cluster.NodeWorkID(rolled, s.Name))
 		}
