@@ -14,6 +14,7 @@ import (
 type preflight struct {
 	u      *Upgrades
 	in     CheckUpgradeInput
+	rec    cluster.Record
 	bundle secrets.Value
 	out    CheckUpgradeResult
 	// installers are the sizes of the installers on the way, as far as they can be
@@ -35,11 +36,11 @@ func (c *preflight) warning(field, format string, args ...any) {
 func (u *Upgrades) CheckUpgrade(ctx context.Context, in CheckUpgradeInput) (CheckUpgradeResult, error) {
 	say, stop := telling(ctx, "checking before the upgrade")
 	defer stop()
-	_, bundle, err := open(ctx, u.Store, in.Ref)
+	rec, bundle, err := open(ctx, u.Store, in.Ref)
 	if err != nil {
 		return CheckUpgradeResult{}, err
 	}
-	c := &preflight{u: u, in: in, bundle: bundle}
+	c := &preflight{u: u, in: in, rec: rec, bundle: bundle}
 	c.out.Problems = append(c.out.Problems, in.Groups...)
 	for _, step := range []struct {
 		name string

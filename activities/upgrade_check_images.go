@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,55 +46,95 @@ const diskReserve = 10
 
 // installer is one that the upgrade pulls.
 type installer struct {
-	image string
-	bytes int64 // to download
+	image  string
+	groups []string // whose nodes pull it
+	bytes  int64    // to download
 	// why is empty when bytes is what the registry says, else why it is an estimate.
 	why string
 }
 
-// images asks the factory for the installer of each leg, and for its size.
+// images asks the factory for the installers of each leg, those of groups that run
+// something of their own included, and for their sizes.
 func (c *preflight) images(ctx context.Context) {
-	seen := map[string]bool{}
+	all := c.pulled()
+	for i := range all {
+		one := &all[i]
+		err := c.u.Factory.CheckInstaller(ctx, one.image)
+		if err == nil {
+			one.bytes, one.why = c.sized(ctx, one.image)
+			continue
+		}
+		one.bytes, one.why = unknownInstaller, "there is none"
+		whose := ""
+		if !slices.Contains(one.groups, cluster.ControlPlaneGroup) {
+			whose = " of " + strings.Join(one.groups, " and ")
+		}
+		c.problem("images", "%s%s: %v; see that schematic and version are right, and that the factory is reached", one.image, whose, err)
+	}
+	c.installers = all
+}
+
+// pulled names the installers that nodes pull on the way, each once.
+func (c *preflight) pulled() []installer {
+	var out []installer
+	add := func(image, group string) {
+		i := slices.IndexFunc(out, func(o installer) bool { return o.image == image })
+		switch {
+		case image == "":
+		case i < 0:
+			out = append(out, installer{image: image, groups: []string{group}})
+		case !slices.Contains(out[i].groups, group):
+			out[i].groups = append(out[i].groups, group)
+		}
+	}
 	for _, leg := range c.in.Legs {
-		image, ok := installerOf(c.in.Last.Frozen, leg.To)
-		if leg.Kind != plan.LegTalos || !ok || seen[image] {
-			continue
+		for _, k := range kinds(c.in.Nodes) {
+			if leg.Kind == plan.LegTalos {
+				add(c.installerOf(leg.To, k.Group), k.Group)
+			}
 		}
-		seen[image] = true
-		if err := c.u.Factory.CheckInstaller(ctx, image); err != nil {
-			c.problem("images", "%s: %v; see that schematic and version are right, and that the factory is reached", image, err)
-			c.installers = append(c.installers, installer{image: image, bytes: unknownInstaller, why: "there is none"})
-			continue
-		}
-		c.installers = append(c.installers, c.sized(ctx, image))
 	}
+	// A group's own system may change with a leg that changes Kubernetes only.
+	for _, k := range kinds(c.in.Nodes) {
+		if last := c.in.Last.Frozen.For(k.Group); len(out) > 0 && last.Schematic != c.rec.Frozen.For(k.Group).Schematic {
+			add(last.InstallerImage, k.Group)
+		}
+	}
+	return out
 }
 
-// installerOf names the installer of other versions by the one of the last leg:
-// both are of one factory and platform.
-func installerOf(last cluster.Frozen, to plan.Versions) (string, bool) {
+// installerOf names what a group is installed from at some versions on the way, by
+// what it is at the end: all are of one factory and platform. Until then, a group
+// with a schematic of its own keeps that.
+func (c *preflight) installerOf(to plan.Versions, group string) string {
+	last := c.in.Last.Frozen.For(group)
 	name, found := strings.CutSuffix(last.InstallerImage, last.Schematic+":"+last.TalosVersion)
-	if !found || to.Talos == "" || to.Schematic == "" {
-		return last.InstallerImage, last.InstallerImage != ""
+	if !found || to.Talos == "" || to.Schematic == "" || to == versionsOf(c.in.Last.Frozen) {
+		return last.InstallerImage
 	}
-	return name + to.Schematic + ":" + to.Talos, true
+	for _, g := range c.rec.Spec.NodeGroups {
+		if g.Name == group && g.Image == "" && (g.Schematic != "" || len(g.Extensions) > 0) {
+			to.Schematic = c.rec.Frozen.For(group).Schematic
+		}
+	}
+	return name + to.Schematic + ":" + to.Talos
 }
 
-// sized asks how large an installer is.
-func (c *preflight) sized(ctx context.Context, image string) installer {
+// sized asks how large an installer is; why is as of installer.
+func (c *preflight) sized(ctx context.Context, image string) (n int64, why string) {
 	bounded, cancel := within(ctx, sizeTimeout)
 	defer cancel()
 	n, err := c.u.Inspect.InstallerBytes(bounded, image)
 	if err != nil {
-		return installer{image: image, bytes: unknownInstaller, why: err.Error()}
+		return unknownInstaller, err.Error()
 	}
-	return installer{image: image, bytes: n}
+	return n, ""
 }
 
 // need is how much room the images of the upgrade take on a node, and how that
 // comes about. The installers of several legs are there at the same time: Talos
 // deletes images that nobody uses, but not at once.
-func (c *preflight) need(role cluster.Role) (int64, string) {
+func (c *preflight) need(t UpgradeTarget) (int64, string) {
 	var out int64
 	var parts []string
 	part := func(n int64, what string) {
@@ -101,6 +142,9 @@ func (c *preflight) need(role cluster.Role) (int64, string) {
 		parts = append(parts, fmt.Sprintf("%d for %s", mebi(n), what))
 	}
 	for _, i := range c.installers {
+		if !slices.Contains(i.groups, t.Group) {
+			continue
+		}
 		_, tag, _ := strings.Cut(i.image[strings.LastIndex(i.image, "/")+1:], ":")
 		what := "the installer of " + tag
 		if i.why != "" {
@@ -109,7 +153,7 @@ func (c *preflight) need(role cluster.Role) (int64, string) {
 		part(i.bytes*(1+unpacked), what)
 	}
 	images := workerImages
-	if role == cluster.RoleControlPlane {
+	if t.Role == cluster.RoleControlPlane {
 		images = controlPlaneImages
 	}
 	for _, leg := range c.in.Legs {
@@ -122,7 +166,7 @@ func (c *preflight) need(role cluster.Role) (int64, string) {
 
 // room compares what a node has with what it needs.
 func (c *preflight) room(t UpgradeTarget, free, disk int64) {
-	need, parts := c.need(t.Role)
+	need, parts := c.need(t)
 	const do = "make room (images, logs and volumes of type emptyDir are there), or give its group a larger disk and replace it"
 	switch {
 	case free < 0:
