@@ -131,24 +131,10 @@ func testInfrastructure(t *testing.T, w Cloud) {
 	if p.EndpointHost(nil) != "" {
 		t.Error("an endpoint out of nothing")
 	}
-	group := owner("u1")
-	s, err := p.PlacementStep(group, w.Machine(group, "m1").Zone, 0)
-	if err != nil {
-		t.Fatal(err)
+	spec := attach(w.Machine(owner("u1"), "m1"), have)
+	if settings(t, w).SpreadLimit > 0 {
+		spec.PlacementGroup = place(t, w, p, spec)
 	}
-	placement, err := drive(t.Context(), settings(t, w), ensureResource(p, cloud.EnsureResourceRequest{Owner: group, Step: s}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err = p.PlacementStep(group, w.Machine(group, "m1").Zone, 1); err != nil {
-		t.Fatal(err)
-	}
-	second, err := drive(t.Context(), settings(t, w), ensureResource(p, cloud.EnsureResourceRequest{Owner: group, Step: s}))
-	if err != nil || second.ID == placement.ID {
-		t.Fatalf("the second shard is %+v, %v; the first is %s", second, err, placement.ID)
-	}
-	spec := attach(w.Machine(group, "m1"), have)
-	spec.PlacementGroup = placement.ID
 	m := create(t, w, spec)
 	if m.Private == "" {
 		t.Error("a machine in a private subnet has no private address")
@@ -158,6 +144,25 @@ func testInfrastructure(t *testing.T, w Cloud) {
 	if n := total(w.Books("u2")); n != len(steps) {
 		t.Errorf("the other cluster has %d resources, want %d", n, len(steps))
 	}
+}
+
+// place makes the placement groups of two shards of a machine's group and returns
+// the first one.
+func place(t *testing.T, w Cloud, p cloud.Infrastructure, m cloud.MachineSpec) string {
+	t.Helper()
+	var ids []string
+	for shard := range 2 {
+		s, err := p.PlacementStep(m.Owner, m.Zone, shard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := drive(t.Context(), settings(t, w), ensureResource(p, cloud.EnsureResourceRequest{Owner: m.Owner, Step: s}))
+		if err != nil || slices.Contains(ids, r.ID) {
+			t.Fatalf("shard %d is %+v, %v; others are %v", shard, r, err, ids)
+		}
+		ids = append(ids, r.ID)
+	}
+	return ids[0]
 }
 
 // testInfrastructureLost breaks the first create of every step.

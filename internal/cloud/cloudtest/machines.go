@@ -118,6 +118,10 @@ func testOneRequest(t *testing.T, w Cloud) {
 func testRepair(t *testing.T, w Cloud) {
 	spec := w.Machine(owner("u1"), "m1")
 	oldest := create(t, w, spec)
+	if settings(t, w).Idempotency == cloud.UniqueName {
+		wantRefused(t, w, spec, oldest)
+		return
+	}
 	for n := range 2 {
 		w.Inject(t, Fault{On: ListMachines, Effect: Stale})
 		twin := spec
@@ -140,6 +144,25 @@ func testRepair(t *testing.T, w Cloud) {
 		t.Errorf("%d removals reported, want 2", removed)
 	}
 	wantBooks(t, w, "u1", "machine", 1)
+}
+
+// wantRefused proves that no twin can be made where names are unique, also by one
+// who does not see the machine that there is.
+func wantRefused(t *testing.T, w Cloud, spec cloud.MachineSpec, first cloud.Machine) {
+	t.Helper()
+	w.Inject(t, Fault{On: ListMachines, Count: -1, Effect: Stale})
+	look, err := w.Open(t).EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: spec, UserData: w.UserData(), Create: true})
+	if look.Created || look.Machine != nil && look.Machine.Ref != first.Ref {
+		t.Errorf("a second machine of one name: %+v", look)
+	}
+	if err != nil {
+		wantKind(t, err, fault.Conflict)
+	}
+	w.Heal()
+	if again := create(t, w, spec); again.Ref != first.Ref {
+		t.Errorf("adopted %+v, want %s", again, first.Ref.Cloud)
+	}
+	wantBooks(t, w, spec.Owner.Cluster.UID, "machine", 1)
 }
 
 // testTwice runs several processes at once. Without idempotency of the cloud
@@ -172,7 +195,15 @@ func testTwice(t *testing.T, w Cloud) {
 
 func testToldApart(t *testing.T, w Cloud) {
 	// The same name and machine id in two clusters, as when a name is reused.
-	one, two := create(t, w, w.Machine(owner("u1"), "m1")), create(t, w, w.Machine(owner("u2"), "m1"))
+	one := create(t, w, w.Machine(owner("u1"), "m1"))
+	if settings(t, w).Idempotency == cloud.UniqueName {
+		// The name may be taken; whose it is stays untouched.
+		if _, err := ensureMachine(w.Open(t), w, w.Machine(owner("u2"), "m1"))(t.Context(), true); fault.Is(err, fault.Conflict) {
+			wantBooks(t, w, "u1", "machine", 1)
+			return
+		}
+	}
+	two := create(t, w, w.Machine(owner("u2"), "m1"))
 	if one.Ref.Cloud == two.Ref.Cloud {
 		t.Fatal("the machine of another cluster was adopted")
 	}
@@ -205,10 +236,11 @@ func testCreateErrors(t *testing.T, w Cloud) {
 		{OutOfStock, []fault.Kind{fault.Capacity}, 0},
 		{ImageMissing, []fault.Kind{fault.Invalid}, 0},
 	} {
-		uid := "u-" + strings.ReplaceAll(string(tc.effect), " ", "-")
+		word := strings.ReplaceAll(string(tc.effect), " ", "-")
+		uid := "u-" + word
 		w.Inject(t, Fault{On: CreateMachine, Effect: tc.effect})
 		look, err := w.Open(t).EnsureMachine(t.Context(), cloud.EnsureMachineRequest{
-			Spec: w.Machine(owner(uid), "m1"), UserData: w.UserData(), Create: true,
+			Spec: w.Machine(owner(uid), "m-"+word), UserData: w.UserData(), Create: true,
 		})
 		if !fault.Is(err, tc.want...) || look.Machine != nil {
 			t.Errorf("%s: %+v, %v of kind %q, want %v", tc.effect, look, err, fault.KindOf(err), tc.want)
