@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -36,12 +37,12 @@ var groupAttributes = map[string]string{
 // endpointName is the name of the load balancer and of its target group. Names
 // are unique in an account's region and are how these are found, so it is made
 // from the cluster's uid, within the 32 characters that are allowed.
-func endpointName(uid string) string { return "ichor-" + digest("endpoint", uid) }
+func endpointName(uid string) string { return "ichor-" + cloud.Fingerprint("endpoint", uid) }
 
 // elbTags reads the tags of one thing.
 func (p *Provider) elbTags(ctx context.Context, arn string) (map[string]string, error) {
 	var out *elb.DescribeTagsOutput
-	err := p.call(ctx, request{op: "read tags of the endpoint", action: "DescribeTags"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "read tags of the endpoint", Action: "DescribeTags"}, func(ctx context.Context) (err error) {
 		out, err = p.elb.DescribeTags(ctx, &elb.DescribeTagsInput{ResourceArns: []string{arn}})
 		return err
 	})
@@ -77,7 +78,7 @@ type finder func(ctx context.Context, name, arn string) ([]item, error)
 func (p *Provider) elbKind(name, within, action string, find finder) kind {
 	read := func(ctx context.Context, op, byName, arn string) ([]item, error) {
 		var out []item
-		err := p.call(ctx, request{op: op, action: action}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: action}, func(ctx context.Context) (err error) {
 			out, err = find(ctx, byName, arn)
 			return err
 		})
@@ -180,7 +181,7 @@ func (p *Provider) targetGroups() kind {
 
 func (p *Provider) mendTargetGroup(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
 	var now *elb.DescribeTargetGroupAttributesOutput
-	err := p.call(ctx, request{op: "read target-group", action: "DescribeTargetGroupAttributes"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "read target-group", Action: "DescribeTargetGroupAttributes"}, func(ctx context.Context) (err error) {
 		now, err = p.elb.DescribeTargetGroupAttributes(ctx, &elb.DescribeTargetGroupAttributesInput{TargetGroupArn: sdk.String(i.id)})
 		return err
 	})
@@ -299,7 +300,7 @@ func (p *Provider) listeners() kind {
 		var out []item
 		for _, b := range in {
 			var found []item
-			err := p.call(ctx, request{op: "list listeners", action: "DescribeListeners"}, func(ctx context.Context) (err error) {
+			err := p.calls.Call(ctx, exchange.Request{Op: "list listeners", Action: "DescribeListeners"}, func(ctx context.Context) (err error) {
 				found, err = find(ctx, b.id, "")
 				return err
 			})

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -85,7 +86,7 @@ func (p *Provider) write(ctx context.Context, id, url string) error {
 	case err != nil:
 		return err
 	}
-	err = p.call(ctx, request{op: "complete snapshot", action: "CompleteSnapshot", verb: change}, func(ctx context.Context) error {
+	err = p.calls.Call(ctx, exchange.Request{Op: "complete snapshot", Action: "CompleteSnapshot", Verb: exchange.Change}, func(ctx context.Context) error {
 		_, err := p.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{SnapshotId: sdk.String(id), ChangedBlocksCount: sdk.Int32(written)})
 		return err
 	})
@@ -125,7 +126,7 @@ func (p *Provider) putBlock(ctx context.Context, id string, index int32, data []
 	sum := sha256.Sum256(data)
 	pause := 100 * time.Millisecond
 	for try := 1; ; try++ {
-		err := p.call(ctx, request{op: fmt.Sprintf("write block %d of snapshot", index), action: "PutSnapshotBlock", verb: change, bulk: true}, func(ctx context.Context) error {
+		err := p.blocks.Call(ctx, exchange.Request{Op: fmt.Sprintf("write block %d of snapshot", index), Action: "PutSnapshotBlock", Verb: exchange.Change}, func(ctx context.Context) error {
 			_, err := p.ebs.PutSnapshotBlock(ctx, &ebs.PutSnapshotBlockInput{
 				SnapshotId: sdk.String(id), BlockIndex: sdk.Int32(index), BlockData: bytes.NewReader(data), DataLength: sdk.Int32(blockSize),
 				Checksum: sdk.String(base64.StdEncoding.EncodeToString(sum[:])), ChecksumAlgorithm: ebstypes.ChecksumAlgorithmChecksumAlgorithmSha256,

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/http"
 	"time"
 
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/ichor-project/ichor/internal/fault"
@@ -18,46 +20,19 @@ const (
 	changeTimeout = 30 * time.Second
 )
 
-// request is one call: what it is in words, the action's name, what it does, and
-// until when it may be sent (zero: always).
-type request struct {
-	op     string
-	action string
-	verb   verb
-	sendBy time.Time
-	// bulk calls have a rate limit of their own.
-	bulk bool
+// services are the prefixes of actions by the SDK's service ids.
+var services = map[string]string{
+	"EC2": "ec2", "Elastic Load Balancing v2": "elasticloadbalancing", "EBS": "ebs", "STS": "sts",
 }
 
-// call runs f, which makes one HTTP exchange, and gives its error a kind.
-func (p *Provider) call(ctx context.Context, r request, f func(context.Context) error) error {
-	g := p.gate
-	if r.bulk {
-		g = p.bulk
+// action names the call that a request of the SDK belongs to as policies do:
+// "ec2:RunInstances".
+func action(r *http.Request) string {
+	service := awsmiddleware.GetServiceID(r.Context())
+	if s, ok := services[service]; ok {
+		service = s
 	}
-	if err := g.wait(ctx, r); err != nil {
-		return err
-	}
-	timeout := readTimeout
-	switch r.verb {
-	case create:
-		timeout = p.settings.CreateTimeout
-	case change, remove:
-		timeout = changeTimeout
-	case read:
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if err := p.signed(ctx, r.op); err != nil {
-		return err
-	}
-	if !r.sendBy.IsZero() && p.now().Round(0).After(r.sendBy) {
-		return fault.New(fault.Unavailable, r.op, "not sent: this attempt is too old, somebody else may have taken over")
-	}
-	ex := &exchange{}
-	err := classify(r.op, r.verb, f(withExchange(ctx, ex)), ex)
-	g.note(r.action, err)
-	return err
+	return service + ":" + awsmiddleware.GetOperationName(r.Context())
 }
 
 // signed makes sure that there are credentials to sign with. They are cached by

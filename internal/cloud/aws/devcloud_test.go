@@ -15,11 +15,13 @@ import (
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/aws"
 	"github.com/ichor-project/ichor/internal/cloud/cloudtest"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/secrets"
 	standin "github.com/ichor-project/ichor/testsuite/devcloud/aws"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
+	"github.com/ichor-project/ichor/testsuite/devcloud/breaker"
 	"github.com/ichor-project/ichor/testsuite/devcloud/factory"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
@@ -30,14 +32,13 @@ import (
 // for CreateTimeout: late commits must be cheap.
 const speed = 100
 
-var testSettings = aws.Settings{
+var testWaits = cloud.Waits{
 	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: 200 * time.Second / speed,
 	PostWindow: 5 * time.Second, Poll: 10 * time.Millisecond,
 }
 
 func TestConformance(t *testing.T) {
 	cloudtest.Run(t, cloudtest.Harness{New: newCloud, Seeds: 16})
-	conformance.wantCovered(t)
 }
 
 // addresses lends loopback addresses on which nothing listens. The range is this
@@ -59,29 +60,22 @@ func (a *addresses) TakeAddress() (netip.Addr, error) {
 
 func (a *addresses) GiveAddress(netip.Addr) {}
 
-// conformance are the actions that the suite has sent.
-var conformance recorder
-
 type testCloud struct {
+	*breaker.Breaker
+	front     *standin.Cloud
 	account   *account.Account
 	factory   *httptest.Server
 	stock     string // schematic without extensions
 	balancers *elb.Service
-	faults    *faults.Injector
 	endpoints map[string]string
 	transport *http.Transport
 	images    map[string]string // published, by architecture
 	subnets   map[string]string // of a network that is not the tests', by zone
-	observe   aws.Observe
+	observe   exchange.Observe
 	made      map[string]bool // resources, by key
 }
 
-func newCloud(t *testing.T) cloudtest.Cloud {
-	t.Helper()
-	c := startCloud(t)
-	c.observe = conformance.observe
-	return c
-}
+func newCloud(t *testing.T) cloudtest.Cloud { return startCloud(t) }
 
 func startCloud(t *testing.T) *testCloud {
 	t.Helper()
@@ -89,7 +83,10 @@ func startCloud(t *testing.T) *testCloud {
 	lat := account.DefaultLatencies()
 	lat.Retention = 1000 * time.Hour // a test takes longer than an hour of a terminated instance
 	c := &testCloud{
-		faults: faults.New(clock, 0, nil), transport: &http.Transport{}, images: map[string]string{}, subnets: map[string]string{}, made: map[string]bool{},
+		Breaker: &breaker.Breaker{
+			Injector: faults.New(clock, 0, nil), Routes: routes, Effects: effects, Late: (testWaits.CreateTimeout + testWaits.Settle/2) * speed,
+		},
+		transport: &http.Transport{}, images: map[string]string{}, subnets: map[string]string{}, made: map[string]bool{},
 	}
 	images, err := factory.New(nil)
 	if err != nil {
@@ -103,8 +100,9 @@ func startCloud(t *testing.T) *testCloud {
 	c.stock = images.Stock()
 	mux := http.NewServeMux()
 	front := standin.New(c.account, nil)
-	front.Register(mux, c.faults)
-	c.balancers = front.Balancing()
+	front.Register(mux, c.Injector)
+	c.front, c.balancers = front, front.Balancing()
+	c.limit(t)
 	server := httptest.NewServer(mux)
 	at := front.Endpoints(server.URL)
 	c.endpoints = map[string]string{
@@ -112,7 +110,7 @@ func startCloud(t *testing.T) *testCloud {
 		"ebs": at["AWS_ENDPOINT_URL_EBS"], "sts": at["AWS_ENDPOINT_URL_STS"],
 	}
 	t.Cleanup(func() {
-		c.faults.Clear()
+		c.Heal()
 		c.transport.CloseIdleConnections()
 		server.Close()
 		c.factory.Close()
@@ -153,7 +151,7 @@ func (c *testCloud) open(t testing.TB) *aws.Provider {
 	}
 	p, err := aws.New(t.Context(), aws.Options{
 		Region: account.Region, Credentials: secrets.NewValue(keys), Endpoints: c.endpoints,
-		HTTPClient: &http.Client{Transport: c.transport}, Rate: 1000, Settings: testSettings, Observe: c.observe,
+		HTTPClient: &http.Client{Transport: c.transport}, Rate: 1000, Waits: testWaits, Observe: c.observe,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,95 +177,50 @@ var (
 	}
 )
 
-// route is a fault's route and what tells its requests from others of the route.
-type route struct{ route, contains string }
-
-func routes(c cloudtest.Call) []route {
+func routes(c cloudtest.Call) []breaker.Route {
 	switch c {
 	case cloudtest.CreateMachine:
-		return []route{{ec2Path + "RunInstances", ""}}
+		return []breaker.Route{{Route: ec2Path + "RunInstances"}}
 	case cloudtest.ListMachines:
-		return []route{{ec2Path + "DescribeInstances", "tag%3A"}}
+		return []breaker.Route{{Route: ec2Path + "DescribeInstances", Contains: "tag%3A"}}
 	case cloudtest.ReadMachine:
-		return []route{{ec2Path + "DescribeInstances", "instance-id"}, {ec2Path + "DescribeInstances", "InstanceId.1"}}
+		return []breaker.Route{
+			{Route: ec2Path + "DescribeInstances", Contains: "instance-id"}, {Route: ec2Path + "DescribeInstances", Contains: "InstanceId.1"},
+		}
 	case cloudtest.DeleteMachine:
-		return []route{{ec2Path + "TerminateInstances", ""}}
-	case cloudtest.CreateResource, cloudtest.Write:
-		var out []route
-		for _, a := range creates {
-			out = append(out, route{a, ""})
-		}
-		if c == cloudtest.Write {
-			for _, a := range changes {
-				out = append(out, route{a, ""})
-			}
-		}
-		return out
+		return []breaker.Route{{Route: ec2Path + "TerminateInstances"}}
+	case cloudtest.CreateResource:
+		return toRoutes(creates)
+	case cloudtest.Write:
+		return append(toRoutes(creates), toRoutes(changes)...)
 	case cloudtest.CreateImage:
-		return []route{{"POST /aws/ebs/snapshots", ""}}
+		return []breaker.Route{{Route: "POST /aws/ebs/snapshots"}}
 	}
 	return nil
 }
 
-func effect(e cloudtest.Effect) faults.Fault {
-	switch e {
-	case cloudtest.LostReply:
-		return faults.Fault{Effect: faults.CommitThenDrop}
-	case cloudtest.Dropped:
-		return faults.Fault{Effect: faults.DropBeforeCommit}
-	case cloudtest.Late:
-		return faults.Fault{Effect: faults.DelayThenCommit, Delay: faults.Duration((testSettings.CreateTimeout + testSettings.Settle/2) * speed)}
-	case cloudtest.Throttled:
-		return faults.Fault{Effect: faults.JSON429}
-	case cloudtest.ThrottledPage: // as services other than EC2 say it
-		return faults.Fault{Effect: faults.Status, Status: http.StatusTooManyRequests, Code: "TooManyRequestsException"}
-	case cloudtest.Maintenance:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusServiceUnavailable, Code: "Unavailable"}
-	case cloudtest.ServerError:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusInternalServerError}
-	case cloudtest.Unauthorized:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusForbidden, Code: "UnauthorizedOperation"}
-	case cloudtest.QuotaFull:
-		return faults.Fault{Effect: faults.Quota}
-	case cloudtest.OutOfStock:
-		return faults.Fault{Effect: faults.OutOfStock}
-	case cloudtest.ImageMissing:
-		return faults.Fault{Effect: faults.Image404}
-	case cloudtest.Stale:
-		// Longer than any test: how long the test itself takes must not matter.
-		return faults.Fault{Effect: faults.StaleList, Duration: faults.Duration(time.Hour)}
-	case cloudtest.Busy:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusBadRequest, Code: "IncorrectInstanceState"}
-	case cloudtest.WrongZone:
+func toRoutes(actions []string) []breaker.Route {
+	out := make([]breaker.Route, len(actions))
+	for n, a := range actions {
+		out[n].Route = a
 	}
-	panic("no such effect: " + e)
+	return out
+}
+
+// effects are how these APIs say things.
+var effects = map[cloudtest.Effect]faults.Fault{
+	// as services other than EC2 say it
+	cloudtest.ThrottledPage: {Effect: faults.Status, Status: http.StatusTooManyRequests, Code: "TooManyRequestsException"},
+	cloudtest.Maintenance:   {Effect: faults.Status, Status: http.StatusServiceUnavailable, Code: "Unavailable"},
+	cloudtest.Unauthorized:  {Effect: faults.Status, Status: http.StatusForbidden, Code: "UnauthorizedOperation"},
+	// Longer than any test: how long the test itself takes must not matter.
+	cloudtest.Stale: {Effect: faults.StaleList, Duration: faults.Duration(time.Hour)},
+	cloudtest.Busy:  {Effect: faults.Status, Status: http.StatusBadRequest, Code: "IncorrectInstanceState"},
 }
 
 // Impossible implements cloudtest.Impossible: the zone is that of the subnet, and
 // a request that names another one is refused.
 func (c *testCloud) Impossible() []cloudtest.Effect { return []cloudtest.Effect{cloudtest.WrongZone} }
-
-func (c *testCloud) Inject(t testing.TB, f cloudtest.Fault) {
-	t.Helper()
-	for _, r := range routes(f.On) {
-		df := effect(f.Effect)
-		df.Route, df.Contains, df.Nth, df.Count = r.route, r.contains, f.Nth, f.Count
-		if _, err := c.faults.Add(df); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func (c *testCloud) Heal() { c.faults.Clear() }
-
-func (c *testCloud) Fired() (n int) {
-	for _, f := range c.faults.Faults() {
-		if f.Fired > 0 {
-			n++
-		}
-	}
-	return n
-}
 
 const (
 	zone    = "eu-central-1a"
@@ -395,13 +348,11 @@ func (c *testCloud) Broken(name string) cloud.ImageSpec { return c.image(name, "
 // Published implements cloudtest.Publisher.
 func (c *testCloud) Published() cloud.ImageSpec { return c.image("published", c.stock, version) }
 
-func (c *testCloud) WriteRequests() (n int) {
-	for _, r := range c.faults.Requests(0) {
-		if name := r.Path[strings.LastIndex(r.Path, "/")+1:]; !strings.HasPrefix(name, "Describe") && !strings.HasPrefix(name, "Get") {
-			n++
-		}
-	}
-	return n
+func (c *testCloud) WriteRequests() int {
+	return c.Count(func(r faults.Request) bool {
+		name := r.Path[strings.LastIndex(r.Path, "/")+1:]
+		return !strings.HasPrefix(name, "Describe") && !strings.HasPrefix(name, "Get")
+	})
 }
 
 func (c *testCloud) Zone(id string) string {

@@ -1,7 +1,6 @@
 package aws
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -11,20 +10,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
-)
-
-// verb is what a call does; it decides what an unknown outcome means.
-type verb int
-
-const (
-	read verb = iota
-	// create makes something new: repeating it blindly doubles it.
-	create
-	// change and remove have the same effect however often they are done, so an
-	// unknown outcome is only a reason to look and repeat.
-	change
-	remove
 )
 
 // defaultPause follows a refusal for speed, which names no time: the buckets of
@@ -182,9 +169,7 @@ var absentCodes = map[string]bool{
 	"ResourceNotFound":                   true,
 }
 
-// classify gives the outcome of a call its kind. ex tells what the SDK's error
-// cannot: the status of an answer that it could not read, and whether anything
-// may have been sent.
+// classify is the exchange.Classifier of these APIs.
 //
 // The code decides, where it is known: shortage and throttling come with a
 // status of 5xx. Then the status does, taken from the answer and never from the
@@ -194,11 +179,9 @@ var absentCodes = map[string]bool{
 //
 // The SDK's error is not kept: a refused signature comes with the request that
 // was to be signed, session token included.
-func classify(op string, v verb, err error, ex *exchange) error {
-	if err == nil {
-		return nil
-	}
-	f := &fault.Error{Op: op, HTTPStatus: ex.status}
+func classify(r exchange.Request, err error, ex *exchange.Exchange) error {
+	v := r.Verb
+	f := &fault.Error{Op: r.Op, HTTPStatus: ex.Status}
 	var answer *awshttp.ResponseError
 	if errors.As(err, &answer) {
 		f.RequestID = answer.ServiceRequestID()
@@ -217,7 +200,7 @@ func classify(op string, v verb, err error, ex *exchange) error {
 		byStatus(f, v, err, ex)
 	}
 	if f.Kind == fault.RateLimited {
-		if f.RetryAfter = ex.retryAfter; f.RetryAfter <= 0 {
+		if f.RetryAfter = ex.RetryAfter; f.RetryAfter <= 0 {
 			f.RetryAfter = defaultPause
 		}
 	}
@@ -228,14 +211,14 @@ func classify(op string, v verb, err error, ex *exchange) error {
 const unreadableCode = "UnknownError"
 
 // kindOfCode judges a code, if it is known.
-func kindOfCode(code string, v verb, message string) (fault.Kind, bool) {
+func kindOfCode(code string, v exchange.Verb, message string) (fault.Kind, bool) {
 	switch {
 	case code == "":
 		return "", false
 	case code == "InvalidParameterValue" && strings.Contains(message, "IAM Instance Profile"):
 		return fault.NotYet, true // a fresh profile takes a while to be known
 	case absentCodes[code]:
-		if v == read || v == remove {
+		if v == exchange.Read || v == exchange.Remove {
 			return fault.NotFound, true
 		}
 		return fault.NotYet, true
@@ -245,7 +228,7 @@ func kindOfCode(code string, v verb, message string) (fault.Kind, bool) {
 	}
 	switch {
 	case strings.HasPrefix(code, "InvalidAMIID."):
-		if v == read && code == codeNoImage {
+		if v == exchange.Read && code == codeNoImage {
 			return fault.NotFound, true
 		}
 		return fault.Invalid, true
@@ -260,16 +243,13 @@ func kindOfCode(code string, v verb, message string) (fault.Kind, bool) {
 }
 
 // byStatus judges what has no code that is known.
-func byStatus(f *fault.Error, v verb, err error, ex *exchange) {
+func byStatus(f *fault.Error, v exchange.Verb, err error, ex *exchange.Exchange) {
 	switch s := f.HTTPStatus; {
 	case s == 0:
-		f.Message = readable(err)
-		if f.Kind = unknown(v); !ex.sent.Load() {
-			f.Kind, f.Message = fault.Unavailable, "not sent: "+f.Message
-		}
+		f.Kind, f.Message = ex.Unanswered(v, readable(err))
 		return
 	case s < 300:
-		f.Kind, f.Message = unknown(v), "the answer could not be read"
+		f.Kind, f.Message = v.Unknown(), "the answer could not be read"
 	case s < 400:
 		f.Kind, f.Message = fault.Invalid, "the API redirects elsewhere; check its URL"
 	case s == http.StatusTooManyRequests:
@@ -277,28 +257,13 @@ func byStatus(f *fault.Error, v verb, err error, ex *exchange) {
 	case s == http.StatusUnauthorized, s == http.StatusForbidden:
 		f.Kind = fault.Unauthorized
 	default:
-		f.Kind = unknown(v)
+		f.Kind = v.Unknown()
 	}
 	if f.Message == "" {
 		f.Message = http.StatusText(f.HTTPStatus)
 	}
-	f.RetryAfter = ex.retryAfter
+	f.RetryAfter = ex.RetryAfter
 }
-
-// unknown is the kind of an outcome that nobody knows.
-func unknown(v verb) fault.Kind {
-	switch v {
-	case create:
-		return fault.Ambiguous
-	case change, remove:
-		return fault.NotYet // do it again
-	case read:
-	}
-	return fault.Unavailable
-}
-
-// maxMessage keeps messages readable in lists and histories.
-const maxMessage = 300
 
 // words are the reason that the API gives, without what must not be repeated:
 // user data holds secrets, a signature's text holds the session token, and the
@@ -313,26 +278,16 @@ func words(code, message string) string {
 		return "user data: refused (its text is withheld)"
 	}
 	message, _, _ = strings.Cut(message, "Encoded authorization failure message")
-	return clip(strings.TrimSpace(message))
-}
-
-func clip(s string) string {
-	if r := []rune(s); len(r) > maxMessage {
-		return string(r[:maxMessage]) + "…"
-	}
-	return s
+	return exchange.Clip(strings.TrimSpace(message))
 }
 
 // readable is an error without what the reader knows already.
 func readable(err error) string {
-	var u *url.Error
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
-	case errors.Is(err, context.Canceled):
-		return "cancelled"
-	case errors.As(err, &u):
-		return clip(u.Err.Error())
+	if reason, ok := exchange.Reason(err); ok {
+		return reason
+	}
+	if u := (*url.Error)(nil); errors.As(err, &u) {
+		return exchange.Clip(u.Err.Error())
 	}
 	return "the exchange failed"
 }

@@ -4,9 +4,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
@@ -216,13 +214,5 @@ func TestGate(t *testing.T) {
 	}
 	if n := w.called("DescribeInstances"); n != 3 {
 		t.Errorf("%d reads, want 3", n)
-	}
-	p.now = func() time.Time { return time.Now().Add(time.Hour) }
-	p.gate.now = p.now
-	if _, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{Spec: s, UserData: secrets.NewValue([]byte("x")), Create: true}); !fault.Is(err, fault.RateLimited) {
-		t.Errorf("later: %v", err)
-	}
-	if n := w.called("RunInstances"); n != 2 {
-		t.Errorf("%d creates after the pause", n)
 	}
 }

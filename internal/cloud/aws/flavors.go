@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 )
 
 // flavorsAge is how long a list of instance types is used again: it takes a
@@ -28,7 +29,7 @@ type flavorCache struct {
 func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 	p.flavors.mu.Lock()
 	defer p.flavors.mu.Unlock()
-	if p.flavors.list != nil && p.now().Sub(p.flavors.read) < flavorsAge {
+	if p.flavors.list != nil && time.Since(p.flavors.read) < flavorsAge {
 		return slices.Clone(p.flavors.list), nil
 	}
 	zones, err := p.offered(ctx)
@@ -42,7 +43,7 @@ func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 	}
 	for {
 		var page *ec2.DescribeInstanceTypesOutput
-		err := p.call(ctx, request{op: "list instance types", action: "DescribeInstanceTypes"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: "list instance types", Action: "DescribeInstanceTypes"}, func(ctx context.Context) (err error) {
 			page, err = p.ec2.DescribeInstanceTypes(ctx, in)
 			return err
 		})
@@ -61,7 +62,7 @@ func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 		in.NextToken = page.NextToken
 	}
 	slices.SortFunc(list, func(a, b cloud.Flavor) int { return strings.Compare(a.Name, b.Name) })
-	p.flavors.list, p.flavors.read = list, p.now()
+	p.flavors.list, p.flavors.read = list, time.Now()
 	return slices.Clone(list), nil
 }
 
@@ -71,7 +72,7 @@ func (p *Provider) offered(ctx context.Context) (map[string][]string, error) {
 	in := &ec2.DescribeInstanceTypeOfferingsInput{LocationType: types.LocationTypeAvailabilityZone, MaxResults: sdk.Int32(pageSize)}
 	for {
 		var page *ec2.DescribeInstanceTypeOfferingsOutput
-		err := p.call(ctx, request{op: "list zones of instance types", action: "DescribeInstanceTypeOfferings"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: "list zones of instance types", Action: "DescribeInstanceTypeOfferings"}, func(ctx context.Context) (err error) {
 			page, err = p.ec2.DescribeInstanceTypeOfferings(ctx, in)
 			return err
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -48,7 +49,7 @@ type ami struct {
 // with an empty snapshot: until the image is registered, its id is the
 // snapshot's. Images are regional, so a name is unique in the account's region.
 func (p *Provider) EnsureImage(ctx context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	op := "import image " + req.Spec.Name
 	switch {
 	case req.Spec.Name == "" || req.User.Cluster.UID == "":
@@ -143,7 +144,7 @@ func (p *Provider) imported(ctx context.Context, op string, f types.Filter) ([]a
 
 // markImage adds tags to an image, or to what it is made of.
 func (p *Provider) markImage(ctx context.Context, im *cloud.Image, have, add map[string]string, ids ...string) error {
-	if missingTags(add, have) == "" {
+	if cloud.MissingTags(add, have) == "" {
 		return nil
 	}
 	ids = slices.DeleteFunc(ids, func(id string) bool { return id == "" })
@@ -156,7 +157,7 @@ func (p *Provider) markImage(ctx context.Context, im *cloud.Image, have, add map
 	}
 	have = maps.Clone(have)
 	maps.Copy(have, add)
-	im.Users = users(have)
+	im.Users = cloud.ImageUsers(have)
 	return nil
 }
 
@@ -168,23 +169,11 @@ func (p *Provider) unmarkImage(ctx context.Context, name, mark string, ids ...st
 	})
 }
 
-// users are the clusters whose marks are among tags, sorted.
-func users(tags map[string]string) []string {
-	var out []string
-	for k := range tags {
-		if uid, ok := strings.CutPrefix(k, cluster.TagImageUser); ok {
-			out = append(out, uid)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
 func (p *Provider) describeImages(ctx context.Context, op string, in *ec2.DescribeImagesInput) ([]ami, error) {
 	var out []ami
 	for {
 		var page *ec2.DescribeImagesOutput
-		err := p.call(ctx, request{op: op, action: "DescribeImages"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeImages"}, func(ctx context.Context) (err error) {
 			page, err = p.ec2.DescribeImages(ctx, in)
 			return err
 		})
@@ -211,12 +200,12 @@ func amiOf(i *types.Image) ami {
 	tags := tagMap(i.Tags)
 	out := ami{
 		Image: cloud.Image{
-			ID: sdk.ToString(i.ImageId), Name: cmp.Or(tags[cluster.TagImage], sdk.ToString(i.Name)), State: imageState(i.State), Users: users(tags),
+			ID: sdk.ToString(i.ImageId), Name: cmp.Or(tags[cluster.TagImage], sdk.ToString(i.Name)), State: imageState(i.State), Users: cloud.ImageUsers(tags),
 		},
 		created: sdk.ToString(i.CreationDate), tags: tags,
 	}
 	if i.StateReason != nil && out.State == cloud.ImageFailed {
-		out.Message = clip(sdk.ToString(i.StateReason.Message))
+		out.Message = exchange.Clip(sdk.ToString(i.StateReason.Message))
 	}
 	for _, b := range i.BlockDeviceMappings {
 		if b.Ebs != nil && sdk.ToString(b.DeviceName) == sdk.ToString(i.RootDeviceName) {
@@ -270,7 +259,7 @@ func (p *Provider) ReleaseImage(ctx context.Context, spec cloud.ImageSpec, user 
 	}
 	mark := cluster.TagImageUser + user.Cluster.UID
 	// A snapshot that nobody has marked is what is left of an image.
-	mine := func(tags map[string]string) bool { return tags[mark] != "" || len(users(tags)) == 0 }
+	mine := func(tags map[string]string) bool { return tags[mark] != "" || len(cloud.ImageUsers(tags)) == 0 }
 	released := true
 	for _, a := range images {
 		switch {
@@ -289,7 +278,7 @@ func (p *Provider) ReleaseImage(ctx context.Context, spec cloud.ImageSpec, user 
 	for _, s := range snapshots {
 		switch {
 		case !mine(s.tags):
-		case len(users(s.tags)) > 1:
+		case len(cloud.ImageUsers(s.tags)) > 1:
 			if err := p.unmarkImage(ctx, spec.Name, mark, s.id); err != nil {
 				return false, err
 			}
@@ -305,7 +294,7 @@ func (p *Provider) ReleaseImage(ctx context.Context, spec cloud.ImageSpec, user 
 
 // removeImage removes an image and what it was made of.
 func (p *Provider) removeImage(ctx context.Context, a *ami) error {
-	err := p.call(ctx, request{op: "delete image " + a.Name, action: "DeregisterImage", verb: remove}, func(ctx context.Context) error {
+	err := p.calls.Call(ctx, exchange.Request{Op: "delete image " + a.Name, Action: "DeregisterImage", Verb: exchange.Remove}, func(ctx context.Context) error {
 		_, err := p.ec2.DeregisterImage(ctx, &ec2.DeregisterImageInput{ImageId: sdk.String(a.ID)})
 		return err
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -44,14 +45,14 @@ type snapshot struct {
 }
 
 func (s *snapshot) image() cloud.Image {
-	return cloud.Image{ID: s.id, Name: s.tags[cluster.TagImage], State: cloud.ImageImporting, Users: users(s.tags)}
+	return cloud.Image{ID: s.id, Name: s.tags[cluster.TagImage], State: cloud.ImageImporting, Users: cloud.ImageUsers(s.tags)}
 }
 
 func (p *Provider) describeSnapshots(ctx context.Context, op string, in *ec2.DescribeSnapshotsInput) ([]snapshot, error) {
 	var out []snapshot
 	for {
 		var page *ec2.DescribeSnapshotsOutput
-		err := p.call(ctx, request{op: op, action: "DescribeSnapshots"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeSnapshots"}, func(ctx context.Context) (err error) {
 			page, err = p.ec2.DescribeSnapshots(ctx, in)
 			return err
 		})
@@ -60,7 +61,7 @@ func (p *Provider) describeSnapshots(ctx context.Context, op string, in *ec2.Des
 		}
 		for _, s := range page.Snapshots {
 			it := snapshot{
-				id: sdk.ToString(s.SnapshotId), state: s.State, message: clip(sdk.ToString(s.StateMessage)), started: sdk.ToTime(s.StartTime), tags: tagMap(s.Tags),
+				id: sdk.ToString(s.SnapshotId), state: s.State, message: exchange.Clip(sdk.ToString(s.StateMessage)), started: sdk.ToTime(s.StartTime), tags: tagMap(s.Tags),
 			}
 			p.seen.saw(it.id, it.started)
 			out = append(out, it)
@@ -113,7 +114,7 @@ func (p *Provider) startImport(ctx context.Context, req cloud.EnsureImageRequest
 		sent = append(sent, ebstypes.Tag{Key: t.Key, Value: t.Value})
 	}
 	var out *ebs.StartSnapshotOutput
-	err := p.call(ctx, request{op: op, action: "StartSnapshot", verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "StartSnapshot", Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		out, err = p.ebs.StartSnapshot(ctx, &ebs.StartSnapshotInput{
 			VolumeSize: sdk.Int64(imageGiB), Description: sdk.String(req.Spec.Name), Tags: sent, Timeout: sdk.Int32(idleMinutes),
 		})
@@ -202,7 +203,7 @@ func (p *Provider) register(ctx context.Context, s *snapshot) (cloud.Image, erro
 	}
 	err = p.change(ctx, op, "RegisterImage", func(ctx context.Context) error {
 		_, err := p.ec2.RegisterImage(ctx, &ec2.RegisterImageInput{
-			Name: sdk.String("ichor-" + digest("image", name)), Description: sdk.String(name), Architecture: arch,
+			Name: sdk.String("ichor-" + cloud.Fingerprint("image", name)), Description: sdk.String(name), Architecture: arch,
 			BootMode: types.BootModeValuesUefi, ImdsSupport: types.ImdsSupportValuesV20, EnaSupport: sdk.Bool(true), VirtualizationType: sdk.String("hvm"),
 			RootDeviceName: sdk.String(rootDevice),
 			BlockDeviceMappings: []types.BlockDeviceMapping{{

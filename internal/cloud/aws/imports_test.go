@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -65,7 +66,7 @@ func writer(t *testing.T, d *disks, image func(http.ResponseWriter, *http.Reques
 	t.Cleanup(api.Close)
 	t.Cleanup(files.Close)
 	p := open(t, &wire{}, func(o *Options) { o.Endpoints["ebs"] = api.URL })
-	p.bulk.limiter.SetLimit(1e6)
+	p.blocks.Gate = exchange.NewGate(1e6)
 	return p, files.URL + "/aws-amd64.raw.gz"
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -47,12 +48,6 @@ func (i *instance) live() bool { return !i.ending() && !i.terminated() }
 func (i *instance) ending() bool     { return i.state == types.InstanceStateNameShuttingDown }
 func (i *instance) terminated() bool { return i.state == types.InstanceStateNameTerminated }
 
-// isMachine says that an instance carries the identity of ref.
-func (i *instance) isMachine(ref cloud.MachineRef) bool {
-	return i.tags[cluster.TagMachine] == ref.ID && i.tags[cluster.TagCluster] == ref.Owner.Cluster.UID &&
-		(ref.Owner.Group == "" || i.tags[cluster.TagGroup] == ref.Owner.Group)
-}
-
 // older orders duplicates: the first one stays. The cloud's clock decides, the
 // id where it cannot, so that everybody keeps the same one.
 func older(a, b instance) int {
@@ -74,13 +69,7 @@ func misplaced(s cloud.MachineSpec, i *instance) string {
 
 func (i *instance) machine() cloud.Machine {
 	return cloud.Machine{
-		Ref: cloud.MachineRef{
-			Owner: cloud.Owner{
-				Cluster: cluster.Ref{Name: i.tags[cluster.TagClusterName], UID: i.tags[cluster.TagCluster]},
-				Group:   i.tags[cluster.TagGroup],
-			},
-			ID: i.tags[cluster.TagMachine], Cloud: i.id,
-		},
+		Ref:  cloud.RefOf(i.tags, i.id),
 		Name: i.tags[tagName], ProviderID: providerIDPrefix + i.zone + "/" + i.id, Role: cluster.Role(i.tags[cluster.TagRole]),
 		Zone: i.zone, Flavor: i.flavor, ImageID: i.image, State: stateOf(i.state),
 		Public: i.public, Private: i.private, CreatedAt: i.launched,
@@ -114,7 +103,7 @@ func (p *Provider) describe(ctx context.Context, op string, filters ...types.Fil
 	var out []instance
 	for in := (&ec2.DescribeInstancesInput{Filters: filters, MaxResults: sdk.Int32(pageSize)}); ; {
 		var page *ec2.DescribeInstancesOutput
-		err := p.call(ctx, request{op: op, action: "DescribeInstances"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeInstances"}, func(ctx context.Context) (err error) {
 			page, err = p.ec2.DescribeInstances(ctx, in)
 			return err
 		})
@@ -156,7 +145,7 @@ func (p *Provider) instancesOf(ctx context.Context, ref cloud.MachineRef) ([]ins
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(i instance) bool { return !i.isMachine(ref) }), nil
+	return slices.DeleteFunc(all, func(i instance) bool { return !ref.Named(i.tags) }), nil
 }
 
 // instance reads one instance. It is NotFound when that is proven, and NotYet
@@ -175,7 +164,7 @@ func (p *Provider) instance(ctx context.Context, id string) (instance, error) {
 		return found[0], nil
 	}
 	var out *ec2.DescribeInstancesOutput
-	err = p.call(ctx, request{op: op, action: "DescribeInstances"}, func(ctx context.Context) (err error) {
+	err = p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeInstances"}, func(ctx context.Context) (err error) {
 		out, err = p.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{id}})
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -115,7 +116,7 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 		var out []item
 		for next := (*string)(nil); ; {
 			var page []item
-			err := p.call(ctx, request{op: op, action: action}, func(ctx context.Context) (err error) {
+			err := p.calls.Call(ctx, exchange.Request{Op: op, Action: action}, func(ctx context.Context) (err error) {
 				page, next, err = d(ctx, ids, filters, next)
 				return err
 			})
@@ -156,17 +157,17 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 
 // create runs the one request of a create.
 func (p *Provider) make(ctx context.Context, req cloud.EnsureResourceRequest, action string, sendBy time.Time, f func(context.Context) error) error {
-	return p.call(ctx, request{op: "create " + req.Step.Title, action: action, verb: create, sendBy: sendBy}, f)
+	return p.calls.Call(ctx, exchange.Request{Op: "create " + req.Step.Title, Action: action, Verb: exchange.Create, SendBy: sendBy}, f)
 }
 
 // change runs a request that has the same effect however often it is done.
 func (p *Provider) change(ctx context.Context, op, action string, f func(context.Context) error) error {
-	return p.call(ctx, request{op: op, action: action, verb: change}, f)
+	return p.calls.Call(ctx, exchange.Request{Op: op, Action: action, Verb: exchange.Change}, f)
 }
 
 // erase asks for deletion. Absent is success.
 func (p *Provider) erase(ctx context.Context, kind, action string, f func(context.Context) error) error {
-	err := p.call(ctx, request{op: "delete " + kind, action: action, verb: remove}, f)
+	err := p.calls.Call(ctx, exchange.Request{Op: "delete " + kind, Action: action, Verb: exchange.Remove}, f)
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}

@@ -66,13 +66,10 @@ func machineParam(s cloud.MachineSpec, key string) string {
 func checkMachine(req cloud.EnsureMachineRequest) error {
 	s := req.Spec
 	op := "create instance " + s.Name
-	switch n := len(req.UserData.Reveal()); {
-	case s.ID == "" || s.Owner.Cluster.UID == "":
-		return fault.New(fault.Internal, op, "a machine needs an id and a cluster uid")
-	case n == 0:
-		return fault.New(fault.Invalid, op, "a machine needs user data")
-	case n > userDataMax:
-		return fault.New(fault.Invalid, op, "its user data has %d bytes, the most is %d; use fewer or shorter config patches", n, userDataMax)
+	if err := req.Valid(op, userDataMax); err != nil {
+		return err
+	}
+	switch {
 	case strings.HasPrefix(s.Flavor, "t2."):
 		return fault.New(fault.Invalid, op, "Talos does not boot on %s; use t3 or newer", s.Flavor)
 	case len(s.Subnets) > 1:
@@ -90,7 +87,7 @@ func checkMachine(req cloud.EnsureMachineRequest) error {
 
 // fingerprint tells whether a machine was asked for with the same place and size.
 func fingerprint(s cloud.MachineSpec) string {
-	return digest("machine", s.Zone, s.Flavor, s.ImageID)
+	return cloud.Fingerprint("machine", s.Zone, s.Flavor, s.ImageID)
 }
 
 func machineTags(s cloud.MachineSpec) map[string]string {
@@ -100,7 +97,7 @@ func machineTags(s cloud.MachineSpec) map[string]string {
 	}
 	tags[cluster.TagMachine] = s.ID
 	tags[cluster.TagRole] = string(s.Role)
-	tags[tagRequest] = fingerprint(s)
+	tags[cloud.TagRequest] = fingerprint(s)
 	return tags
 }
 

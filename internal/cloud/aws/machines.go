@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -21,7 +21,7 @@ import (
 // there is. NotFound says that the machine of this attempt was made and is gone.
 func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
 	// The wall clock, so that a process that was stopped for a while counts it.
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	if req.Create {
 		if err := checkMachine(req); err != nil {
 			return cloud.MachineLook{}, err
@@ -49,7 +49,7 @@ func (p *Provider) lookForMachine(ctx context.Context, req cloud.EnsureMachineRe
 		case i.ending():
 			ending = append(ending, i)
 		case i.terminated():
-		case i.tags[tagRequest] == fingerprint(spec) && misplaced(spec, &i) != "":
+		case i.tags[cloud.TagRequest] == fingerprint(spec) && misplaced(spec, &i) != "":
 			// The request was the same, so the cloud did not do what it was told.
 			wrong = append(wrong, i)
 		default:
@@ -91,7 +91,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	}
 	p.seen.making(machineKey(spec.Owner, spec.ID))
 	var out *ec2.RunInstancesOutput
-	err = p.call(ctx, request{op: op, action: "RunInstances", verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+	err = p.calls.Call(ctx, exchange.Request{Op: op, Action: "RunInstances", Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		out, err = p.ec2.RunInstances(ctx, in)
 		return err
 	})
@@ -112,7 +112,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	case i.ending():
 		return cloud.MachineLook{}, fault.New(fault.Conflict, op, "instance %s of attempt %d is being terminated", i.id, spec.Attempt)
 	}
-	if problem := cmp.Or(misplaced(spec, &i), missingTags(machineTags(spec), i.tags)); problem != "" {
+	if problem := cmp.Or(misplaced(spec, &i), cloud.MissingTags(machineTags(spec), i.tags)); problem != "" {
 		// Nobody may adopt it. If this fails, the next look terminates it.
 		if err := p.terminate(ctx, spec.Name, []instance{i}); err != nil {
 			p.log.WarnContext(ctx, "a misplaced instance could not be terminated yet", "instance", i.id, "error", err)
@@ -133,7 +133,7 @@ func gone(op string, s cloud.MachineSpec) error {
 
 // terminate asks for the end of instances; absent ones are fine.
 func (p *Provider) terminate(ctx context.Context, name string, which []instance) error {
-	err := p.call(ctx, request{op: "terminate instance " + name, action: "TerminateInstances", verb: remove}, func(ctx context.Context) error {
+	err := p.calls.Call(ctx, exchange.Request{Op: "terminate instance " + name, Action: "TerminateInstances", Verb: exchange.Remove}, func(ctx context.Context) error {
 		_, err := p.ec2.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: ids(which)})
 		return err
 	})
@@ -177,7 +177,7 @@ func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.
 	switch {
 	case err != nil:
 		return cloud.Machine{}, err
-	case !i.isMachine(ref):
+	case !ref.Named(i.tags):
 		return cloud.Machine{}, notOurs(op, ref)
 	case i.terminated():
 		return cloud.Machine{}, fault.New(fault.NotFound, op, "instance %s is terminated", i.id)
@@ -209,17 +209,11 @@ func (p *Provider) ListMachines(ctx context.Context, owner cloud.Owner) ([]cloud
 	}
 	out := []cloud.Machine{}
 	for n := range all {
-		i := &all[n]
-		if i.tags[tagCluster] != owner.Cluster.UID || i.tags[tagMachine] == "" || i.terminated() {
-			continue
-		}
-		if m := i.machine(); owner.Group == "" || m.Ref.Owner.Group == owner.Group {
-			out = append(out, m)
+		if i := &all[n]; owner.Has(i.tags) && i.tags[tagMachine] != "" && !i.terminated() {
+			out = append(out, i.machine())
 		}
 	}
-	slices.SortFunc(out, func(a, b cloud.Machine) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Ref.Cloud, b.Ref.Cloud))
-	})
+	slices.SortFunc(out, cloud.CompareMachines)
 	return out, nil
 }
 
@@ -245,7 +239,7 @@ func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (boo
 			unproven = err
 		case err != nil:
 			return false, err
-		case !i.isMachine(ref):
+		case !ref.Named(i.tags):
 			return false, notOurs(op, ref)
 		default:
 			found = append(found, i)

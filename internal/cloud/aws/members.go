@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -81,7 +82,7 @@ func (p *Provider) SyncMembers(ctx context.Context, req cloud.SyncMembersRequest
 
 func (p *Provider) targets(ctx context.Context, group string) ([]target, error) {
 	var out *elb.DescribeTargetHealthOutput
-	err := p.call(ctx, request{op: "list endpoint members", action: "DescribeTargetHealth"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "list endpoint members", Action: "DescribeTargetHealth"}, func(ctx context.Context) (err error) {
 		out, err = p.elb.DescribeTargetHealth(ctx, &elb.DescribeTargetHealthInput{TargetGroupArn: sdk.String(group)})
 		return err
 	})

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -47,7 +48,7 @@ func (p *Provider) vpcs() kind {
 	}
 	k.mend = func(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
 		var now *ec2.DescribeVpcAttributeOutput
-		err := p.call(ctx, request{op: "read vpc", action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
+		err := p.calls.Call(ctx, exchange.Request{Op: "read vpc", Action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
 			now, err = p.ec2.DescribeVpcAttribute(ctx, &ec2.DescribeVpcAttributeInput{
 				VpcId: sdk.String(i.id), Attribute: types.VpcAttributeNameEnableDnsHostnames,
 			})

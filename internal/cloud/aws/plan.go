@@ -64,7 +64,7 @@ func (p *Provider) PlanInfrastructure(spec cloud.InfrastructureSpec) ([]cloud.St
 	if err != nil {
 		return nil, err
 	}
-	nodes := name + "-nodes-" + digest(spec.Owner.Cluster.UID)[:8]
+	nodes := name + "-nodes-" + cloud.Fingerprint(spec.Owner.Cluster.UID)[:8]
 	steps = append(steps, step(kindSecurityGroup, "nodes", nodes, "security group "+nodes, tag{Key: paramAllowed, Value: strings.Join(spec.AllowedCIDRs, ",")}))
 	if spec.LoadBalancer == nil {
 		return steps, nil
@@ -132,7 +132,7 @@ func step(kind, key, name, title string, params ...tag) cloud.Step {
 // what one zone takes, so its group serves every zone.
 func (p *Provider) PlacementStep(owner cloud.Owner, _ string, shard int) (cloud.Step, error) {
 	// Names are unique in an account's region, those of clusters are not.
-	name := fmt.Sprintf("%s-%s-%d-%s", owner.Cluster.Name, owner.Group, shard, digest(owner.Cluster.UID)[:8])
+	name := fmt.Sprintf("%s-%s-%d-%s", owner.Cluster.Name, owner.Group, shard, cloud.Fingerprint(owner.Cluster.UID)[:8])
 	key := fmt.Sprintf("placement/%s/%d", owner.Group, shard)
 	return step(kindPlacement, key, name, "placement group "+name), nil
 }

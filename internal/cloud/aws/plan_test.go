@@ -41,20 +41,20 @@ func TestPlanInfrastructure(t *testing.T) {
 			"vpc vpc demo cidr=10.0.0.0/16", "internet-gateway gateway demo", "route-table routes demo",
 			"subnet subnet/eu-central-1a demo-eu-central-1a cidr=10.0.0.0/19 zone=eu-central-1a",
 			"subnet subnet/eu-central-1c demo-eu-central-1c cidr=10.0.64.0/19 zone=eu-central-1c",
-			"security-group nodes demo-nodes-" + digest("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
+			"security-group nodes demo-nodes-" + cloud.Fingerprint("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
 			"target-group targets " + endpointName("u1"), "load-balancer lb " + endpointName("u1"), "listener listener " + endpointName("u1"),
 		}},
 		{"one zone, endpoint given", func(s *cloud.InfrastructureSpec) { s.Zones, s.LoadBalancer = nil, nil }, []string{
 			"vpc vpc demo cidr=10.0.0.0/16", "internet-gateway gateway demo", "route-table routes demo",
 			"subnet subnet/eu-central-1a demo-eu-central-1a cidr=10.0.0.0/19 zone=eu-central-1a",
-			"security-group nodes demo-nodes-" + digest("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
+			"security-group nodes demo-nodes-" + cloud.Fingerprint("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
 		}},
 		{"network brought along", func(s *cloud.InfrastructureSpec) {
 			s.Zones, s.LoadBalancer, s.CIDR = nil, nil, ""
 			s.Existing = &cluster.ExistingNetwork{Network: "vpc-1", Subnet: "subnet-1", CIDR: "10.1.0.0/24"}
 		}, []string{
 			"vpc vpc vpc-1 existing=vpc-1", "subnet subnet/eu-central-1a subnet-1 cidr=10.1.0.0/24 existing=subnet-1 zone=eu-central-1a",
-			"security-group nodes demo-nodes-" + digest("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
+			"security-group nodes demo-nodes-" + cloud.Fingerprint("u1")[:8] + " allowedCIDRs=192.0.2.0/24",
 		}},
 	} {
 		s := infrastructure()

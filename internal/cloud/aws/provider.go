@@ -1,7 +1,6 @@
 package aws
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -18,9 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
-	"golang.org/x/time/rate"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -53,33 +52,14 @@ const (
 	providerIDPrefix = "aws:///"
 )
 
-// Settings are the waits of cloud.Capabilities that operators may change, all
-// of them together: they have to fit the cloud's latencies.
-type Settings struct {
-	Settle        time.Duration
-	AbsenceWindow time.Duration
-	CreateTimeout time.Duration
-	PostWindow    time.Duration
-	Poll          time.Duration
-}
-
-// DefaultSettings suit the real cloud. AbsenceWindow is how long the vendor says
+// DefaultWaits suit the real cloud. AbsenceWindow is how long the vendor says
 // to keep asking before a thing that was made counts as missing (EC2 API,
 // eventual consistency); machines need it only where no terminated machine is
 // left to prove more.
-func DefaultSettings() Settings {
-	return Settings{
+func DefaultWaits() cloud.Waits {
+	return cloud.Waits{
 		Settle: 30 * time.Second, AbsenceWindow: 5 * time.Minute,
 		CreateTimeout: time.Minute, PostWindow: 20 * time.Second, Poll: 5 * time.Second,
-	}
-}
-
-func (s Settings) orDefault() Settings {
-	d := DefaultSettings()
-	return Settings{
-		Settle: cmp.Or(s.Settle, d.Settle), AbsenceWindow: cmp.Or(s.AbsenceWindow, d.AbsenceWindow),
-		CreateTimeout: cmp.Or(s.CreateTimeout, d.CreateTimeout), PostWindow: cmp.Or(s.PostWindow, d.PostWindow),
-		Poll: cmp.Or(s.Poll, d.Poll),
 	}
 }
 
@@ -106,10 +86,12 @@ type Options struct {
 	HTTPClient *http.Client
 	// Rate is how many calls a second the account makes at most, in bursts of
 	// twice as many; zero means 10.
-	Rate     float64
-	Settings Settings
-	Logger   *slog.Logger
-	Observe  Observe
+	Rate float64
+	// Waits that are zero are those of DefaultWaits.
+	Waits  cloud.Waits
+	Logger *slog.Logger
+	// Observe is told the actions as policies name them: "ec2:RunInstances".
+	Observe exchange.Observe
 }
 
 // Provider is one account in one region. It is safe for concurrent use; open an
@@ -123,8 +105,8 @@ type Provider struct {
 	ebs         *ebs.Client
 	sts         *sts.Client
 	plain       *http.Client // for images, without credentials
-	settings    Settings
-	gate, bulk  *gate // bulk is that of blocks
+	calls       *exchange.Caller
+	blocks      *exchange.Caller // of images, at a rate of their own
 	seen        *sightings
 	byID        *collector
 	byMachine   *collector
@@ -132,7 +114,6 @@ type Provider struct {
 	uploads     *uploads
 	kinds       []kind
 	log         *slog.Logger
-	now         func() time.Time
 }
 
 var (
@@ -178,15 +159,8 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	if o.Rate <= 0 {
 		o.Rate = defaultRate
 	}
-	rt := ownTransport()
-	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
-		rt = o.HTTPClient.Transport
-	}
-	client := &http.Client{
-		Transport: &transport{base: rt, observe: o.Observe, now: time.Now},
-		// A redirected write would be sent twice.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
+	rt := exchange.BaseTransport(o.HTTPClient)
+	client := exchange.Client(&exchange.Transport{Base: rt, Observe: o.Observe, Route: action})
 	// endpoint replaces the SDK's own, if there is one to replace it by.
 	endpoint := func(service string, own *string) *string {
 		if e, ok := o.Endpoints[service]; ok {
@@ -195,10 +169,8 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 		return own
 	}
 	p := &Provider{
-		region: o.Region, credentials: cfg.Credentials, settings: o.Settings.orDefault(), log: o.Logger, now: time.Now,
+		region: o.Region, credentials: cfg.Credentials, log: o.Logger,
 		profiles: map[string]string{paramProfile: o.InstanceProfile, paramControlPlaneProfile: o.ControlPlaneInstanceProfile},
-		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
-		bulk:     &gate{limiter: rate.NewLimiter(blockRate, blockRate), now: time.Now},
 		plain:    &http.Client{Transport: rt},
 		uploads:  newUploads(importIdle),
 		// Only these clients use the transport: sources of credentials keep their
@@ -216,7 +188,14 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 			c.HTTPClient, c.Retryer, c.BaseEndpoint = client, sdk.NopRetryer{}, endpoint("sts", c.BaseEndpoint)
 		}),
 	}
-	p.seen = newSightings(p.settings.AbsenceWindow, time.Now)
+	caller := func(perSecond float64) *exchange.Caller {
+		return &exchange.Caller{
+			Gate: exchange.NewGate(perSecond), Waits: o.Waits.Or(DefaultWaits()),
+			ReadTimeout: readTimeout, ChangeTimeout: changeTimeout, Classify: classify, Ready: p.signed,
+		}
+	}
+	p.calls, p.blocks = caller(o.Rate), caller(blockRate)
+	p.seen = newSightings(p.calls.Waits.AbsenceWindow, time.Now)
 	p.byID = p.collect("instance-id", func(i *instance) string { return i.id })
 	p.byMachine = p.collect("tag:"+tagMachine, func(i *instance) string { return i.tags[tagMachine] })
 	p.kinds = kindsOf(p)
@@ -261,22 +240,20 @@ func RegionOf(zone string) (string, error) {
 
 // Capabilities implements cloud.Provider.
 func (p *Provider) Capabilities() cloud.Capabilities {
-	return cloud.Capabilities{
+	return p.calls.Waits.In(cloud.Capabilities{
 		Idempotency: cloud.NativeToken, Resources: cloud.TagScan,
-		Settle: p.settings.Settle, AbsenceWindow: p.settings.AbsenceWindow,
-		CreateTimeout: p.settings.CreateTimeout, PostWindow: p.settings.PostWindow, Poll: p.settings.Poll,
 		UserDataMax: userDataMax, UserDataGzip: true,
 		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
 		// The vendor's controller looks for the name that the VPC gives to an instance.
 		NodesByProviderID: true,
 		Firewall:          true, TalosPlatform: "aws", ImageFormat: "raw.gz",
-	}
+	})
 }
 
 // Account returns the number of the account that the credentials belong to.
 func (p *Provider) Account(ctx context.Context) (string, error) {
 	var out *sts.GetCallerIdentityOutput
-	err := p.call(ctx, request{op: "read account", action: "GetCallerIdentity"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "read account", Action: "GetCallerIdentity"}, func(ctx context.Context) (err error) {
 		out, err = p.sts.GetCallerIdentity(ctx, &sts.GetCallerIdentityInput{})
 		return err
 	})

@@ -3,7 +3,6 @@ package aws
 import (
 	"cmp"
 	"context"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -18,7 +17,7 @@ import (
 // it exists, and its settings are mended with every look, so a create whose
 // settings could not be made is only unfinished.
 func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	k, err := p.kind(req.Step.Kind)
 	if err != nil {
 		return cloud.ResourceLook{}, err
@@ -34,7 +33,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	if k.create == nil {
 		return look, fault.New(fault.Internal, op, "a %s is never created", k.name)
 	}
-	tags := p.resourceTags(k, req)
+	tags := resourceTags(k, req)
 	made, err := k.create(ctx, req, tags, sendBy)
 	if err != nil {
 		return look, err
@@ -44,7 +43,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	}
 	p.seen.making(made.id)
 	p.seen.saw(made.id, made.made())
-	if problem := cmp.Or(missingTags(tags, made.tags), elsewhere(req.Step, &made)); problem != "" {
+	if problem := cmp.Or(cloud.MissingTags(tags, made.tags), elsewhere(req.Step, &made)); problem != "" {
 		if err := k.remove(ctx, &made); err != nil {
 			p.log.WarnContext(ctx, "a misplaced resource could not be deleted yet", "kind", k.name, "id", made.id, "error", err)
 		}
@@ -70,7 +69,7 @@ func (p *Provider) mendNew(ctx context.Context, k kind, req cloud.EnsureResource
 		if try == mendTries || !fault.Is(err, fault.NotYet) {
 			return err
 		}
-		t := time.NewTimer(min(p.settings.Poll, 2*time.Second))
+		t := time.NewTimer(min(p.calls.Waits.Poll, 2*time.Second))
 		select {
 		case <-ctx.Done():
 			t.Stop()
@@ -153,11 +152,9 @@ func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.Ensure
 	return look, nil
 }
 
-func (p *Provider) resourceTags(k kind, req cloud.EnsureResourceRequest) map[string]string {
+func resourceTags(k kind, req cloud.EnsureResourceRequest) map[string]string {
 	tags := identity(req.Owner, req.Step.Name)
-	maps.Copy(tags, map[string]string{
-		cluster.TagKind: k.name, cluster.TagKey: req.Step.Key, tagMade: p.now().UTC().Format(time.RFC3339Nano),
-	})
+	tags[tagKind], tags[tagKey], tags[tagMade] = k.name, req.Step.Key, time.Now().UTC().Format(time.RFC3339Nano)
 	return tags
 }
 

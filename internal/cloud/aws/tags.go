@@ -1,9 +1,6 @@
 package aws
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -24,10 +21,6 @@ const (
 	tagMachine = cluster.TagMachine
 	tagKind    = cluster.TagKind
 	tagKey     = cluster.TagKey
-	// tagRequest holds the fingerprint of the request that made a machine. It
-	// tells a cloud that did something else from a workflow that now wants
-	// something else.
-	tagRequest = cluster.TagPrefix + "request"
 	// tagMade is when a create was sent, since most resources have no time of
 	// their own: of several the oldest stays.
 	tagMade = cluster.TagPrefix + "made"
@@ -40,23 +33,16 @@ func clusterTag(name string) string { return "kubernetes.io/cluster/" + name }
 
 // identity are the tags that everything of an owner carries.
 func identity(o cloud.Owner, name string) map[string]string {
-	tags := map[string]string{
-		cluster.TagCluster: o.Cluster.UID, cluster.TagClusterName: o.Cluster.Name,
-		clusterTag(o.Cluster.Name): "owned", tagName: name,
-	}
-	if o.Group != "" {
-		tags[cluster.TagGroup] = o.Group
-	}
+	tags := o.Tags()
+	tags[clusterTag(o.Cluster.Name)], tags[tagName] = "owned", name
 	return tags
 }
 
-// checkTags refuses tags that users cannot have.
+// checkTags refuses tags that users of this cloud cannot have.
 func checkTags(op string, tags []tag) error {
 	for _, t := range tags {
 		lower := strings.ToLower(t.Key)
 		switch {
-		case cluster.ReservedTag(t.Key):
-			return fault.New(fault.Invalid, op, "tags that start with %q are reserved (%q)", cluster.TagPrefix, t.Key)
 		case t.Key == tagName, strings.HasPrefix(lower, "kubernetes.io/cluster/"), strings.HasPrefix(lower, "aws:"):
 			return fault.New(fault.Invalid, op, "the tag %q is set by Ichor or by the cloud", t.Key)
 		}
@@ -85,19 +71,4 @@ func tagMap(tags []types.Tag) map[string]string {
 		out[sdk.ToString(t.Key)] = sdk.ToString(t.Value)
 	}
 	return out
-}
-
-func missingTags(want, have map[string]string) string {
-	for _, k := range slices.Sorted(maps.Keys(want)) {
-		if v, ok := have[k]; !ok || v != want[k] {
-			return fmt.Sprintf("tag %q is %q instead of %q", k, v, want[k])
-		}
-	}
-	return ""
-}
-
-// digest is a short fingerprint of values, for comparison and names only.
-func digest(parts ...string) string {
-	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
-	return hex.EncodeToString(sum[:8])
 }

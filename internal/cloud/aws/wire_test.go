@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -108,7 +109,7 @@ func open(t *testing.T, w *wire, change ...func(*Options)) *Provider {
 	o := Options{
 		Region: "eu-central-1", Credentials: secrets.NewValue([]byte(keys)), Endpoints: everything(s.URL), Rate: 1000,
 		HTTPClient: &http.Client{Transport: &http.Transport{}},
-		Settings:   Settings{Settle: time.Second, AbsenceWindow: time.Hour, CreateTimeout: 10 * time.Second, PostWindow: time.Minute, Poll: time.Second},
+		Waits:      cloud.Waits{Settle: time.Second, AbsenceWindow: time.Hour, CreateTimeout: 10 * time.Second, PostWindow: time.Minute, Poll: time.Second},
 	}
 	for _, c := range change {
 		c(&o)
@@ -250,7 +251,7 @@ func TestLaunchRequest(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{
 			"Name": "demo-workers-m1", "kubernetes.io/cluster/demo": "owned", "team": "storage",
 			cluster.TagCluster: "u1", cluster.TagClusterName: "demo", cluster.TagGroup: "workers", cluster.TagMachine: "m1",
-			cluster.TagRole: "worker", tagRequest: fingerprint(s),
+			cluster.TagRole: "worker", cloud.TagRequest: fingerprint(s),
 		}, got); diff != "" {
 			t.Errorf("tags of %s (-want +got):\n%s", sort, diff)
 		}
@@ -337,7 +338,7 @@ func TestRefusedBeforeSending(t *testing.T) {
 // sent it already.
 func TestTooLateToSend(t *testing.T) {
 	w := &wire{answer: map[string]func(url.Values) (int, string){"DescribeInstances": nothing}}
-	p := open(t, w, func(o *Options) { o.Settings.PostWindow = time.Nanosecond })
+	p := open(t, w, func(o *Options) { o.Waits.PostWindow = time.Nanosecond })
 	if _, err := ensure(t, p, sample()); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("got %v", err)
 	}
@@ -367,7 +368,7 @@ func TestNoRetriesAndTimeouts(t *testing.T) {
 	slow := &wire{answer: map[string]func(url.Values) (int, string){
 		"DescribeInstances": nothing, "RunInstances": func(url.Values) (int, string) { <-hang; return 0, "" },
 	}}
-	q := open(t, slow, func(o *Options) { o.Settings.CreateTimeout = 200 * time.Millisecond })
+	q := open(t, slow, func(o *Options) { o.Waits.CreateTimeout = 200 * time.Millisecond })
 	t.Cleanup(func() { close(hang) })
 	if _, err := ensure(t, q, sample()); !fault.Is(err, fault.Ambiguous) || !strings.Contains(err.Error(), "no answer in time") {
 		t.Errorf("hanging create: %v", err)
@@ -380,7 +381,7 @@ func TestNothingListens(t *testing.T) {
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not sent") {
 		t.Errorf("%+v, %v", look, err)
 	}
-	err = p.call(t.Context(), request{op: "x", action: "x", verb: create}, func(ctx context.Context) error {
+	err = p.calls.Call(t.Context(), exchange.Request{Op: "x", Action: "x", Verb: exchange.Create}, func(ctx context.Context) error {
 		in, err := launchRequest(sample(), nil)
 		if err == nil {
 			_, err = p.ec2.RunInstances(ctx, in)

@@ -9,6 +9,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -116,7 +117,7 @@ func (p *Provider) changeAllowed(ctx context.Context, owner cloud.Owner, op stri
 		if slices.Equal(want, l.AllowedCIDRs) {
 			return nil
 		}
-		err = p.call(ctx, request{op: op, verb: change}, func(ctx context.Context) error {
+		err = p.calls.Call(ctx, exchange.Request{Op: op, Verb: exchange.Change}, func(ctx context.Context) error {
 			return p.sdk.LoadBalancerListeners.Update(ctx, l.UUID, &sdk.LoadBalancerListenerRequest{AllowedCIDRs: &want})
 		})
 		if fault.Is(err, fault.NotFound) {

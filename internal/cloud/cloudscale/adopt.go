@@ -11,6 +11,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -67,7 +68,7 @@ func (p *Provider) AdoptMachines(ctx context.Context, req cloud.AdoptRequest) ([
 		})
 		r := &sdk.ServerUpdateRequest{}
 		r.Tags = &tags
-		err = p.call(ctx, request{op: "tag server " + s.Name, verb: change}, func(ctx context.Context) error {
+		err = p.calls.Call(ctx, exchange.Request{Op: "tag server " + s.Name, Verb: exchange.Change}, func(ctx context.Context) error {
 			return p.sdk.Servers.Update(ctx, s.UUID, r)
 		})
 		if fault.Is(err, fault.NotFound) {

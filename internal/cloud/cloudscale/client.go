@@ -4,18 +4,21 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"regexp"
 	"time"
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
+	"github.com/ichor-project/ichor/internal/secrets"
 )
 
 // Times that bound one call. The API publishes none; peers give reads a second
 // and deletes two, and ten times that is still shorter than any heartbeat.
 const (
 	readTimeout   = 10 * time.Second
-	removeTimeout = 30 * time.Second
+	changeTimeout = 30 * time.Second
 )
 
 // service is as much of an SDK service as this package uses.
@@ -36,54 +39,37 @@ type (
 	}
 )
 
-func newSDK(base *url.URL, t http.RoundTripper) *sdk.Client {
-	c := sdk.NewClient(&http.Client{
-		Transport: t,
-		// A redirected write would be sent twice, a redirected read would carry
-		// the token elsewhere.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	})
+func newSDK(base *url.URL, token secrets.Value, t http.RoundTripper, observe exchange.Observe) *sdk.Client {
+	c := sdk.NewClient(exchange.Client(&exchange.Transport{Base: &authorized{base: t, token: token}, Observe: observe, Route: route}))
 	c.BaseURL = base
 	return c
 }
 
-// request is one call: what it is in words, what it does, and until when it may
-// be sent (zero: always).
-type request struct {
-	op     string
-	verb   verb
-	sendBy time.Time
+// authorized adds the token. It sends no idempotency header: the API ignores
+// them, and net/http would then repeat a POST by itself.
+type authorized struct {
+	base  http.RoundTripper
+	token secrets.Value
 }
 
-// call runs f, which makes one HTTP exchange, and gives its error a kind.
-func (p *Provider) call(ctx context.Context, r request, f func(context.Context) error) error {
-	if err := p.gate.wait(ctx, r.op); err != nil {
-		return err
-	}
-	if !r.sendBy.IsZero() && p.now().Round(0).After(r.sendBy) {
-		return fault.New(fault.Unavailable, r.op, "not sent: this attempt is too old, somebody else may have taken over")
-	}
-	timeout := readTimeout
-	switch r.verb {
-	case create:
-		timeout = p.settings.CreateTimeout
-	case change, remove:
-		timeout = removeTimeout
-	case read:
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	ex := &exchange{}
-	err := classify(r.op, r.verb, f(withExchange(ctx, ex)), ex)
-	p.gate.note(err)
-	return err
+// RoundTrip implements http.RoundTripper.
+func (t *authorized) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = req.Clone(req.Context())
+	req.Header.Set("Authorization", "Bearer "+t.token.RevealString())
+	req.Header.Set("User-Agent", "ichor")
+	return t.base.RoundTrip(req)
 }
+
+var idInPath = regexp.MustCompile(`/[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}`)
+
+// route is the path with ids replaced by ":id".
+func route(r *http.Request) string { return idInPath.ReplaceAllString(r.URL.Path, "/:id") }
 
 // listTagged lists what carries one tag; an empty value means any. The API does
 // not combine filters, so callers check all other tags themselves.
 func listTagged[T any](ctx context.Context, p *Provider, what string, s lister[T], key, value string) ([]T, error) {
 	var out []T
-	err := p.call(ctx, request{op: "list " + what}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "list " + what}, func(ctx context.Context) (err error) {
 		out, err = s.List(ctx, sdk.WithTagFilter(sdk.TagMap{key: value}))
 		return err
 	})
@@ -95,7 +81,7 @@ func get[T any](ctx context.Context, p *Provider, what string, s getter[T], id s
 		return nil, fault.New(fault.Invalid, "read "+what, "%q is not an id of this cloud", id)
 	}
 	var out *T
-	err := p.call(ctx, request{op: "read " + what}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "read " + what}, func(ctx context.Context) (err error) {
 		out, err = s.Get(ctx, id)
 		return err
 	})
@@ -107,7 +93,7 @@ func erase(ctx context.Context, p *Provider, what, id string, del func(context.C
 	if !plausibleID(id) {
 		return fault.New(fault.Invalid, "delete "+what, "%q is not an id of this cloud", id)
 	}
-	err := p.call(ctx, request{op: "delete " + what, verb: remove}, func(ctx context.Context) error { return del(ctx, id) })
+	err := p.calls.Call(ctx, exchange.Request{Op: "delete " + what, Verb: exchange.Remove}, func(ctx context.Context) error { return del(ctx, id) })
 	if fault.Is(err, fault.NotFound) {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/testsuite/devcloud"
+	"github.com/ichor-project/ichor/testsuite/devcloud/breaker"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
@@ -27,7 +28,7 @@ import (
 // divided by as much, except for CreateTimeout: late commits must be cheap.
 const speed = 100
 
-var testSettings = cloudscale.Settings{
+var testWaits = cloud.Waits{
 	Settle: 30 * time.Second / speed, AbsenceWindow: 60 * time.Second / speed, CreateTimeout: 20 * time.Second / speed,
 	PostWindow: 5 * time.Second, Poll: 10 * time.Millisecond,
 }
@@ -42,6 +43,7 @@ var prefixes atomic.Int32
 
 type testCloud struct {
 	*devcloud.Devcloud
+	*breaker.Breaker
 	transport *http.Transport
 }
 
@@ -60,14 +62,17 @@ func newCloud(t *testing.T) cloudtest.Cloud {
 			t.Error(err)
 		}
 	})
-	return &testCloud{d, tr}
+	return &testCloud{d, &breaker.Breaker{
+		Injector: d.Faults(), Routes: func(c cloudtest.Call) []breaker.Route { return routes[c] }, Effects: effects,
+		Late: (testWaits.CreateTimeout + testWaits.Settle/2) * speed,
+	}, tr}
 }
 
 func (c *testCloud) Open(t testing.TB) cloud.Provider {
 	t.Helper()
 	p, err := cloudscale.New(cloudscale.Options{
 		Token: secrets.NewValue([]byte("a-token")), BaseURL: c.URL(), HTTPClient: &http.Client{Transport: c.transport},
-		Rate: 1000, Settings: testSettings,
+		Rate: 1000, Waits: testWaits,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,73 +80,29 @@ func (c *testCloud) Open(t testing.TB) cloud.Provider {
 	return p
 }
 
-var routes = map[cloudtest.Call][]string{
-	cloudtest.CreateMachine: {"POST /v1/servers"},
-	cloudtest.ListMachines:  {"GET /v1/servers"},
-	cloudtest.ReadMachine:   {"GET /v1/servers/*"},
-	cloudtest.DeleteMachine: {"DELETE /v1/servers/*"},
-	cloudtest.CreateImage:   {"POST /v1/custom-images/import"},
+var routes = map[cloudtest.Call][]breaker.Route{
+	cloudtest.CreateMachine: {{Route: "POST /v1/servers"}},
+	cloudtest.ListMachines:  {{Route: "GET /v1/servers"}},
+	cloudtest.ReadMachine:   {{Route: "GET /v1/servers/*"}},
+	cloudtest.DeleteMachine: {{Route: "DELETE /v1/servers/*"}},
+	cloudtest.CreateImage:   {{Route: "POST /v1/custom-images/import"}},
 	// Servers and imports are not created while resources are.
-	cloudtest.CreateResource: {"POST **"},
-	cloudtest.Write:          {"POST **", "DELETE **", "PATCH **"},
+	cloudtest.CreateResource: {{Route: "POST **"}},
+	cloudtest.Write:          {{Route: "POST **"}, {Route: "DELETE **"}, {Route: "PATCH **"}},
 }
 
-func effect(e cloudtest.Effect) faults.Fault {
-	const second = "1" // the shortest pause that the header can ask for
-	settle := faults.Duration(testSettings.Settle * speed)
-	switch e {
-	case cloudtest.LostReply:
-		return faults.Fault{Effect: faults.CommitThenDrop}
-	case cloudtest.Dropped:
-		return faults.Fault{Effect: faults.DropBeforeCommit}
-	case cloudtest.Late:
-		return faults.Fault{Effect: faults.DelayThenCommit, Delay: faults.Duration((testSettings.CreateTimeout + testSettings.Settle/2) * speed)}
-	case cloudtest.Throttled:
-		return faults.Fault{Effect: faults.JSON429, RetryAfter: second}
-	case cloudtest.ThrottledPage:
-		return faults.Fault{Effect: faults.HTML429, RetryAfter: second}
-	case cloudtest.Maintenance:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusServiceUnavailable}
-	case cloudtest.ServerError:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusInternalServerError}
-	case cloudtest.Unauthorized:
-		return faults.Fault{Effect: faults.Status, Status: http.StatusUnauthorized, Body: `{"detail": "Invalid token."}`}
-	case cloudtest.QuotaFull:
-		return faults.Fault{Effect: faults.Quota}
-	case cloudtest.OutOfStock:
-		return faults.Fault{Effect: faults.OutOfStock}
-	case cloudtest.ImageMissing:
-		return faults.Fault{Effect: faults.Image404}
-	case cloudtest.Stale:
-		return faults.Fault{Effect: faults.StaleList, Duration: settle}
-	case cloudtest.Busy:
-		return faults.Fault{Effect: faults.BadDelete}
-	case cloudtest.WrongZone:
-		return faults.Fault{Effect: faults.WrongZone}
-	}
-	panic("unknown effect " + e)
-}
+// second is the shortest pause that the header can ask for.
+const second = "1"
 
-func (c *testCloud) Inject(t testing.TB, f cloudtest.Fault) {
-	t.Helper()
-	for _, route := range routes[f.On] {
-		df := effect(f.Effect)
-		df.Route, df.Nth, df.Count = route, f.Nth, f.Count
-		if _, err := c.Faults().Add(df); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func (c *testCloud) Heal() { c.Faults().Clear() }
-
-func (c *testCloud) Fired() (n int) {
-	for _, f := range c.Faults().Faults() {
-		if f.Fired > 0 {
-			n++
-		}
-	}
-	return n
+// effects are how this API says things.
+var effects = map[cloudtest.Effect]faults.Fault{
+	cloudtest.Throttled:     {Effect: faults.JSON429, RetryAfter: second},
+	cloudtest.ThrottledPage: {Effect: faults.HTML429, RetryAfter: second},
+	cloudtest.Maintenance:   {Effect: faults.Status, Status: http.StatusServiceUnavailable},
+	cloudtest.Unauthorized:  {Effect: faults.Status, Status: http.StatusUnauthorized, Body: `{"detail": "Invalid token."}`},
+	cloudtest.Stale:         {Effect: faults.StaleList, Duration: faults.Duration(testWaits.Settle * speed)},
+	cloudtest.Busy:          {Effect: faults.BadDelete},
+	cloudtest.WrongZone:     {Effect: faults.WrongZone},
 }
 
 func (c *testCloud) Machine(owner cloud.Owner, id string) cloud.MachineSpec {
@@ -239,13 +200,8 @@ func (c *testCloud) Image(name string) cloud.ImageSpec { return c.image(name, "o
 
 func (c *testCloud) Broken(name string) cloud.ImageSpec { return c.image(name, "nothing-here.qcow2") }
 
-func (c *testCloud) WriteRequests() (n int) {
-	for _, r := range c.Faults().Requests(0) {
-		if r.Method != http.MethodGet && strings.HasPrefix(r.Path, "/v1/") {
-			n++
-		}
-	}
-	return n
+func (c *testCloud) WriteRequests() int {
+	return c.Count(func(r faults.Request) bool { return r.Method != http.MethodGet && strings.HasPrefix(r.Path, "/v1/") })
 }
 
 func (c *testCloud) Zone(id string) string {

@@ -1,9 +1,7 @@
 package cloudscale
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -12,50 +10,36 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
-)
-
-// verb is what a call does; it decides what an unknown outcome means.
-type verb int
-
-const (
-	read verb = iota
-	// create makes something new: repeating it blindly doubles it.
-	create
-	// change and remove have the same effect however often they are done, so an
-	// unknown outcome is only a reason to look and repeat.
-	change
-	remove
 )
 
 // defaultPause follows a 429 that names no time.
 const defaultPause = 2 * time.Second
 
-// classify gives the outcome of a call its kind. ex tells what the SDK's error
-// cannot: the status, and whether anything may have been sent.
+// classify is the exchange.Classifier of this API: the status decides, and the
+// wording where that is not enough.
 //
 // A 5xx after a create is Ambiguous, 503 included: peers call it "maintenance"
 // and retry, but a proxy answers 503 also when the connection to the server
 // behind it broke half-way, and a needless proof of absence costs a minute while
 // a doubled machine costs a cluster.
-func classify(op string, v verb, err error, ex *exchange) error {
-	if err == nil {
-		return nil
-	}
-	f := &fault.Error{Op: op, HTTPStatus: ex.status, RequestID: ex.requestID, Err: err}
+func classify(r exchange.Request, err error, ex *exchange.Exchange) error {
+	v := r.Verb
+	f := &fault.Error{Op: r.Op, HTTPStatus: ex.Status, RequestID: ex.RequestID, Err: err}
 	text, structured := explain(ex)
 	f.Message = text
-	switch s := ex.status; {
+	switch s := ex.Status; {
 	case s == 0:
-		return noAnswer(f, v, err, ex)
+		f.Kind, f.Message = ex.Unanswered(v, readable(err))
 	case s < 300:
 		f.Message = "the answer could not be read: " + readable(err)
-		f.Kind = unknown(v)
+		f.Kind = v.Unknown()
 	case s < 400:
 		f.Message = "the API redirects elsewhere; check its URL"
 		f.Kind = fault.Invalid
 		if s == http.StatusSeeOther { // "done, see there"
-			f.Kind = unknown(v)
+			f.Kind = v.Unknown()
 		}
 	case s == http.StatusTooManyRequests:
 		f.Kind, f.RetryAfter = fault.RateLimited, pause(ex, text)
@@ -64,43 +48,19 @@ func classify(op string, v verb, err error, ex *exchange) error {
 	case s == http.StatusNotFound:
 		f.Kind = absent(v, structured)
 	case s == http.StatusRequestTimeout, s >= 500:
-		f.Kind, f.RetryAfter = unknown(v), ex.retryAfter
+		f.Kind, f.RetryAfter = v.Unknown(), ex.RetryAfter
 	default:
 		f.Kind = refused(v, s, text)
 	}
 	return f
 }
 
-// noAnswer judges an exchange without a status.
-func noAnswer(f *fault.Error, v verb, err error, ex *exchange) error {
-	f.Message = readable(err)
-	switch {
-	case !ex.sent.Load():
-		f.Kind, f.Message = fault.Unavailable, "not sent: "+f.Message
-	default:
-		f.Kind = unknown(v)
-	}
-	return f
-}
-
-// unknown is the kind of an outcome that nobody knows.
-func unknown(v verb) fault.Kind {
-	switch v {
-	case create:
-		return fault.Ambiguous
-	case change, remove:
-		return fault.NotYet // do it again
-	case read:
-	}
-	return fault.Unavailable
-}
-
 // absent judges a 404. For a create it means that something the request refers
 // to is missing (an image, most often). It is proof of absence only in the API's
 // own words; a proxy's page proves nothing.
-func absent(v verb, structured bool) fault.Kind {
+func absent(v exchange.Verb, structured bool) fault.Kind {
 	switch {
-	case v == create:
+	case v == exchange.Create:
 		return fault.Invalid
 	case structured:
 		return fault.NotFound
@@ -117,8 +77,8 @@ var (
 )
 
 // refused judges the remaining 4xx: nothing was done.
-func refused(v verb, status int, text string) fault.Kind {
-	if v == remove { // "may still be in the process of being created"
+func refused(v exchange.Verb, status int, text string) fault.Kind {
+	if v == exchange.Remove { // "may still be in the process of being created"
 		return fault.Conflict
 	}
 	switch {
@@ -135,9 +95,9 @@ func refused(v verb, status int, text string) fault.Kind {
 // throttled is how the API's framework (Django REST) words a 429.
 var throttled = regexp.MustCompile(`available in (\d{1,5}) second`)
 
-func pause(ex *exchange, text string) time.Duration {
-	if ex.retryAfter > 0 {
-		return ex.retryAfter
+func pause(ex *exchange.Exchange, text string) time.Duration {
+	if ex.RetryAfter > 0 {
+		return ex.RetryAfter
 	}
 	if m := throttled.FindStringSubmatch(text); m != nil {
 		if s, err := strconv.Atoi(m[1]); err == nil {
@@ -147,23 +107,20 @@ func pause(ex *exchange, text string) time.Duration {
 	return defaultPause
 }
 
-// maxMessage keeps messages readable in lists and histories.
-const maxMessage = 300
-
 // explain returns the reason in a refusal's body and whether the body has the
 // API's own form. A refusal may repeat the field it refuses; what users send as
 // user data holds secrets, so such text is withheld.
-func explain(ex *exchange) (text string, structured bool) {
+func explain(ex *exchange.Exchange) (text string, structured bool) {
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(ex.body, &fields); err != nil {
+	if err := json.Unmarshal(ex.Body, &fields); err != nil {
 		var list []json.RawMessage
-		if json.Unmarshal(ex.body, &list) != nil {
-			if ex.status == 0 {
+		if json.Unmarshal(ex.Body, &list) != nil {
+			if ex.Status == 0 {
 				return "", false
 			}
-			return strings.TrimSpace(fmt.Sprintf("%s %s", http.StatusText(ex.status), ex.contentType)), false
+			return strings.TrimSpace(fmt.Sprintf("%s %s", http.StatusText(ex.Status), ex.ContentType)), false
 		}
-		return clip(words(ex.body)), true
+		return exchange.Clip(words(ex.Body)), true
 	}
 	names := make([]string, 0, len(fields))
 	for n := range fields {
@@ -181,7 +138,7 @@ func explain(ex *exchange) (text string, structured bool) {
 			parts = append(parts, n+": "+words(fields[n]))
 		}
 	}
-	return clip(strings.Join(parts, "; ")), true
+	return exchange.Clip(strings.Join(parts, "; ")), true
 }
 
 // words flattens a JSON value into text.
@@ -218,25 +175,10 @@ func words(raw json.RawMessage) string {
 	return strings.Join(parts, ", ")
 }
 
-func clip(s string) string {
-	if r := []rune(s); len(r) > maxMessage {
-		return string(r[:maxMessage]) + "…"
-	}
-	return s
-}
-
 // readable is an error without what the reader knows already.
 func readable(err error) string {
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
-	case errors.Is(err, context.Canceled):
-		return "cancelled"
+	if reason, ok := exchange.Reason(err); ok {
+		return reason
 	}
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	if errors.As(err, &syntax) || errors.As(err, &kind) {
-		return "not the JSON that was expected"
-	}
-	return clip(err.Error())
+	return exchange.Clip(err.Error())
 }

@@ -15,6 +15,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -32,7 +33,13 @@ func open(t *testing.T, h http.Handler) *Provider {
 
 func openURL(t *testing.T, url string, c *http.Client) *Provider {
 	t.Helper()
-	p, err := New(Options{Token: secrets.NewValue([]byte("sekrit\n")), BaseURL: url, HTTPClient: c, Rate: 1000, Settings: Settings{CreateTimeout: 200 * time.Millisecond}})
+	return openFor(t, url, c, 0)
+}
+
+// openFor returns a provider whose creates may be sent for so long.
+func openFor(t *testing.T, url string, c *http.Client, window time.Duration) *Provider {
+	t.Helper()
+	p, err := New(Options{Token: secrets.NewValue([]byte("sekrit\n")), BaseURL: url, HTTPClient: c, Rate: 1000, Waits: cloud.Waits{CreateTimeout: 200 * time.Millisecond, PostWindow: window}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,24 +47,24 @@ func openURL(t *testing.T, url string, c *http.Client) *Provider {
 }
 
 // calls are one call of each verb.
-var calls = map[verb]func(context.Context, *Provider) error{
-	read: func(ctx context.Context, p *Provider) error {
+var calls = map[exchange.Verb]func(context.Context, *Provider) error{
+	exchange.Read: func(ctx context.Context, p *Provider) error {
 		_, err := get(ctx, p, "server", p.sdk.Servers, someID)
 		return err
 	},
-	create: func(ctx context.Context, p *Provider) error {
-		return p.call(ctx, request{op: "create server", verb: create}, func(ctx context.Context) error {
+	exchange.Create: func(ctx context.Context, p *Provider) error {
+		return p.calls.Call(ctx, exchange.Request{Op: "create server", Verb: exchange.Create}, func(ctx context.Context) error {
 			_, err := p.sdk.Servers.Create(ctx, &sdk.ServerRequest{UserData: "canary"})
 			return err
 		})
 	},
-	change: func(ctx context.Context, p *Provider) error {
-		return p.call(ctx, request{op: "change image", verb: change}, func(ctx context.Context) error {
+	exchange.Change: func(ctx context.Context, p *Provider) error {
+		return p.calls.Call(ctx, exchange.Request{Op: "change image", Verb: exchange.Change}, func(ctx context.Context) error {
 			return p.sdk.CustomImages.Update(ctx, someID, &sdk.CustomImageRequest{Name: "x"})
 		})
 	},
-	remove: func(ctx context.Context, p *Provider) error {
-		return p.call(ctx, request{op: "delete server", verb: remove}, func(ctx context.Context) error {
+	exchange.Remove: func(ctx context.Context, p *Provider) error {
+		return p.calls.Call(ctx, exchange.Request{Op: "delete server", Verb: exchange.Remove}, func(ctx context.Context) error {
 			return p.sdk.Servers.Delete(ctx, someID)
 		})
 	},
@@ -132,7 +139,7 @@ func TestClassifyAnswers(t *testing.T) {
 					w.WriteHeader(tc.status)
 					fmt.Fprint(w, tc.body)
 				}))
-				err := calls[verb(v)](t.Context(), p)
+				err := calls[exchange.Verb(v)](t.Context(), p)
 				if got := fault.KindOf(err); got != want {
 					t.Errorf("verb %d: kind %q, want %q (%v)", v, got, want, err)
 				}
@@ -164,7 +171,7 @@ func TestClassifyBrokenConnections(t *testing.T) {
 	want := func(t *testing.T, p *Provider, kinds [4]fault.Kind) {
 		t.Helper()
 		for v, k := range kinds {
-			err := calls[verb(v)](t.Context(), p)
+			err := calls[exchange.Verb(v)](t.Context(), p)
 			if got := fault.KindOf(err); got != k {
 				t.Errorf("verb %d: kind %q, want %q (%v)", v, got, k, err)
 			}
@@ -214,7 +221,7 @@ func TestClassifyBrokenConnections(t *testing.T) {
 			return nil, ctx.Err()
 		}
 		p := openURL(t, "http://127.0.0.1:1", &http.Client{Transport: &http.Transport{DialContext: dial}})
-		if err := calls[create](t.Context(), p); !fault.Is(err, fault.Unavailable) {
+		if err := calls[exchange.Create](t.Context(), p); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("got %v of kind %q", err, fault.KindOf(err))
 		}
 	})
@@ -222,7 +229,7 @@ func TestClassifyBrokenConnections(t *testing.T) {
 		done := make(chan struct{})
 		p := open(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
 		t.Cleanup(func() { close(done) })
-		if err := calls[create](t.Context(), p); !fault.Is(err, fault.Ambiguous) {
+		if err := calls[exchange.Create](t.Context(), p); !fault.Is(err, fault.Ambiguous) {
 			t.Errorf("got %v of kind %q", err, fault.KindOf(err))
 		}
 	})
@@ -231,7 +238,7 @@ func TestClassifyBrokenConnections(t *testing.T) {
 		done := make(chan struct{})
 		p := open(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { cancel(); <-done }))
 		t.Cleanup(func() { close(done) })
-		if err := calls[create](ctx, p); !fault.Is(err, fault.Ambiguous) {
+		if err := calls[exchange.Create](ctx, p); !fault.Is(err, fault.Ambiguous) {
 			t.Errorf("got %v of kind %q", err, fault.KindOf(err))
 		}
 	})
@@ -239,60 +246,32 @@ func TestClassifyBrokenConnections(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		p := open(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
-		if err := calls[create](ctx, p); !fault.Is(err, fault.Unavailable) {
+		if err := calls[exchange.Create](ctx, p); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("got %v of kind %q", err, fault.KindOf(err))
 		}
 	})
 }
 
-// A pause that the API asked for holds for the whole account, and costs no
-// further request.
-func TestGateKeepsThePause(t *testing.T) {
-	var hits atomic.Int32
-	p := open(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		hits.Add(1)
-		w.Header().Set("Retry-After", "3600")
-		w.WriteHeader(http.StatusTooManyRequests)
-	}))
-	now := time.Now()
-	p.gate.now = func() time.Time { return now }
-	if err := calls[read](t.Context(), p); fault.RetryAfter(err) != time.Hour {
-		t.Errorf("the first answer: %v", err)
-	}
-	err := calls[create](t.Context(), p)
-	if !fault.Is(err, fault.RateLimited) || fault.RetryAfter(err) != maxPause || hits.Load() != 1 {
-		t.Errorf("the second call: %v, %d requests", err, hits.Load())
-	}
-	now = now.Add(maxPause)
-	if err := calls[read](t.Context(), p); !fault.Is(err, fault.RateLimited) || hits.Load() != 2 {
-		t.Errorf("after the pause: %v, %d requests", err, hits.Load())
-	}
-}
-
 // A create that comes too late is not sent: somebody else may have taken over.
 func TestCreateIsNotSentLate(t *testing.T) {
-	var p *Provider
 	var posts atomic.Int32
-	base := time.Now()
-	var late atomic.Int64
-	p = open(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
 			posts.Add(1)
 		}
-		late.Store(int64(p.settings.PostWindow + time.Second)) // the look took this long
 		fmt.Fprint(w, `[]`)
 	}))
-	p.now = func() time.Time { return base.Add(time.Duration(late.Load())) }
+	t.Cleanup(api.Close)
+	p := openFor(t, api.URL, api.Client(), time.Nanosecond) // the look takes longer
+	user := cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "u1"}}
 	_, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{
-		Spec:     cloud.MachineSpec{ID: "m1", Name: "demo-workers-m1", Owner: cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "u1"}}},
-		UserData: secrets.NewValue([]byte("x")), Create: true,
+		Spec: cloud.MachineSpec{ID: "m1", Name: "demo-workers-m1", Owner: user}, UserData: secrets.NewValue([]byte("x")), Create: true,
 	})
 	if !fault.Is(err, fault.Unavailable) || posts.Load() != 0 {
 		t.Errorf("got %v of kind %q, %d POSTs", err, fault.KindOf(err), posts.Load())
 	}
-	late.Store(0)
 	_, err = p.EnsureImage(t.Context(), cloud.EnsureImageRequest{
-		Spec: cloud.ImageSpec{Name: "talos", URL: "https://factory.example/i.raw"}, User: cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "u1"}}, Create: true,
+		Spec: cloud.ImageSpec{Name: "talos", URL: "https://factory.example/i.raw"}, User: user, Create: true,
 	})
 	if !fault.Is(err, fault.Unavailable) || posts.Load() != 0 {
 		t.Errorf("image: got %v of kind %q, %d POSTs", err, fault.KindOf(err), posts.Load())

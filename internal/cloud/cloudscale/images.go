@@ -13,6 +13,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -33,7 +34,7 @@ type imported struct {
 // EnsureImage implements cloud.Images. A failed import is never adopted, so that
 // the next create tries again.
 func (p *Provider) EnsureImage(ctx context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	body, err := importRequest(req)
 	if err != nil {
 		return cloud.ImageLook{}, err
@@ -44,14 +45,14 @@ func (p *Provider) EnsureImage(ctx context.Context, req cloud.EnsureImageRequest
 	}
 	var made *sdk.CustomImageImport
 	op := "import image " + req.Spec.Name
-	err = p.call(ctx, request{op: op, verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+	err = p.calls.Call(ctx, exchange.Request{Op: op, Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		made, err = p.sdk.CustomImageImports.Create(ctx, body)
 		return err
 	})
 	if err != nil {
 		return look, err
 	}
-	if problem := missingTags(*body.Tags, made.Tags); problem != "" || !plausibleID(made.UUID) {
+	if problem := cloud.MissingTags(*body.Tags, made.Tags); problem != "" || !plausibleID(made.UUID) {
 		return look, fault.New(fault.Internal, op, "the cloud made something else: %s", cmp.Or(problem, "it has no id"))
 	}
 	im := imageOf(made.UUID, made.Tags, importState(made.Status), made.ErrorMessage)
@@ -86,7 +87,7 @@ func importRequest(req cloud.EnsureImageRequest) (*sdk.CustomImageImportRequest,
 }
 
 // slug is short enough for the API whatever the name. Nothing refers to it.
-func slug(name string) string { return "ichor-" + digest("image", name) }
+func slug(name string) string { return "ichor-" + cloud.Fingerprint("image", name) }
 
 // lookForImage adopts, repairs and marks.
 func (p *Provider) lookForImage(ctx context.Context, req cloud.EnsureImageRequest) (cloud.ImageLook, error) {
@@ -173,7 +174,7 @@ func (p *Provider) images(ctx context.Context, key, value string) ([]imported, e
 }
 
 func imageOf(id string, tags sdk.TagMap, state cloud.ImageState, message string) cloud.Image {
-	return cloud.Image{ID: id, Name: tags[cluster.TagImage], State: state, Message: message, Users: users(tags)}
+	return cloud.Image{ID: id, Name: tags[cluster.TagImage], State: state, Message: message, Users: cloud.ImageUsers(tags)}
 }
 
 func importState(status string) cloud.ImageState {
@@ -184,17 +185,6 @@ func importState(status string) cloud.ImageState {
 		return cloud.ImageFailed
 	}
 	return cloud.ImageImporting
-}
-
-func users(t sdk.TagMap) []string {
-	var out []string
-	for k := range t {
-		if uid, ok := strings.CutPrefix(k, cluster.TagImageUser); ok {
-			out = append(out, uid)
-		}
-	}
-	slices.Sort(out)
-	return out
 }
 
 // markImage changes the tags of an image, which the API replaces as a whole, and
@@ -219,7 +209,7 @@ func (p *Provider) markImage(ctx context.Context, im *imported, edit func(sdk.Ta
 		want = sdk.TagMap{}
 	}
 	edit(want)
-	err = p.call(ctx, request{op: op, verb: change}, func(ctx context.Context) error {
+	err = p.calls.Call(ctx, exchange.Request{Op: op, Verb: exchange.Change}, func(ctx context.Context) error {
 		r := &sdk.CustomImageRequest{}
 		r.Tags = &want
 		return p.sdk.CustomImages.Update(ctx, im.ID, r)
@@ -233,7 +223,7 @@ func (p *Provider) markImage(ctx context.Context, im *imported, edit func(sdk.Ta
 	if !maps.Equal(now.Tags, want) {
 		return fault.New(fault.Conflict, op, "its tags were changed by somebody else at the same time")
 	}
-	im.tags, im.Users = want, users(want)
+	im.tags, im.Users = want, cloud.ImageUsers(want)
 	return nil
 }
 
@@ -291,7 +281,7 @@ func (p *Provider) removeImage(ctx context.Context, id, mark string) error {
 	if err != nil {
 		return err
 	}
-	for _, uid := range users(now.Tags) {
+	for _, uid := range cloud.ImageUsers(now.Tags) {
 		if cluster.TagImageUser+uid != mark {
 			return fault.New(fault.Conflict, "delete image "+now.Name, "somebody else began to use it")
 		}

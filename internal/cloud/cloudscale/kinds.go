@@ -10,6 +10,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 )
 
@@ -85,7 +86,7 @@ func handle[T, C any](p *Provider, name, within string, s service[T, C], view fu
 				return item{}, err
 			}
 			var t *T
-			err = p.call(ctx, request{op: "create " + req.Step.Title, verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+			err = p.calls.Call(ctx, exchange.Request{Op: "create " + req.Step.Title, Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 				t, err = s.Create(ctx, body)
 				return err
 			})

@@ -11,6 +11,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -18,9 +19,9 @@ import (
 // EnsureMachine implements cloud.Provider.
 func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
 	// The wall clock, so that a process that was stopped for a while counts it.
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	if req.Create {
-		if err := checkMachine(req); err != nil {
+		if err := req.Valid("create server "+req.Spec.Name, userDataMax); err != nil {
 			return cloud.MachineLook{}, err
 		}
 	}
@@ -29,26 +30,6 @@ func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineReq
 		return look, err
 	}
 	return p.createMachine(ctx, req, sendBy)
-}
-
-func checkMachine(req cloud.EnsureMachineRequest) error {
-	s := req.Spec
-	op := "create server " + s.Name
-	switch n := len(req.UserData.Reveal()); {
-	case s.ID == "" || s.Owner.Cluster.UID == "":
-		return fault.New(fault.Internal, op, "a machine needs an id and a cluster uid")
-	case n == 0:
-		// Without user data Talos falls back to metadata over the network.
-		return fault.New(fault.Invalid, op, "a machine needs user data")
-	case n > userDataMax:
-		return fault.New(fault.Invalid, op, "its user data has %d bytes, the most is %d; use fewer or shorter config patches", n, userDataMax)
-	}
-	for _, t := range s.Tags {
-		if cluster.ReservedTag(t.Key) {
-			return fault.New(fault.Invalid, op, "tags that start with %q are reserved (%q)", cluster.TagPrefix, t.Key)
-		}
-	}
-	return nil
 }
 
 // lookForMachine adopts the machine of spec.ID, and repairs.
@@ -62,7 +43,7 @@ func (p *Provider) lookForMachine(ctx context.Context, spec cloud.MachineSpec) (
 	want := fingerprint(spec)
 	found = slices.DeleteFunc(found, func(s sdk.Server) bool {
 		// The request was the same, so the cloud did not do what it was told.
-		bad := s.Tags[tagRequest] == want && misplaced(spec, &s) != ""
+		bad := s.Tags[cloud.TagRequest] == want && misplaced(spec, &s) != ""
 		if bad {
 			wrong = append(wrong, s)
 		}
@@ -101,7 +82,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	spec := req.Spec
 	op := "create server " + spec.Name
 	var s *sdk.Server
-	err := p.call(ctx, request{op: op, verb: create, sendBy: sendBy}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: op, Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		s, err = p.sdk.Servers.Create(ctx, serverRequest(spec, req.UserData.Reveal()))
 		return err
 	})
@@ -110,7 +91,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	}
 	problem := misplaced(spec, s)
 	if problem == "" {
-		problem = missingTags(machineTags(spec), s.Tags)
+		problem = cloud.MissingTags(machineTags(spec), s.Tags)
 	}
 	if problem != "" || !plausibleID(s.UUID) {
 		// Nobody may adopt it. If this deletion fails, the next look deletes it.
@@ -127,27 +108,20 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	return cloud.MachineLook{Machine: &m, Created: true}, nil
 }
 
-// tagRequest holds the fingerprint of the request that made a server. It tells a
-// cloud that did something else from a workflow that now wants something else.
-const tagRequest = cluster.TagPrefix + "request"
-
 func fingerprint(s cloud.MachineSpec) string {
-	return digest("machine", s.Zone, s.Flavor, s.ImageID, fmt.Sprint(s.DiskGiB))
+	return cloud.Fingerprint("machine", s.Zone, s.Flavor, s.ImageID, fmt.Sprint(s.DiskGiB))
 }
 
 func machineTags(s cloud.MachineSpec) sdk.TagMap {
-	tags := sdk.TagMap{}
+	tags := sdk.TagMap(s.Owner.Tags())
 	for _, t := range s.Tags {
 		tags[t.Key] = t.Value
 	}
-	tags[cluster.TagCluster] = s.Owner.Cluster.UID
-	tags[cluster.TagClusterName] = s.Owner.Cluster.Name
-	tags[cluster.TagGroup] = s.Owner.Group
 	tags[cluster.TagMachine] = s.ID
 	tags[cluster.TagRole] = string(s.Role)
 	// Replies name a custom image by slug only, so its id travels along.
 	tags[cluster.TagImage] = s.ImageID
-	tags[tagRequest] = fingerprint(s)
+	tags[cloud.TagRequest] = fingerprint(s)
 	return tags
 }
 
@@ -190,15 +164,6 @@ func misplaced(spec cloud.MachineSpec, s *sdk.Server) string {
 	return ""
 }
 
-func missingTags(want, have sdk.TagMap) string {
-	for _, k := range sortedKeys(want) {
-		if v, ok := have[k]; !ok || v != want[k] {
-			return fmt.Sprintf("tag %q is %q instead of %q", k, v, want[k])
-		}
-	}
-	return ""
-}
-
 // serversOf lists all servers with the identity of ref: an id belongs to one
 // group of one cluster.
 func (p *Provider) serversOf(ctx context.Context, ref cloud.MachineRef) ([]sdk.Server, error) {
@@ -209,12 +174,7 @@ func (p *Provider) serversOf(ctx context.Context, ref cloud.MachineRef) ([]sdk.S
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(all, func(s sdk.Server) bool { return !isMachine(&s, ref) }), nil
-}
-
-func isMachine(s *sdk.Server, ref cloud.MachineRef) bool {
-	return s.Tags[cluster.TagMachine] == ref.ID && s.Tags[cluster.TagCluster] == ref.Owner.Cluster.UID &&
-		(ref.Owner.Group == "" || s.Tags[cluster.TagGroup] == ref.Owner.Group)
+	return slices.DeleteFunc(all, func(s sdk.Server) bool { return !ref.Named(s.Tags) }), nil
 }
 
 // GetMachine implements cloud.Provider. A server that exists without the
@@ -234,7 +194,7 @@ func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.
 	if err != nil {
 		return cloud.Machine{}, err
 	}
-	if !isMachine(s, ref) {
+	if !ref.Named(s.Tags) {
 		return cloud.Machine{}, notOurs("read server", ref)
 	}
 	return machineOf(s), nil
@@ -255,18 +215,11 @@ func (p *Provider) ListMachines(ctx context.Context, owner cloud.Owner) ([]cloud
 	}
 	out := []cloud.Machine{}
 	for i := range all {
-		t := all[i].Tags
-		if t[cluster.TagCluster] != owner.Cluster.UID || t[cluster.TagMachine] == "" {
-			continue
+		if t := all[i].Tags; owner.Has(t) && t[cluster.TagMachine] != "" {
+			out = append(out, machineOf(&all[i]))
 		}
-		if owner.Group != "" && t[cluster.TagGroup] != owner.Group {
-			continue
-		}
-		out = append(out, machineOf(&all[i]))
 	}
-	slices.SortFunc(out, func(a, b cloud.Machine) int {
-		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Ref.Cloud, b.Ref.Cloud))
-	})
+	slices.SortFunc(out, cloud.CompareMachines)
 	return out, nil
 }
 
@@ -283,7 +236,7 @@ func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (boo
 		case fault.Is(err, fault.NotFound):
 		case err != nil:
 			return false, err
-		case !isMachine(s, ref):
+		case !ref.Named(s.Tags):
 			return false, notOurs("delete server", ref)
 		default:
 			found = append(found, *s)
@@ -305,13 +258,7 @@ func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (boo
 
 func machineOf(s *sdk.Server) cloud.Machine {
 	m := cloud.Machine{
-		Ref: cloud.MachineRef{
-			Owner: cloud.Owner{
-				Cluster: cluster.Ref{Name: s.Tags[cluster.TagClusterName], UID: s.Tags[cluster.TagCluster]},
-				Group:   s.Tags[cluster.TagGroup],
-			},
-			ID: s.Tags[cluster.TagMachine], Cloud: s.UUID,
-		},
+		Ref:  cloud.RefOf(s.Tags, s.UUID),
 		Name: s.Name, ProviderID: providerIDPrefix + s.UUID, Role: cluster.Role(s.Tags[cluster.TagRole]),
 		Zone: s.Zone.Slug, Flavor: s.Flavor.Slug, ImageID: s.Tags[cluster.TagImage],
 		State: stateOf(s.Status), CreatedAt: s.CreatedAt,

@@ -10,6 +10,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -71,7 +72,7 @@ func (p *Provider) members(ctx context.Context, pool string) ([]sdk.LoadBalancer
 		return nil, fault.New(fault.Invalid, "list pool members", "%q is not an id of this cloud", pool)
 	}
 	var out []sdk.LoadBalancerPoolMember
-	err := p.call(ctx, request{op: "list pool members"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "list pool members"}, func(ctx context.Context) (err error) {
 		out, err = p.sdk.LoadBalancerPoolMembers.List(ctx, pool)
 		return err
 	})
@@ -96,7 +97,7 @@ func (p *Provider) addMembers(ctx context.Context, req cloud.SyncMembersRequest,
 			cluster.TagCluster: req.Owner.Cluster.UID, cluster.TagClusterName: req.Owner.Cluster.Name, cluster.TagMachine: m.MachineID,
 		}
 		// A member that is there twice is removed below: no worse than a change.
-		err = p.call(ctx, request{op: "add pool member " + m.Name, verb: change}, func(ctx context.Context) error {
+		err = p.calls.Call(ctx, exchange.Request{Op: "add pool member " + m.Name, Verb: exchange.Change}, func(ctx context.Context) error {
 			_, err := p.sdk.LoadBalancerPoolMembers.Create(ctx, pool, r)
 			return err
 		})

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
-	"golang.org/x/time/rate"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
@@ -24,12 +24,9 @@ const Name = "cloudscale"
 // DefaultBaseURL is the API's address.
 const DefaultBaseURL = "https://api.cloudscale.ch/"
 
-// defaultRate is in calls a second; with calls that take a second or two it
-// keeps up to idleConnections busy.
-const (
-	defaultRate     = 10
-	idleConnections = 20
-)
+// defaultRate is in calls a second. With calls that take a second or two it keeps
+// a score of connections busy.
+const defaultRate = 10
 
 // Facts about cloudscale.ch.
 const (
@@ -43,31 +40,12 @@ const (
 	providerIDPrefix = "cloudscale://"
 )
 
-// Settings are the waits of cloud.Capabilities that operators may change, all
-// of them together: they have to fit the cloud's latencies.
-type Settings struct {
-	Settle        time.Duration
-	AbsenceWindow time.Duration
-	CreateTimeout time.Duration
-	PostWindow    time.Duration
-	Poll          time.Duration
-}
-
-// DefaultSettings suit the real cloud. Settle and CreateTimeout are those of the
+// DefaultWaits suit the real cloud. Settle and CreateTimeout are those of the
 // vendor's Cluster API provider; AbsenceWindow is twice Settle.
-func DefaultSettings() Settings {
-	return Settings{
+func DefaultWaits() cloud.Waits {
+	return cloud.Waits{
 		Settle: 30 * time.Second, AbsenceWindow: time.Minute,
 		CreateTimeout: 2 * time.Minute, PostWindow: 20 * time.Second, Poll: 2 * time.Second,
-	}
-}
-
-func (s Settings) orDefault() Settings {
-	d := DefaultSettings()
-	return Settings{
-		Settle: cmp.Or(s.Settle, d.Settle), AbsenceWindow: cmp.Or(s.AbsenceWindow, d.AbsenceWindow),
-		CreateTimeout: cmp.Or(s.CreateTimeout, d.CreateTimeout), PostWindow: cmp.Or(s.PostWindow, d.PostWindow),
-		Poll: cmp.Or(s.Poll, d.Poll),
 	}
 }
 
@@ -80,22 +58,21 @@ type Options struct {
 	HTTPClient *http.Client
 	// Rate is how many calls a second the account makes at most, in bursts of
 	// twice as many; zero means 10. The vendor publishes no limit.
-	Rate     float64
-	Settings Settings
-	Logger   *slog.Logger
-	Observe  Observe
+	Rate float64
+	// Waits that are zero are those of DefaultWaits.
+	Waits   cloud.Waits
+	Logger  *slog.Logger
+	Observe exchange.Observe
 }
 
 // Provider is one account. It is safe for concurrent use; open an account once,
 // so that its rate limit is shared.
 type Provider struct {
 	sdk       *sdk.Client
-	settings  Settings
-	gate      *gate
+	calls     *exchange.Caller
 	kinds     []kind
 	listeners locks
 	log       *slog.Logger
-	now       func() time.Time
 }
 
 var (
@@ -127,49 +104,32 @@ func New(o Options) (*Provider, error) {
 	if o.Rate <= 0 {
 		o.Rate = defaultRate
 	}
-	rt := ownTransport()
-	if o.HTTPClient != nil && o.HTTPClient.Transport != nil {
-		rt = o.HTTPClient.Transport
-	}
 	p := &Provider{
-		sdk:      newSDK(base, &transport{base: rt, token: o.Token, agent: "ichor", observe: o.Observe, now: time.Now}),
-		settings: o.Settings.orDefault(),
-		gate:     &gate{limiter: rate.NewLimiter(rate.Limit(o.Rate), max(1, int(2*o.Rate))), now: time.Now},
-		log:      o.Logger,
-		now:      time.Now,
+		sdk: newSDK(base, o.Token, exchange.BaseTransport(o.HTTPClient), o.Observe),
+		calls: &exchange.Caller{
+			Gate: exchange.NewGate(o.Rate), Waits: o.Waits.Or(DefaultWaits()),
+			ReadTimeout: readTimeout, ChangeTimeout: changeTimeout, Classify: classify,
+		},
+		log: o.Logger,
 	}
 	p.kinds = kindsOf(p)
 	return p, nil
 }
 
-// ownTransport keeps as many connections as calls are usual at once, where the
-// default keeps two.
-func ownTransport() http.RoundTripper {
-	t, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return http.DefaultTransport
-	}
-	t = t.Clone()
-	t.MaxIdleConnsPerHost = idleConnections
-	return t
-}
-
 // Capabilities implements cloud.Provider.
 func (p *Provider) Capabilities() cloud.Capabilities {
-	return cloud.Capabilities{
+	return p.calls.Waits.In(cloud.Capabilities{
 		Idempotency: cloud.TagScan,
-		Settle:      p.settings.Settle, AbsenceWindow: p.settings.AbsenceWindow,
-		CreateTimeout: p.settings.CreateTimeout, PostWindow: p.settings.PostWindow, Poll: p.settings.Poll,
 		UserDataMax: userDataMax, UserDataGzip: false, // a JSON string carries text only
 		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
 		Firewall: false, TalosPlatform: "openstack", ImageFormat: "qcow2",
-	}
+	})
 }
 
 // Flavors implements cloud.Provider. All flavors are amd64.
 func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 	var have []sdk.Flavor
-	err := p.call(ctx, request{op: "list flavors"}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: "list flavors"}, func(ctx context.Context) (err error) {
 		have, err = p.sdk.Flavors.List(ctx)
 		return err
 	})

@@ -75,7 +75,7 @@ func (p *Provider) kind(name string) (kind, error) {
 
 // EnsureResource implements cloud.Infrastructure.
 func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceRequest) (cloud.ResourceLook, error) {
-	sendBy := p.now().Round(0).Add(p.settings.PostWindow)
+	sendBy := p.calls.SendBy()
 	k, err := p.kind(req.Step.Kind)
 	if err != nil {
 		return cloud.ResourceLook{}, err
@@ -95,7 +95,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	if err != nil {
 		return look, err
 	}
-	problem := missingTags(tags, made.tags)
+	problem := cloud.MissingTags(tags, made.tags)
 	if problem == "" {
 		problem = elsewhere(req.Step, made)
 	}
@@ -169,13 +169,8 @@ func elsewhere(s cloud.Step, i item) string {
 }
 
 func resourceTags(k kind, req cloud.EnsureResourceRequest) sdk.TagMap {
-	tags := sdk.TagMap{
-		cluster.TagCluster: req.Owner.Cluster.UID, cluster.TagClusterName: req.Owner.Cluster.Name,
-		cluster.TagKind: k.name, cluster.TagKey: req.Step.Key,
-	}
-	if req.Owner.Group != "" {
-		tags[cluster.TagGroup] = req.Owner.Group
-	}
+	tags := sdk.TagMap(req.Owner.Tags())
+	tags[cluster.TagKind], tags[cluster.TagKey] = k.name, req.Step.Key
 	return tags
 }
 

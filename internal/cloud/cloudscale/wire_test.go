@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -182,14 +183,10 @@ func TestTransport(t *testing.T) {
 		http.NotFound(w, r)
 	})
 	p := open(t, h)
-	tr := &transport{base: http.DefaultTransport, token: secrets.NewValue([]byte("sekrit\n")), agent: "ichor", now: time.Now, observe: func(route, method string, status int, d time.Duration) {
+	p.sdk = newSDK(p.sdk.BaseURL, secrets.NewValue([]byte("sekrit\n")), http.DefaultTransport, func(route, method string, status int, _ time.Duration) {
 		got = append(got, seen{route, method, status})
-		if d < 0 {
-			t.Errorf("took %s", d)
-		}
-	}}
-	p.sdk = newSDK(p.sdk.BaseURL, tr)
-	for _, v := range []verb{read, create, change, remove} {
+	})
+	for _, v := range []exchange.Verb{exchange.Read, exchange.Create, exchange.Change, exchange.Remove} {
 		if err := calls[v](t.Context(), p); err == nil {
 			t.Error("no error")
 		}
@@ -202,18 +199,6 @@ func TestTransport(t *testing.T) {
 	}
 	if auth != "Bearer sekrit" || key != "" || agent != "ichor" {
 		t.Errorf("headers: %q %q %q", auth, key, agent)
-	}
-}
-
-func TestRetryAfter(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for in, want := range map[string]time.Duration{
-		"": 0, "0": 0, "5": 5 * time.Second, "-5": 0, "soon": 0,
-		"Fri, 02 Jan 2026 03:04:35 GMT": 30 * time.Second, "Fri, 02 Jan 2026 03:04:00 GMT": 0,
-	} {
-		if got := retryAfter(in, now); got != want {
-			t.Errorf("%q: %s, want %s", in, got, want)
-		}
 	}
 }
 

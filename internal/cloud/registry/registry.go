@@ -10,28 +10,23 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/aws"
 	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
+	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
-// Waits are those of cloud.Capabilities that operators may change; each that is
-// zero is what suits the cloud.
-type Waits struct {
-	Settle, AbsenceWindow, CreateTimeout, PostWindow, Poll time.Duration
-}
-
 // Options are what all accounts have in common.
 type Options struct {
 	Secrets secrets.Resolver
 	// Rate is in requests a second to one account.
-	Rate  float64
-	Waits Waits
+	Rate float64
+	// Waits that are zero are what suits the cloud.
+	Waits cloud.Waits
 	// CloudscaleURL is the API of cloudscale.ch; empty means the public one.
 	CloudscaleURL string
 	// InstanceProfile and ControlPlaneProfile name what machines on AWS may do in
@@ -39,7 +34,7 @@ type Options struct {
 	InstanceProfile, ControlPlaneProfile string
 	Logger                               *slog.Logger
 	// Observe returns who is told of the requests to a cloud.
-	Observe func(cloud string) func(route, method string, status int, took time.Duration)
+	Observe func(cloud string) exchange.Observe
 }
 
 // Registry opens each account once, so that its rate limit is shared. It is safe for
@@ -121,23 +116,20 @@ func (r *Registry) account(ctx context.Context, spec cluster.Cloud) (account, er
 }
 
 func (r *Registry) dial(ctx context.Context, name string, a account) (cloud.Provider, error) {
-	var observe func(route, method string, status int, took time.Duration)
+	var observe exchange.Observe
 	if r.o.Observe != nil {
 		observe = r.o.Observe(name)
 	}
-	w := r.o.Waits
 	switch name {
 	case cloudscale.Name:
 		return cloudscale.New(cloudscale.Options{
-			Token: a.credentials, BaseURL: r.o.CloudscaleURL, Rate: r.o.Rate, Logger: r.o.Logger, Observe: observe,
-			Settings: cloudscale.Settings{Settle: w.Settle, AbsenceWindow: w.AbsenceWindow, CreateTimeout: w.CreateTimeout, PostWindow: w.PostWindow, Poll: w.Poll},
+			Token: a.credentials, BaseURL: r.o.CloudscaleURL, Rate: r.o.Rate, Waits: r.o.Waits, Logger: r.o.Logger, Observe: observe,
 		})
 	case aws.Name:
 		return aws.New(ctx, aws.Options{
 			Region: a.region, Credentials: a.credentials, Profile: strings.TrimPrefix(a.profile, chain),
 			InstanceProfile: r.o.InstanceProfile, ControlPlaneInstanceProfile: r.o.ControlPlaneProfile,
-			Rate: r.o.Rate, Logger: r.o.Logger, Observe: observe,
-			Settings: aws.Settings{Settle: w.Settle, AbsenceWindow: w.AbsenceWindow, CreateTimeout: w.CreateTimeout, PostWindow: w.PostWindow, Poll: w.Poll},
+			Rate: r.o.Rate, Waits: r.o.Waits, Logger: r.o.Logger, Observe: observe,
 		})
 	}
 	return nil, fault.New(fault.Invalid, "open cloud account", "spec.cloud.provider: %q is not a cloud that this Ichor knows", name)
