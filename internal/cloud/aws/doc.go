@@ -2,14 +2,14 @@
 //
 // What is opposite to other clouds here, and what this package does about it:
 //
-// Machines are created with a client token, the digest of everything that the
-// frozen request says and of the attempt (clientToken). Sending the same create
-// again has one of four outcomes, and all of them are safe: the cloud answers
-// with the machine it made the first time (replay); it refuses since the request
-// is not the same (mismatch, Invalid); it refuses since the machine of the token
-// is gone (terminated, NotFound: only the workflow may raise the attempt); or
-// nothing was made before and now is. So the create is its own proof, and
-// neither a look nor a wait has to precede it.
+// Machines are created with a client token, the digest of the machine's identity
+// and of the attempt (clientToken). Sending a create again has one of four
+// outcomes, and none of them makes a second machine: the cloud answers with the
+// machine it made the first time (replay); it refuses since the request is not
+// the same (mismatch: the first one was heard, and its machine is adopted); it
+// refuses since the machine of the token is gone (terminated, NotFound: only the
+// workflow may raise the attempt); or nothing was made before and now is. So the
+// create is its own proof, and neither a look nor a wait has to precede it.
 //
 // Everything else lags. A machine, a subnet or a rule that was made may not be
 // visible for a while, to some readers, so an empty list and "NotFound" prove

@@ -21,6 +21,7 @@ const defaultPause = 2 * time.Second
 // Codes that are handled one by one.
 const (
 	codeTerminated = "IdempotentInstanceTerminated"
+	codeMismatch   = "IdempotentParameterMismatch"
 	codeNoInstance = "InvalidInstanceID.NotFound"
 	codeNoImage    = "InvalidAMIID.NotFound"
 )
@@ -120,7 +121,7 @@ var codes = map[string]fault.Kind{
 
 	"OperationNotPermitted": fault.Unsafe, // protected from termination
 
-	"IdempotentParameterMismatch":        fault.Invalid,
+	codeMismatch:                         fault.Invalid,
 	codeTerminated:                       fault.NotFound,
 	"InvalidTarget":                      fault.Invalid,
 	"InvalidSubnet":                      fault.Invalid,

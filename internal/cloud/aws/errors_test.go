@@ -44,7 +44,7 @@ func TestKinds(t *testing.T) {
 		{"InvalidAMIID.Unavailable", 400, fault.Invalid, same, same},
 		{"InvalidParameterValue", 400, fault.Invalid, same, same},
 		{"InvalidInstanceID.Malformed", 400, fault.Invalid, same, same},
-		{"IdempotentParameterMismatch", 400, fault.Invalid, same, same},
+		{"IdempotentParameterMismatch", 400, fault.Invalid, fault.Ambiguous, same},
 		{"OperationNotPermitted", 400, fault.Unsafe, same, same},
 		{"DependencyViolation", 400, fault.Conflict, same, same},
 		{"ResourceInUse", 400, fault.Conflict, same, same},

@@ -22,6 +22,7 @@ import (
 type instance struct {
 	id, zone, flavor, image string
 	public, private         string
+	token                   string // of the request that made it
 	state                   types.InstanceStateName
 	launched                time.Time
 	tags                    map[string]string
@@ -31,7 +32,7 @@ func instanceOf(i *types.Instance) instance {
 	out := instance{
 		id: sdk.ToString(i.InstanceId), flavor: string(i.InstanceType), image: sdk.ToString(i.ImageId),
 		public: sdk.ToString(i.PublicIpAddress), private: sdk.ToString(i.PrivateIpAddress),
-		launched: sdk.ToTime(i.LaunchTime), tags: tagMap(i.Tags),
+		token: sdk.ToString(i.ClientToken), launched: sdk.ToTime(i.LaunchTime), tags: tagMap(i.Tags),
 	}
 	if i.Placement != nil {
 		out.zone = sdk.ToString(i.Placement.AvailabilityZone)

@@ -4,8 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -36,22 +36,15 @@ const rootDevice = "/dev/xvda"
 // service, as the vendor's controllers do.
 const hopLimit = 2
 
-// launchForm numbers the form of launchRequest. Raise it with every change of
-// what the same spec is turned into: under one token only one form may be sent.
-const launchForm = "1"
-
-// clientToken is what the cloud deduplicates a create by: a digest of all that
-// the frozen request says, user data included, and of the attempt. It has the 64
-// characters that are allowed.
-func clientToken(s cloud.MachineSpec, userData []byte) (string, error) {
-	data := sha256.Sum256(userData)
-	s.UserDataSHA256 = hex.EncodeToString(data[:])
-	frozen, err := json.Marshal(s)
-	if err != nil {
-		return "", fault.Wrap(fault.Internal, "create instance "+s.Name, err)
-	}
-	sum := sha256.Sum256(append([]byte("ichor launch "+launchForm+"\n"), frozen...))
-	return hex.EncodeToString(sum[:]), nil
+// clientToken is what the cloud deduplicates a create by: a digest of whose
+// machine it is and of the attempt, and of nothing else. So whatever may change
+// between a create and its repetition (the spec, rendered user data, this
+// package), the cloud never makes a second machine of it: it answers with the
+// first one, or refuses since the requests differ. It has the 64 characters that
+// are allowed.
+func clientToken(s cloud.MachineSpec) string {
+	sum := sha256.Sum256([]byte(strings.Join([]string{"ichor machine", s.Owner.Cluster.UID, s.ID, strconv.Itoa(s.Attempt)}, "\x00")))
+	return hex.EncodeToString(sum[:])
 }
 
 func machineParam(s cloud.MachineSpec, key string) string {
@@ -103,14 +96,10 @@ func machineTags(s cloud.MachineSpec) map[string]string {
 
 // launchRequest is the one request that makes a machine. Tags go onto its volume
 // and interface, too: people, bills and policies tell by them whose they are.
-func launchRequest(s cloud.MachineSpec, userData []byte) (*ec2.RunInstancesInput, error) {
-	token, err := clientToken(s, userData)
-	if err != nil {
-		return nil, err
-	}
+func launchRequest(s cloud.MachineSpec, userData []byte) *ec2.RunInstancesInput {
 	tags := machineTags(s)
 	in := &ec2.RunInstancesInput{
-		MinCount: sdk.Int32(1), MaxCount: sdk.Int32(1), ClientToken: sdk.String(token),
+		MinCount: sdk.Int32(1), MaxCount: sdk.Int32(1), ClientToken: sdk.String(clientToken(s)),
 		ImageId: sdk.String(s.ImageID), InstanceType: types.InstanceType(s.Flavor),
 		UserData: sdk.String(base64.StdEncoding.EncodeToString(userData)),
 		MetadataOptions: &types.InstanceMetadataOptionsRequest{
@@ -147,7 +136,7 @@ func launchRequest(s cloud.MachineSpec, userData []byte) (*ec2.RunInstancesInput
 			},
 		}
 	}
-	return in, nil
+	return in
 }
 
 func instanceProfile(s cloud.MachineSpec) *types.IamInstanceProfileSpecification {

@@ -17,8 +17,8 @@ import (
 
 // EnsureMachine implements cloud.Provider. With Create the look comes first, to
 // repair duplicates and to spare the request; that it may be empty by lag does
-// no harm, since the create of the same spec is answered with the machine that
-// there is. NotFound says that the machine of this attempt was made and is gone.
+// no harm, since the cloud makes one machine of an attempt however often it is
+// asked. NotFound says that the machine of this attempt was made and is gone.
 func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
 	// The wall clock, so that a process that was stopped for a while counts it.
 	sendBy := p.calls.SendBy()
@@ -27,21 +27,28 @@ func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineReq
 			return cloud.MachineLook{}, err
 		}
 	}
-	look, err := p.lookForMachine(ctx, req)
+	look, _, err := p.lookForMachine(ctx, req)
 	if err != nil || look.Machine != nil || !req.Create {
 		return look, err
 	}
 	return p.createMachine(ctx, req, sendBy)
 }
 
-// lookForMachine adopts the machine of the spec's id, and repairs. A machine
-// that is on its way out is reported only to those who do not want to create.
-func (p *Provider) lookForMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
-	spec := req.Spec
-	found, err := p.instancesOf(ctx, cloud.MachineRef{Owner: spec.Owner, ID: spec.ID})
+// lookForMachine adopts the machine of the spec's id, and repairs. It returns the
+// instances with the id, too, terminated ones included.
+func (p *Provider) lookForMachine(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, []instance, error) {
+	found, err := p.instancesOf(ctx, cloud.MachineRef{Owner: req.Spec.Owner, ID: req.Spec.ID})
 	if err != nil {
-		return cloud.MachineLook{}, err
+		return cloud.MachineLook{}, nil, err
 	}
+	look, err := p.adopt(ctx, req, found)
+	return look, found, err
+}
+
+// adopt keeps one of the instances with the spec's id. One that is on its way out
+// is reported only to those who do not want to create.
+func (p *Provider) adopt(ctx context.Context, req cloud.EnsureMachineRequest, found []instance) (cloud.MachineLook, error) {
+	spec := req.Spec
 	var look cloud.MachineLook
 	var good, wrong, ending []instance
 	for _, i := range found {
@@ -85,18 +92,18 @@ func (p *Provider) lookForMachine(ctx context.Context, req cloud.EnsureMachineRe
 func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineRequest, sendBy time.Time) (cloud.MachineLook, error) {
 	spec := req.Spec
 	op := "create instance " + spec.Name
-	in, err := launchRequest(spec, req.UserData.Reveal())
-	if err != nil {
-		return cloud.MachineLook{}, err
-	}
+	in := launchRequest(spec, req.UserData.Reveal())
 	p.seen.making(machineKey(spec.Owner, spec.ID))
 	var out *ec2.RunInstancesOutput
-	err = p.calls.Call(ctx, exchange.Request{Op: op, Action: "RunInstances", Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
+	err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "RunInstances", Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		out, err = p.ec2.RunInstances(ctx, in)
 		return err
 	})
 	if fault.Is(err, fault.NotFound) { // of all codes only the token's says this of a create
 		return cloud.MachineLook{}, gone(op, spec)
+	}
+	if codeOf(err) == codeMismatch {
+		return p.heardBefore(ctx, req)
 	}
 	if err != nil {
 		return cloud.MachineLook{}, err
@@ -124,9 +131,43 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	return cloud.MachineLook{Machine: &m, Created: i.state == types.InstanceStateNamePending}, nil
 }
 
+// heardBefore settles a create that the cloud refused since it had heard another
+// one with the same token: the request has changed since, by another release of
+// this program or by secrets that were renewed. So this one made nothing, and what
+// the first one made is the machine. Until that is visible nobody can say more:
+// Ambiguous. When it is terminated, or not to be seen for as long as the cloud's
+// readers may lag (the first one may have failed after all), the token is spent.
+func (p *Provider) heardBefore(ctx context.Context, req cloud.EnsureMachineRequest) (cloud.MachineLook, error) {
+	spec, token := req.Spec, clientToken(req.Spec)
+	op := "create instance " + spec.Name
+	unsettled := func(format string, args ...any) error {
+		f := fault.New(fault.Ambiguous, op, "another request of attempt %d was heard before: "+format, append([]any{spec.Attempt}, args...)...)
+		f.Code = codeMismatch
+		return f
+	}
+	look, found, err := p.lookForMachine(ctx, req)
+	if look.Machine != nil && err == nil {
+		return look, nil
+	}
+	if err != nil {
+		return look, unsettled("%v", err)
+	}
+	n := slices.IndexFunc(found, func(i instance) bool { return i.token == token })
+	switch {
+	case n >= 0 && found[n].terminated():
+		return look, gone(op, spec)
+	case n >= 0:
+		return look, unsettled("its instance %s is being terminated", found[n].id)
+	}
+	if err := p.seen.absent(op, "the instance of token "+token); !fault.Is(err, fault.NotFound) {
+		return look, unsettled("its instance is not visible yet")
+	}
+	return look, gone(op, spec)
+}
+
 // gone says that a token is spent.
 func gone(op string, s cloud.MachineSpec) error {
-	f := fault.New(fault.NotFound, op, "the instance of attempt %d was made and is terminated; only another attempt makes a new one", s.Attempt)
+	f := fault.New(fault.NotFound, op, "the instance of attempt %d is gone; only another attempt makes a new one", s.Attempt)
 	f.Code = codeTerminated
 	return f
 }

@@ -138,8 +138,8 @@ func instanceXML(s cloud.MachineSpec, id, state string) string {
 		fmt.Fprintf(&tags, "<item><key>%s</key><value>%s</value></item>", *x.Key, *x.Value)
 	}
 	return fmt.Sprintf(`<item><instanceId>%s</instanceId><imageId>%s</imageId><instanceType>%s</instanceType><launchTime>2026-01-02T03:04:05.000Z</launchTime>
-<placement><availabilityZone>%s</availabilityZone></placement><instanceState><name>%s</name></instanceState><privateIpAddress>10.0.0.5</privateIpAddress><tagSet>%s</tagSet></item>`,
-		id, s.ImageID, s.Flavor, s.Zone, state, tags.String())
+<clientToken>%s</clientToken><placement><availabilityZone>%s</availabilityZone></placement><instanceState><name>%s</name></instanceState><privateIpAddress>10.0.0.5</privateIpAddress><tagSet>%s</tagSet></item>`,
+		id, s.ImageID, s.Flavor, clientToken(s), s.Zone, state, tags.String())
 }
 
 func launched(s cloud.MachineSpec, id, state string) func(url.Values) (int, string) {
@@ -161,6 +161,24 @@ func ensure(t *testing.T, p *Provider, s cloud.MachineSpec) (cloud.MachineLook, 
 // lags behind it.
 func TestTokenOutcomes(t *testing.T) {
 	s := sample()
+	s.Attempt = 3
+	former := s
+	former.Attempt = 2
+	mismatch := refusal(400, codeMismatch, "other parameters")
+	then := func(answers ...func(url.Values) (int, string)) func(url.Values) (int, string) {
+		n := 0
+		return func(form url.Values) (int, string) {
+			n++
+			return answers[min(n, len(answers))-1](form)
+		}
+	}
+	// empty shows things after so many empty looks.
+	empty := func(looks int, items ...string) func(url.Values) (int, string) {
+		if looks == 0 {
+			return described(items...)
+		}
+		return then(nothing, described(items...))
+	}
 	for _, tc := range []struct {
 		name    string
 		look    func(url.Values) (int, string)
@@ -170,10 +188,17 @@ func TestTokenOutcomes(t *testing.T) {
 		created bool
 		kind    fault.Kind
 		says    string
+		later   bool // asked again after the absence window
 	}{
 		{name: "new", look: nothing, run: launched(s, "i-1", "pending"), runs: 1, machine: "i-1", created: true},
 		{name: "replay", look: nothing, run: launched(s, "i-1", "running"), runs: 1, machine: "i-1"},
-		{name: "mismatch", look: nothing, run: refusal(400, "IdempotentParameterMismatch", "other parameters"), runs: 1, kind: fault.Invalid},
+		{name: "mismatch, not visible yet", look: nothing, run: mismatch, runs: 1, kind: fault.Ambiguous, says: "attempt 3 was heard before"},
+		{name: "mismatch, visible", look: empty(1, instanceXML(s, "i-1", "running")), run: mismatch, runs: 1, machine: "i-1"},
+		{name: "mismatch, being terminated", look: empty(1, instanceXML(s, "i-1", "shutting-down")), run: mismatch, runs: 1, kind: fault.Ambiguous, says: "i-1 is being terminated"},
+		{name: "mismatch, terminated", look: empty(1, instanceXML(s, "i-1", "terminated")), run: mismatch, runs: 1, kind: fault.NotFound, says: "attempt 3"},
+		{name: "mismatch, a former attempt is terminated", look: empty(0, instanceXML(former, "i-0", "terminated")), run: mismatch, runs: 1, kind: fault.Ambiguous, says: "not visible"},
+		{name: "mismatch, and reads are throttled", look: then(nothing, refusal(503, "RequestLimitExceeded", "slow")), run: mismatch, runs: 1, kind: fault.Ambiguous, says: "slow"},
+		{name: "mismatch, nothing for long", look: nothing, run: mismatch, runs: 2, kind: fault.NotFound, says: "attempt 3", later: true},
 		{name: "terminated", look: nothing, run: refusal(400, codeTerminated, "gone"), runs: 1, kind: fault.NotFound, says: "attempt 3"},
 		{name: "terminated, answered as before 2025", look: nothing, run: launched(s, "i-1", "terminated"), runs: 1, kind: fault.NotFound, says: "attempt 3"},
 		{name: "being terminated", look: described(instanceXML(s, "i-1", "shutting-down")), run: launched(s, "i-1", "shutting-down"), runs: 1, kind: fault.Conflict, says: "attempt 3"},
@@ -187,9 +212,16 @@ func TestTokenOutcomes(t *testing.T) {
 			w := &wire{answer: map[string]func(url.Values) (int, string){
 				"DescribeInstances": tc.look, "RunInstances": tc.run, "TerminateInstances": answer(`<TerminateInstancesResponse/>`),
 			}}
-			s := s
-			s.Attempt = 3
-			look, err := ensure(t, open(t, w), s)
+			p, clock := open(t, w), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+			p.seen = newSightings(time.Minute, func() time.Time { return clock })
+			look, err := ensure(t, p, s)
+			if tc.later {
+				if !fault.Is(err, fault.Ambiguous) {
+					t.Errorf("at first: %v of kind %q", err, fault.KindOf(err))
+				}
+				clock = clock.Add(time.Minute)
+				look, err = ensure(t, p, s)
+			}
 			if fault.KindOf(err) != tc.kind || err != nil && !strings.Contains(err.Error(), tc.says) {
 				t.Errorf("error %v of kind %q, want %q with %q", err, fault.KindOf(err), tc.kind, tc.says)
 			}
@@ -260,10 +292,7 @@ func TestLaunchRequest(t *testing.T) {
 	spot := s
 	spot.Role = cluster.RoleControlPlane
 	spot.Params = append([]tag{{Key: paramMarket, Value: marketSpot}}, s.Params...)
-	in, err := launchRequest(spot, []byte("config"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	in := launchRequest(spot, []byte("config"))
 	if m := in.InstanceMarketOptions; m == nil || m.MarketType != "spot" || m.SpotOptions.SpotInstanceType != "one-time" {
 		t.Errorf("market %+v", m)
 	}
@@ -272,48 +301,32 @@ func TestLaunchRequest(t *testing.T) {
 	}
 }
 
-// The token is pinned: another one for the same request would make a second
-// machine of a create that a former release began.
+// The token is pinned: another one for the same machine and attempt would make a
+// second machine of a create that a former release began.
 func TestClientToken(t *testing.T) {
 	s := sample()
-	token := func(s cloud.MachineSpec, data string) string {
-		t.Helper()
-		out, err := clientToken(s, []byte(data))
-		if err != nil || len(out) != 64 {
-			t.Fatalf("%q, %v", out, err)
-		}
-		return out
-	}
-	first := token(s, "config")
-	const pinned = "955c92d43391a2841a81f395e715e4f5283a1bc5dea37b20894e78bde5aacea6"
+	first := clientToken(s)
+	const pinned = "6e17f2c7d71c8b6c0f6643296768685aaa4f7ab82690f83ee1854f31f77e21b3"
 	if first != pinned {
-		t.Errorf("token %s, want %s: raise launchForm only if the request itself has changed", first, pinned)
-	}
-	known := s
-	known.UserDataSHA256 = "whatever was noted"
-	if token(known, "config") != first {
-		t.Error("the token depends on a note about the user data instead of the data")
+		t.Errorf("token %s, want %s", first, pinned)
 	}
 	seen := map[string]string{first: "as is"}
 	for name, edit := range map[string]func(*cloud.MachineSpec){
-		"id": func(s *cloud.MachineSpec) { s.ID = "m2" }, "name": func(s *cloud.MachineSpec) { s.Name = "x" },
-		"uid": func(s *cloud.MachineSpec) { s.Owner.Cluster.UID = "u2" }, "group": func(s *cloud.MachineSpec) { s.Owner.Group = "g" },
-		"role": func(s *cloud.MachineSpec) { s.Role = cluster.RoleControlPlane }, "zone": func(s *cloud.MachineSpec) { s.Zone = "eu-central-1b" },
-		"flavor": func(s *cloud.MachineSpec) { s.Flavor = "m7g.xlarge" }, "image": func(s *cloud.MachineSpec) { s.ImageID = "ami-2" },
-		"disk": func(s *cloud.MachineSpec) { s.DiskGiB = 21 }, "subnet": func(s *cloud.MachineSpec) { s.Subnets = []string{"subnet-2"} },
-		"placement": func(s *cloud.MachineSpec) { s.PlacementGroup = "" }, "params": func(s *cloud.MachineSpec) { s.Params = s.Params[1:] },
-		"tags": func(s *cloud.MachineSpec) { s.Tags = nil }, "attempt": func(s *cloud.MachineSpec) { s.Attempt = 1 },
+		"id": func(s *cloud.MachineSpec) { s.ID = "m2" }, "uid": func(s *cloud.MachineSpec) { s.Owner.Cluster.UID = "u2" },
+		"attempt": func(s *cloud.MachineSpec) { s.Attempt = 1 },
 	} {
 		other := s
 		edit(&other)
-		x := token(other, "config")
+		x := clientToken(other)
 		if was, ok := seen[x]; ok {
 			t.Errorf("%s: same token as %s", name, was)
 		}
 		seen[x] = name
 	}
-	if _, ok := seen[token(s, "other config")]; ok {
-		t.Error("user data: same token")
+	// Whatever else may drift between a create and its repetition.
+	drifted := cloud.MachineSpec{ID: s.ID, Owner: cloud.Owner{Cluster: s.Owner.Cluster}, UserDataSHA256: "other"}
+	if clientToken(drifted) != first {
+		t.Error("the token depends on more than the machine and its attempt")
 	}
 }
 
@@ -377,15 +390,12 @@ func TestNoRetriesAndTimeouts(t *testing.T) {
 
 func TestNothingListens(t *testing.T) {
 	p := open(t, &wire{}, func(o *Options) { o.Endpoints = everything("http://127.0.0.1:1") })
-	look, err := p.lookForMachine(t.Context(), cloud.EnsureMachineRequest{Spec: sample()})
+	look, _, err := p.lookForMachine(t.Context(), cloud.EnsureMachineRequest{Spec: sample()})
 	if !fault.Is(err, fault.Unavailable) || !strings.Contains(err.Error(), "not sent") {
 		t.Errorf("%+v, %v", look, err)
 	}
 	err = p.calls.Call(t.Context(), exchange.Request{Op: "x", Action: "x", Verb: exchange.Create}, func(ctx context.Context) error {
-		in, err := launchRequest(sample(), nil)
-		if err == nil {
-			_, err = p.ec2.RunInstances(ctx, in)
-		}
+		_, err := p.ec2.RunInstances(ctx, launchRequest(sample(), nil))
 		return err
 	})
 	if !fault.Is(err, fault.Unavailable) { // surely not done, though it is a create
