@@ -139,6 +139,7 @@ func (s *Service) createLoadBalancer(bend faults.Bend, in createLoadBalancer) (b
 	}
 	s.forwarder(b)
 	s.balancers = append(s.balancers, b)
+	s.account.Note("CreateLoadBalancer", b.arn)
 	s.provision(b, bend)
 	return balancersXML{LoadBalancers: []balancerXML{b.xml()}}, nil
 }
@@ -243,6 +244,7 @@ func (s *Service) provision(b *balancer, bend faults.Bend) {
 	}
 	s.later(takes, func() {
 		b.state = becomes
+		s.account.Note("load_balancer_is_"+becomes, b.arn)
 		s.settle()
 	})
 }
@@ -305,11 +307,13 @@ func (s *Service) deleteLoadBalancer(_ faults.Bend, in ofBalancer) (none, error)
 	}
 	s.balancers = slices.DeleteFunc(s.balancers, func(o *balancer) bool { return o == b })
 	s.listeners = slices.DeleteFunc(s.listeners, func(l *listener) bool { return l.balancer == b })
+	s.account.Note("DeleteLoadBalancer", b.arn)
 	s.wg.Go(func() {
 		b.forward.Close()
 		// Even when the service ends meanwhile, the addresses are given back.
 		_ = s.account.Clock().Sleep(s.ctx, s.lat.Release)
 		s.release(b)
+		s.account.Note("load_balancer_is_gone", b.arn)
 	})
 	return none{}, nil
 }

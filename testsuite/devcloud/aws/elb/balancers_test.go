@@ -71,6 +71,21 @@ func TestLoadBalancerLife(t *testing.T) {
 	}
 	_, err = s.DescribeLoadBalancers(ctx, &sdk.DescribeLoadBalancersInput{LoadBalancerArns: []string{arn}})
 	wantCode(t, err, "LoadBalancerNotFound")
+
+	want := []string{"CreateLoadBalancer", "load_balancer_is_active", "DeleteLoadBalancer", "load_balancer_is_gone"}
+	var life []string
+	eventually(t, "its life in the timeline", func() bool {
+		life = nil
+		for _, e := range s.account.Timeline() {
+			if e.Subject == arn {
+				life = append(life, e.Name)
+			}
+		}
+		return len(life) >= len(want)
+	})
+	if !slices.Equal(life, want) {
+		t.Errorf("the timeline says %v, want %v", life, want)
+	}
 }
 
 func TestLoadBalancersThatAreRefused(t *testing.T) {
