@@ -6,21 +6,24 @@ import (
 	"time"
 )
 
-// deletionPath adds up what no orchestrator could avoid when a cluster is
-// deleted: the longest time from the request to delete a machine until it is
-// gone (all machines at once), the same for the load balancer, and the calls for
-// network, subnet and image in a row.
-func deletionPath(o observed) time.Duration {
-	total := o.deletes("/v1/servers/") + longest(o.servers(), func(s server) time.Duration {
+// ending is the longest time from the request to delete a machine until it was
+// gone; no orchestrator has to wait for one after the other.
+func (o observed) ending() time.Duration {
+	return longest(o.servers(), func(s server) time.Duration {
 		if s.gone.IsZero() {
 			return 0
 		}
 		return s.gone.Sub(s.deleted)
 	})
-	if from, to := o.when("load_balancer_delete"), o.when("load_balancer_is_gone"); !from.IsZero() && to.After(from) {
-		total += o.deletes("/v1/load-balancers/") + to.Sub(from)
+}
+
+// leaving is how long the load balancer took to be gone; zero if none was.
+func (o observed) leaving() time.Duration {
+	from, to := o.when(o.on.balancer.ends), o.when(o.on.balancer.gone)
+	if from.IsZero() || to.Before(from) {
+		return 0
 	}
-	return total + o.deletes("/v1/networks/") + o.deletes("/v1/custom-images/")
+	return to.Sub(from)
 }
 
 // deletes is how long one DELETE under a path takes.

@@ -38,6 +38,8 @@ type settings struct {
 	bin    string
 	keep   string
 	prefix string
+	// page is what the page says of sections that are not measured now.
+	page string
 
 	shapes []shape
 	speed  float64
@@ -178,6 +180,7 @@ func run(ctx context.Context, args []string) error {
 		if !slices.Contains(s.only, section.name) {
 			continue
 		}
+		s.page = page
 		text, err := section.make(ctx, s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", section.name, err)
@@ -196,22 +199,24 @@ func run(ctx context.Context, args []string) error {
 	return nil
 }
 
-// provisioning measures whole clusters.
-func provisioning(ctx context.Context, s settings) (string, error) {
-	host := watchHost()
-	var all []series
-	for _, sh := range s.shapes {
-		one := series{shape: sh}
-		for i := range s.runs {
-			fmt.Fprintf(os.Stderr, "%s, run %d of %d at %gx\n", sh, i+1, s.runs, s.speed)
-			m, err := s.measure(ctx, sh, i+1)
-			if err != nil {
-				return "", fmt.Errorf("%s, run %d: %w", sh, i+1, err)
+// provisioning measures whole clusters on a cloud.
+func provisioning(on manner) func(context.Context, settings) (string, error) {
+	return func(ctx context.Context, s settings) (string, error) {
+		host := watchHost()
+		var all []series
+		for _, sh := range s.shapes {
+			one := series{shape: sh}
+			for i := range s.runs {
+				fmt.Fprintf(os.Stderr, "%s on %s, run %d of %d at %gx\n", sh, on.provider, i+1, s.runs, s.speed)
+				m, err := s.measure(ctx, on, sh, i+1)
+				if err != nil {
+					return "", fmt.Errorf("%s, run %d: %w", sh, i+1, err)
+				}
+				fmt.Fprint(os.Stderr, m.explain(s.speed))
+				one.runs = append(one.runs, m)
 			}
-			fmt.Fprint(os.Stderr, m.explain(s.speed))
-			one.runs = append(one.runs, m)
+			all = append(all, one)
 		}
-		all = append(all, one)
+		return provisioningText(s, on, host(), all), nil
 	}
-	return provisioningText(s, host(), all), nil
 }

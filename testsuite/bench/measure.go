@@ -33,6 +33,9 @@ type measurement struct {
 	busy  float64 // share of the machine's processors while provisioning
 	spent usage
 	calls map[string]int // requests of the product by route
+	// controller is how many requests the cluster's cloud controller sent.
+	controller int
+	nodes      []arrival
 
 	deletion      time.Duration
 	deletionPath  time.Duration
@@ -41,20 +44,20 @@ type measurement struct {
 }
 
 // measure runs a whole system, provisions, deletes and takes everything down.
-func (s settings) measure(ctx context.Context, sh shape, number int) (m measurement, err error) {
+func (s settings) measure(ctx context.Context, on manner, sh shape, number int) (m measurement, err error) {
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
 	root, err := os.Getwd()
 	if err != nil {
 		return m, err
 	}
-	dir, forget, err := s.folder(fmt.Sprintf("%s-%d", sh, number))
+	dir, forget, err := s.folder(fmt.Sprintf("%s-%s-%d", on.provider, sh, number))
 	if err != nil {
 		return m, err
 	}
 	defer func() { err = errors.Join(err, forget()) }()
 	st, err := stack.Start(ctx, stack.Options{
-		Bin: s.bin, Dir: dir, Speed: s.speed, LoopbackPrefix: s.prefix, UIPort: -1, Settings: waits(s.speed),
+		Bin: s.bin, Dir: dir, Speed: s.speed, LoopbackPrefix: s.prefix, UIPort: -1, Settings: waits(s.speed, on),
 	})
 	defer func() { err = errors.Join(err, st.Close()) }()
 	if err != nil {
@@ -70,11 +73,11 @@ func (s settings) measure(ctx context.Context, sh shape, number int) (m measurem
 		return m, err
 	}
 	defer c.Close()
-	spec, err := writeSpec(dir, root, sh)
+	spec, err := writeSpec(st, on, root, sh)
 	if err != nil {
 		return m, err
 	}
-	b := bench{stack: st, worker: w, client: c, ichor: filepath.Join(s.bin, "ichor"), shape: sh}
+	b := bench{on: on, stack: st, worker: w, client: c, ichor: filepath.Join(s.bin, "ichor"), shape: sh}
 	if err := b.provision(ctx, spec, &m); err != nil {
 		return m, fmt.Errorf("%w\n%s\n%s", err, st.Tail(20), w.tail(20))
 	}
@@ -99,18 +102,19 @@ func (s settings) folder(name string) (string, func() error, error) {
 
 // waits are all waits of the product at their defaults, divided by the speed, so
 // that they stay in proportion to the cloud. Nothing has a floor.
-func waits(speed float64) map[string]string {
+func waits(speed float64, on manner) map[string]string {
 	t := activities.DefaultTiming()
 	scale := func(d time.Duration) string { return time.Duration(float64(d) / speed).String() }
 	return map[string]string{
-		"ICHOR_POLL": scale(t.Poll), "ICHOR_BACKOFF": scale(t.Backoff), "ICHOR_CLOUD_POLL": scale(2 * time.Second),
-		"ICHOR_HEARTBEAT": scale(t.Heartbeat), "ICHOR_SETTLE": scale(30 * time.Second), "ICHOR_ABSENCE_WINDOW": scale(time.Minute),
+		"ICHOR_POLL": scale(t.Poll), "ICHOR_BACKOFF": scale(t.Backoff), "ICHOR_CLOUD_POLL": scale(on.poll),
+		"ICHOR_HEARTBEAT": scale(t.Heartbeat), "ICHOR_SETTLE": scale(on.settle), "ICHOR_ABSENCE_WINDOW": scale(on.absence),
 		"ICHOR_REQUEST_RATE": strconv.FormatFloat(10*speed, 'f', -1, 64),
 	}
 }
 
 // bench is a running system with a worker whose metrics can be read.
 type bench struct {
+	on     manner
 	stack  *stack.Stack
 	worker *worker
 	client client.Client
@@ -124,7 +128,7 @@ type bench struct {
 // provision runs the command without watching: questions for progress are
 // actions too, and are asked by people, not by the operation.
 func (b *bench) provision(ctx context.Context, spec string, m *measurement) error {
-	watch := newObserver(b.stack, b.shape, b.ichor)
+	watch := newObserver(b.on, b.stack, b.shape, b.ichor)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	seen := make(chan error, 1)
@@ -144,20 +148,25 @@ func (b *bench) provision(ctx context.Context, spec string, m *measurement) erro
 	if err := <-seen; err != nil {
 		return fmt.Errorf("watch the cluster: %w", err)
 	}
-	o := observed{machineAPI: watch.machineAPI, etcd: watch.etcd, kubernetes: watch.kubernetes, ready: watch.ready, shard: shardLimit}
+	o := observed{machineAPI: watch.machineAPI, etcd: watch.etcd, local: watch.local, kubernetes: watch.kubernetes, ready: map[string]time.Time{}, on: b.on}
+	for name, n := range watch.nodes {
+		o.ready[name] = n.initialised
+		m.nodes = append(m.nodes, *n)
+	}
+	var err error
+	if o.names, err = machineNames(ctx, b.stack); err != nil {
+		return err
+	}
 	if err := b.history(ctx, &o); err != nil {
 		return err
 	}
-	var err error
 	if m.path, err = criticalPath(o); err != nil {
 		return err
 	}
+	m.controller = o.controller
 	m.spent, m.calls, err = b.since(ctx)
 	return err
 }
-
-// shardLimit is cloudscale's limit of servers in one anti-affinity group.
-const shardLimit = 4
 
 func (b *bench) delete(ctx context.Context, m *measurement) error {
 	id := cluster.LifecycleID(clusterName)
@@ -176,11 +185,11 @@ func (b *bench) delete(ctx context.Context, m *measurement) error {
 	if state.Count != 0 {
 		return fmt.Errorf("%d resources are left after the deletion", state.Count)
 	}
-	var o observed
+	o := observed{on: b.on}
 	if err := b.history(ctx, &o); err != nil {
 		return err
 	}
-	m.deletion, m.deletionPath = o.closed.Sub(o.started), deletionPath(o)
+	m.deletion, m.deletionPath = o.closed.Sub(o.started), b.on.remove(o)
 	m.deletionSpent, m.deletionCalls, err = b.since(ctx)
 	return err
 }
@@ -200,8 +209,11 @@ func (b *bench) history(ctx context.Context, o *observed) error {
 		return err
 	}
 	for _, r := range all {
-		if product(r) {
+		switch {
+		case product(r):
 			o.requests = append(o.requests, r)
+		case controller(r):
+			o.controller++
 		}
 	}
 	return nil

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"net"
+	"net/url"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,7 @@ const look = 100 * time.Millisecond
 
 // observer notes when machines and the cluster got how far, without the product.
 type observer struct {
+	on    manner
 	stack *stack.Stack
 	shape shape
 	ichor string
@@ -33,12 +35,18 @@ type observer struct {
 	mu         sync.Mutex
 	machineAPI map[string]time.Time
 	etcd       time.Time
-	kubernetes time.Time
-	ready      map[string]time.Time
+	// local is when the API of a control plane answered at the node itself,
+	// kubernetes when it did through the endpoint.
+	local, kubernetes time.Time
+	nodes             map[string]*arrival
 }
 
-func newObserver(s *stack.Stack, sh shape, ichor string) *observer {
-	return &observer{stack: s, shape: sh, ichor: ichor, machineAPI: map[string]time.Time{}, ready: map[string]time.Time{}}
+// arrival is when a node was first seen, seen Ready, and seen initialised by the
+// cloud's controller and Ready.
+type arrival struct{ seen, ready, initialised time.Time }
+
+func newObserver(on manner, s *stack.Stack, sh shape, ichor string) *observer {
+	return &observer{on: on, stack: s, shape: sh, ichor: ichor, machineAPI: map[string]time.Time{}, nodes: map[string]*arrival{}}
 }
 
 // watch returns when every node is ready.
@@ -72,13 +80,17 @@ func every(ctx context.Context, what string, f func() (bool, error)) error {
 func (w *observer) controlPlanes(ctx context.Context) ([]server, error) {
 	var control []server
 	err := every(ctx, "wait for control planes to be created", func() (bool, error) {
-		var o observed
+		o := observed{on: w.on}
+		var err error
+		if o.names, err = machineNames(ctx, w.stack); err != nil {
+			return false, err
+		}
 		if err := w.stack.Cloud(ctx, "GET", "/_devcloud/timeline", nil, &o.timeline); err != nil {
 			return false, err
 		}
 		control = nil
 		for _, s := range o.servers() {
-			if strings.Contains(s.name, "-"+controlPlaneGroup+"-") {
+			if isControlPlane(s.name) {
 				control = append(control, s)
 			}
 		}
@@ -96,8 +108,8 @@ const (
 func (w *observer) watchConsoles(ctx context.Context, control []server) error {
 	return every(ctx, "read consoles", func() (bool, error) {
 		for _, s := range control {
-			var lines []string
-			if err := w.stack.Cloud(ctx, "GET", "/_devcloud/servers/"+s.uuid+"/console", nil, &lines); err != nil {
+			lines, err := w.stack.Console(ctx, stack.Resource{Cloud: w.on.provider, ID: s.uuid})
+			if err != nil {
 				return false, err
 			}
 			now := time.Now()
@@ -125,20 +137,16 @@ func (w *observer) watchCluster(ctx context.Context) error {
 		return err
 	}
 	config.Timeout = 2 * time.Second
-	probe, err := kubernetes.NewForConfig(config)
-	if err != nil {
+	local := make(chan error, 1)
+	if w.on.beside {
+		go func() { local <- w.watchNodeAPIs(ctx, config) }()
+	} else {
+		close(local)
+	}
+	err = w.answers(ctx, &w.kubernetes, config)
+	if err := errors.Join(err, <-local); err != nil {
 		return err
 	}
-	err = every(ctx, "wait for the Kubernetes API", func() (bool, error) {
-		answer := probe.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx)
-		return answer.Error() == nil, nil
-	})
-	if err != nil {
-		return err
-	}
-	w.mu.Lock()
-	w.kubernetes = time.Now()
-	w.mu.Unlock()
 	config.Timeout = 0 // a watch lasts
 	api, err := kubernetes.NewForConfig(config)
 	if err != nil {
@@ -146,6 +154,59 @@ func (w *observer) watchCluster(ctx context.Context) error {
 	}
 	return every(ctx, "follow nodes", func() (bool, error) { return w.follow(ctx, api), nil })
 }
+
+// answers notes when an API server first does, at any of some places.
+func (w *observer) answers(ctx context.Context, at *time.Time, places ...*rest.Config) error {
+	var probes []kubernetes.Interface
+	for _, config := range places {
+		probe, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		probes = append(probes, probe)
+	}
+	return every(ctx, "wait for the Kubernetes API", func() (bool, error) {
+		for _, probe := range probes {
+			if probe.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error() == nil {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				*at = time.Now()
+				return true, nil
+			}
+		}
+		return false, nil
+	})
+}
+
+// watchNodeAPIs asks the control planes themselves, as the load balancer will.
+func (w *observer) watchNodeAPIs(ctx context.Context, config *rest.Config) error {
+	endpoint, err := url.Parse(config.Host)
+	if err != nil {
+		return err
+	}
+	var places []*rest.Config
+	err = every(ctx, "wait for control planes to be created", func() (bool, error) {
+		a, err := w.stack.Account(ctx)
+		places = nil
+		for _, m := range a.Machines() {
+			if m.Address == "" || !isControlPlane(m.Name) {
+				continue
+			}
+			at := rest.CopyConfig(config)
+			at.Host = "https://" + net.JoinHostPort(m.Address, endpoint.Port())
+			at.ServerName = endpoint.Hostname()
+			places = append(places, at)
+		}
+		return len(places) == w.shape.controlPlanes, err
+	})
+	if err != nil {
+		return err
+	}
+	return w.answers(ctx, &w.local, places...)
+}
+
+// isControlPlane tells by the name that the product gives.
+func isControlPlane(machine string) bool { return strings.Contains(machine, "-"+controlPlaneGroup+"-") }
 
 // follow watches nodes until all are ready or the watch ends.
 func (w *observer) follow(ctx context.Context, api kubernetes.Interface) bool {
@@ -157,20 +218,38 @@ func (w *observer) follow(ctx context.Context, api kubernetes.Interface) bool {
 	defer events.Stop()
 	for e := range events.ResultChan() {
 		node, ok := e.Object.(*corev1.Node)
-		if !ok || e.Type == watch.Deleted || !initialised(node) {
+		if !ok || e.Type == watch.Deleted {
 			continue
 		}
-		w.mu.Lock()
-		if _, seen := w.ready[node.Name]; !seen {
-			w.ready[node.Name] = time.Now()
-		}
-		all := len(w.ready) == w.shape.nodes()
-		w.mu.Unlock()
-		if all {
+		if w.sees(node, time.Now()) {
 			return true
 		}
 	}
 	return false
+}
+
+// sees notes how far a node is, and reports whether all are there.
+func (w *observer) sees(n *corev1.Node, now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	a := w.nodes[n.Name]
+	if a == nil {
+		a = &arrival{seen: now}
+		w.nodes[n.Name] = a
+	}
+	if a.ready.IsZero() && isReady(n) {
+		a.ready = now
+	}
+	if a.initialised.IsZero() && initialised(n) {
+		a.initialised = now
+	}
+	done := 0
+	for _, a := range w.nodes {
+		if !a.initialised.IsZero() {
+			done++
+		}
+	}
+	return done == w.shape.nodes()
 }
 
 // initialised is what the product waits for too: Ready, provider ID, no taint of
@@ -181,12 +260,13 @@ func initialised(n *corev1.Node) bool {
 			return false
 		}
 	}
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady {
-			return c.Status == corev1.ConditionTrue && n.Spec.ProviderID != ""
-		}
-	}
-	return false
+	return isReady(n) && n.Spec.ProviderID != ""
+}
+
+func isReady(n *corev1.Node) bool {
+	return slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
 }
 
 // kubeconfig asks the product for credentials once its record has them.
@@ -203,49 +283,4 @@ func (w *observer) kubeconfig(ctx context.Context) (*rest.Config, error) {
 		return nil, err
 	}
 	return clientcmd.RESTConfigFromKubeConfig(out)
-}
-
-// writeSpec writes the cluster to provision and returns its path.
-func writeSpec(dir, root string, sh shape) (string, error) {
-	name := filepath.Join(dir, "cluster.yaml")
-	text := fmt.Sprintf(`apiVersion: ichor.dev/v1alpha1
-kind: Cluster
-metadata:
-  name: %s
-spec:
-  cloud:
-    provider: cloudscale
-    zone: lpg1
-    credentials: env:CLOUDSCALE_API_TOKEN
-  talos:
-    version: v1.13.5
-    extensions: [siderolabs/intel-ucode]
-  kubernetes:
-    version: v1.36.3
-  network:
-    cidr: 10.200.0.0/22
-    adminCIDRs: [127.0.0.0/8]
-  endpoint:
-    loadBalancer: {}
-  controlPlane:
-    replicas: %d
-    flavor: flex-4-2
-    diskGiB: 20
-  nodeGroups:
-    - name: workers
-      flavor: flex-8-4
-      min: 0
-      max: %d
-      count: %d
-  manifests:
-    - name: cloudscale-ccm
-      file: %s
-  secrets:
-    - namespace: kube-system
-      name: cloudscale
-      key: access-token
-      from: env:CLOUDSCALE_API_TOKEN
-  onFailure: keep
-`, clusterName, sh.controlPlanes, sh.workers, sh.workers, filepath.Join(root, "examples", "manifests", "cloudscale-ccm.yaml"))
-	return name, os.WriteFile(name, []byte(text), 0o600)
 }

@@ -34,7 +34,7 @@ func (m measurement) explain(speed float64) string {
 	fmt.Fprintf(w, "  end\t\t%s\t\n", ms(m.path.tail))
 	fmt.Fprintf(w, "  provision\twall %s\tcritical %s\tratio %.3f\n", ms(m.path.wall), ms(m.path.critical()), m.path.ratio())
 	fmt.Fprintf(w, "  strictly\tadded %s\tcritical %s\tratio %.3f\n", ms(m.path.added()), ms(m.path.simulated), m.path.strict())
-	fmt.Fprintf(w, "  delete\twall %s\tcritical %s\tratio %.3f\n", ms(m.deletion), ms(m.deletionPath), m.deletion.Seconds()/m.deletionPath.Seconds())
+	fmt.Fprintf(w, "  delete\twall %s\tcritical %s\tratio %.3f\n", ms(m.deletion), ms(m.deletionPath), m.deletionRatio())
 	fmt.Fprintf(w, "  provision\t%d runs\t%d events\t%d actions %v\n", m.spent.runs, m.spent.events, m.spent.total(), m.spent.actions)
 	fmt.Fprintf(w, "  delete\t%d runs\t%d events\t%d actions %v\n", m.deletionSpent.runs, m.deletionSpent.events, m.deletionSpent.total(), m.deletionSpent.actions)
 	fmt.Fprintf(w, "  processors busy\t%.0f%%\tspeed %g\t\n", 100*m.busy, speed)
@@ -46,6 +46,8 @@ func (m measurement) explain(speed float64) string {
 	}
 	return b.String()
 }
+
+func (m measurement) deletionRatio() float64 { return m.deletion.Seconds() / m.deletionPath.Seconds() }
 
 func ms(d time.Duration) string { return d.Round(time.Millisecond).String() }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,13 +40,17 @@ type observed struct {
 	// up, by server uuid.
 	machineAPI map[string]time.Time
 	etcd       time.Time // etcd was bootstrapped
-	kubernetes time.Time // the API answered through the endpoint
+	// local is when the API answered at a control plane itself, kubernetes when it
+	// did through the endpoint.
+	local, kubernetes time.Time
 	// ready is when the API first showed the node Ready, with its provider ID
 	// and initialised, by node name.
 	ready map[string]time.Time
-	// shard is how many machines of a placement group are created one after
-	// another: the cloud's limit of a group.
-	shard int
+	// names are machines' by id, where the timeline has none.
+	names map[string]string
+	// controller is how many requests the cluster's cloud controller sent.
+	controller int
+	on         manner
 }
 
 // segment is a part of the critical path: what the cloud needed, and how long
@@ -95,12 +100,14 @@ type server struct {
 // criticalPath adds up what no orchestrator could avoid, each part as long as it
 // took in this run:
 //
-//  1. the import of the image, or the network with its load balancer, whichever
-//     took longer;
-//  2. control plane machines: the placement group, the creates of one shard in a
-//     row, and the longest time from created to running;
+//  1. what the cloud needs before it has machines: the import of the image, or the
+//     network with its load balancer, whichever took longer;
+//  2. control plane machines: the placement group, the creates that the cloud wants
+//     in a row, and the longest time from created to running;
 //  3. the longest boot of a control plane, from running to its machine API;
-//  4. from etcd's bootstrap to the Kubernetes API answering through the endpoint;
+//  4. from etcd's bootstrap to the Kubernetes API answering: through the endpoint,
+//     or where the load balancer is made meanwhile, by itself, and then as much of
+//     the load balancer's time as 2 to 4 have not covered;
 //  5. workers: placement group and creates as in 2, then the longest time from
 //     created to a node that is Ready, has its provider ID and is initialised.
 func criticalPath(o observed) (path, error) {
@@ -108,17 +115,9 @@ func criticalPath(o observed) (path, error) {
 	if err != nil {
 		return path{}, err
 	}
-	image, err := o.image()
+	base, err := o.on.base(o)
 	if err != nil {
 		return path{}, err
-	}
-	infra, err := o.infrastructure()
-	if err != nil {
-		return path{}, err
-	}
-	base := span{"image", earlier(image.from, infra.from), later(image.to, infra.to), max(image.cloud, infra.cloud)}
-	if infra.cloud > image.cloud {
-		base.name = "network and load balancer"
 	}
 	cp := span{name: "control planes running", from: o.firstCreate(o.started), cloud: longest(control, runs) + o.serial(len(control))}
 	boot := span{name: "control planes boot"}
@@ -135,7 +134,10 @@ func criticalPath(o observed) (path, error) {
 	if o.etcd.IsZero() || o.kubernetes.IsZero() {
 		return path{}, errors.New("the bootstrap of etcd or the Kubernetes API was not seen")
 	}
-	api := span{"etcd and Kubernetes API", o.etcd, o.kubernetes, o.kubernetes.Sub(o.etcd)}
+	middle, balancer, err := o.opened(cp.cloud + boot.cloud)
+	if err != nil {
+		return path{}, err
+	}
 	nodes := span{name: "workers ready", from: o.firstCreate(cp.to), cloud: o.serial(len(workers))}
 	var slowest time.Duration
 	for _, s := range append(slices.Clone(control), workers...) {
@@ -149,9 +151,29 @@ func criticalPath(o observed) (path, error) {
 		}
 	}
 	nodes.cloud += slowest
-	p := chain(o.started, o.closed, base, cp, boot, api, nodes)
-	p.simulated = base.cloud + cp.cloud + boot.cloud + o.serial(len(workers)) + longest(workers, runs) + boot.cloud
+	p := chain(o.started, o.closed, append(append([]span{base, cp, boot}, middle...), nodes)...)
+	p.simulated = base.cloud + max(cp.cloud+boot.cloud, balancer) + o.serial(len(workers)) + longest(workers, runs) + boot.cloud
 	return p, nil
+}
+
+// opened is from the bootstrap of etcd until the API answers through the endpoint,
+// and how long a load balancer took that is made beside the machines, which have
+// taken some time already.
+func (o observed) opened(machines time.Duration) ([]span, time.Duration, error) {
+	const name = "etcd and Kubernetes API"
+	if !o.on.beside {
+		return []span{{name, o.etcd, o.kubernetes, o.kubernetes.Sub(o.etcd)}}, 0, nil
+	}
+	born, runs := o.when(o.on.balancer.born), o.when(o.on.balancer.runs)
+	if runs.IsZero() {
+		return nil, 0, errors.New("the load balancer never ran")
+	}
+	if o.local.IsZero() {
+		return nil, 0, errors.New("the Kubernetes API was not seen at a control plane")
+	}
+	api := span{name, o.etcd, o.local, o.local.Sub(o.etcd)}
+	takes := runs.Sub(born)
+	return []span{api, {"load balancer", o.local, later(o.local, o.kubernetes), max(0, takes-machines-api.cloud)}}, takes, nil
 }
 
 // span is where a segment began and ended, and what of it the cloud needed.
@@ -179,7 +201,7 @@ func (o observed) machines() (control, workers []server, err error) {
 		switch {
 		case s.running.IsZero():
 			return nil, nil, fmt.Errorf("server %s never ran", s.name)
-		case strings.Contains(s.name, "-"+controlPlaneGroup+"-"):
+		case isControlPlane(s.name):
 			control = append(control, s)
 		default:
 			workers = append(workers, s)
@@ -196,15 +218,15 @@ func (o observed) servers() []server {
 	for _, a := range o.timeline {
 		i := slices.IndexFunc(out, func(s server) bool { return s.uuid == a.Subject })
 		switch {
-		case a.Name == "server_create":
+		case a.Name == o.on.machine.born:
 			fields := strings.Fields(a.Message)
-			out = append(out, server{uuid: a.Subject, name: fields[len(fields)-1], created: a.Time})
+			out = append(out, server{uuid: a.Subject, name: cmp.Or(o.names[a.Subject], fields[len(fields)-1]), created: a.Time})
 		case i < 0:
-		case a.Name == "server_is_running":
+		case a.Name == o.on.machine.runs:
 			out[i].running = a.Time
-		case a.Name == "server_delete":
+		case a.Name == o.on.machine.ends && out[i].deleted.IsZero():
 			out[i].deleted = a.Time
-		case a.Name == "server_is_gone":
+		case a.Name == o.on.machine.gone:
 			out[i].gone = a.Time
 		}
 	}
@@ -221,17 +243,17 @@ func longest(servers []server, of func(server) time.Duration) time.Duration {
 	return out
 }
 
-// serial is how long the create calls of one full shard take in a row: the
-// placement group, then each machine after the answer for the one before.
+// serial is how long the create calls take that have to come in a row: the
+// placement group, then as many machines as the cloud wants one after the other.
 func (o observed) serial(machines int) time.Duration {
-	return o.median(http.MethodPost, "/v1/server-groups") + time.Duration(min(machines, o.shard))*o.median(http.MethodPost, "/v1/servers")
+	return o.median(http.MethodPost, o.on.placement) + time.Duration(min(machines, o.on.row))*o.median(http.MethodPost, o.on.make)
 }
 
 // firstCreate is when the first request for a machine or a placement group after
 // a time began.
 func (o observed) firstCreate(after time.Time) time.Time {
 	for _, r := range o.requests {
-		if r.Method == http.MethodPost && (r.Path == "/v1/servers" || r.Path == "/v1/server-groups") && r.Time.After(after) {
+		if r.Method == http.MethodPost && (r.Path == o.on.make || r.Path == o.on.placement) && r.Time.After(after) {
 			return r.Time
 		}
 	}
@@ -264,8 +286,8 @@ func (o observed) infrastructure() (span, error) {
 	if s.from.IsZero() {
 		return s, errors.New("no network was created")
 	}
-	if lb := o.when("load_balancer_create"); !lb.IsZero() {
-		running := o.when("load_balancer_is_running")
+	if lb := o.when(o.on.balancer.born); !lb.IsZero() {
+		running := o.when(o.on.balancer.runs)
 		if running.IsZero() {
 			return s, errors.New("the load balancer never ran")
 		}

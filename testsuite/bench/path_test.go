@@ -35,7 +35,7 @@ const (
 // control plane 13 to 20, boot to 24, etcd at 25, API at 30, workers 31 to 45.
 func quiet() observed {
 	return observed{
-		started: at(0), closed: at(46), shard: 4,
+		started: at(0), closed: at(46), on: onCloudscale,
 		requests: []request{
 			asked(1, "POST", "/v1/custom-images/import", 1000),
 			asked(1, "POST", "/v1/networks", 1000),
@@ -131,6 +131,7 @@ func TestCriticalPathRefusesToGuess(t *testing.T) {
 
 func TestDeletionPath(t *testing.T) {
 	o := observed{
+		on: onCloudscale,
 		requests: []request{
 			asked(0, "DELETE", "/v1/servers/1", 1000), asked(0, "DELETE", "/v1/servers/2", 1000),
 			asked(7, "DELETE", "/v1/load-balancers/1", 1000), asked(7, "DELETE", "/v1/load-balancers/1/x", 9000),
@@ -143,7 +144,7 @@ func TestDeletionPath(t *testing.T) {
 			happened(8, "load_balancer_delete", "lb"), happened(11, "load_balancer_is_gone", "lb"),
 		},
 	}
-	if got, want := deletionPath(o), 13*time.Second; got != want {
+	if got, want := o.on.remove(o), 13*time.Second; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -219,9 +220,9 @@ func TestPage(t *testing.T) {
 		calls:         map[string]int{"GET /v1/servers": 6, "POST /v1/servers": 3},
 		deletionSpent: usage{actions: map[string]int{}},
 	}
-	got := provisioningText(settings{runs: 1, speed: 10}, "a machine", []series{{shape{1, 2}, []measurement{m}}})
+	got := provisioningText(settings{runs: 1, speed: 10}, onCloudscale, "a machine", []series{{shape{1, 2}, []measurement{m}}})
 	for _, want := range []string{
-		"-shapes 1+2 -runs 1 -speed 10",
+		"-only provisioning -shapes 1+2 -runs 1 -speed 10",
 		"| 1+2 | provision | 46.00 s | 40.00 s | 6.00 s | **1.15** | 1.15 | 1.18 | 50% |",
 		"| 1+2 | delete | 4.00 s | 2.00 s | 2.00 s | **2.00** | 2.00 | | |",
 		"| 1+2 | workers ready | 14.00 s | 1.00 s | 0.00 s |",

@@ -155,7 +155,7 @@ func (s *system) tell(ctx context.Context, b *burst, began time.Time, before usa
 	if b.creates != n {
 		return fmt.Errorf("%d create requests for %d machines", b.creates, n)
 	}
-	var o observed
+	o := observed{on: onCloudscale}
 	if err := s.Cloud(ctx, http.MethodGet, "/_devcloud/timeline", nil, &o.timeline); err != nil {
 		return err
 	}

@@ -16,7 +16,8 @@ type section struct {
 
 // sections in the order of the page.
 var sections = []section{
-	{"provisioning", provisioning},
+	{"provisioning", provisioning(onCloudscale)},
+	{"aws", provisioning(onAWS)},
 	{"provider", provider},
 	{"scale-up", scaleUp},
 	{"idle", idle},
@@ -25,7 +26,7 @@ var sections = []section{
 
 func names() []string {
 	// Not from sections, whose functions ask for the names.
-	return []string{"provisioning", "provider", "scale-up", "idle", "upgrade"}
+	return []string{"provisioning", "aws", "provider", "scale-up", "idle", "upgrade"}
 }
 
 const head = `# Benchmarks

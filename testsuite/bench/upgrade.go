@@ -156,12 +156,12 @@ func (s settings) upgrade(ctx context.Context, workers int) (out roll, err error
 	if err != nil {
 		return out, err
 	}
-	sys, err := s.begin(ctx, "upgrade-"+strconv.Itoa(workers), s.rollSpeed, waits(s.rollSpeed))
+	sys, err := s.begin(ctx, "upgrade-"+strconv.Itoa(workers), s.rollSpeed, waits(s.rollSpeed, onCloudscale))
 	if err != nil {
 		return out, err
 	}
 	defer func() { err = joinEnd(sys.explain(err), sys) }()
-	spec, err := writeSpec(sys.dir, root, shape{1, workers})
+	spec, err := writeSpec(sys.Stack, onCloudscale, root, shape{1, workers})
 	if err != nil {
 		return out, err
 	}

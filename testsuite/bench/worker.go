@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -83,18 +84,28 @@ func (w *worker) heartbeats(ctx context.Context) (int, error) {
 	return int(sum), err
 }
 
-// ccmAgent is how the cloud controller stand-in calls itself; its requests are
-// the cluster's own.
-const ccmAgent = "cloudscale-cloud-controller-manager"
+// How the clouds' own controllers call themselves: devcloud's stand-in for that
+// of cloudscale.ch, and the vendor's for AWS, whose SDK is the product's.
+var ccmAgents = []string{"cloudscale-cloud-controller-manager", " kubernetes/"}
 
+// controller says whether a request is the cluster's own.
+func controller(r request) bool {
+	return slices.ContainsFunc(ccmAgents, func(name string) bool { return strings.Contains(r.UserAgent, name) })
+}
+
+// product says whether a request to a cloud is the product's.
 func product(r request) bool {
-	return !strings.Contains(r.UserAgent, ccmAgent) && strings.HasPrefix(r.Path, "/v1/")
+	return !controller(r) && (strings.HasPrefix(r.Path, "/v1/") || strings.HasPrefix(r.Path, "/aws/"))
 }
 
 var ids = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f-]{27}`)
 
-// route is a request without what names one resource.
+// route is a request without what names one resource: method and path, or the
+// action as policies name it.
 func route(r request) string {
+	if service, action, ok := strings.Cut(strings.TrimPrefix(r.Path, "/aws/"), "/"); ok && strings.HasPrefix(r.Path, "/aws/") && r.Method == http.MethodPost {
+		return service + ":" + action
+	}
 	return r.Method + " " + strings.TrimSuffix(ids.ReplaceAllString(r.Path, "*"), "/")
 }
 
