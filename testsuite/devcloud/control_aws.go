@@ -2,7 +2,6 @@ package devcloud
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 
@@ -47,16 +46,6 @@ func (d *Devcloud) awsInfo() AWSInfo {
 	return AWSInfo{account.Region, account.AccountID, d.AWS().Latencies(), d.AWSEnvironment()}
 }
 
-// AWSEnvironment returns the variables that make an SDK talk to this cloud: its
-// endpoints, its region and credentials that open the account.
-func (d *Devcloud) AWSEnvironment() map[string]string {
-	out := d.aws.Endpoints(d.url)
-	maps.Copy(out, map[string]string{
-		"AWS_REGION": account.Region, "AWS_ACCESS_KEY_ID": account.DefaultKey, "AWS_SECRET_ACCESS_KEY": account.DefaultSecret,
-	})
-	return out
-}
-
 // controlAWS adds what only the owner of the building can do to AWS.
 func (d *Devcloud) controlAWS(mux *http.ServeMux) {
 	a := d.AWS()
@@ -73,6 +62,9 @@ func (d *Devcloud) controlAWS(mux *http.ServeMux) {
 		}
 		a.SetSettings(s)
 		d.reply(rw, http.StatusOK, s)
+	})
+	mux.HandleFunc("GET /_devcloud/aws/usage", func(rw http.ResponseWriter, _ *http.Request) {
+		d.reply(rw, http.StatusOK, d.aws.Usage())
 	})
 	for verb, do := range map[string]func(string) error{"vanish": a.Vanish, "stop": a.StopByHand, "interrupt": a.Interrupt} {
 		mux.HandleFunc("POST /_devcloud/aws/instances/{id}/"+verb, func(rw http.ResponseWriter, r *http.Request) {

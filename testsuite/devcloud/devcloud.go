@@ -43,6 +43,7 @@ type Options struct {
 	// account.DefaultSettings.
 	AWSLatencies *account.Latencies
 	AWSSettings  *account.Settings
+	AWSPolicies  AWSPolicies
 	// Chaos installs a profile of random faults at once.
 	Chaos *faults.Chaos
 	// ImageHosts maps hosts of image URLs to the base URL really fetched, for
@@ -86,6 +87,8 @@ type Guests struct {
 type Devcloud struct {
 	world    *world.World
 	aws      *aws.Cloud
+	worker   *aws.Principal // nil without a policy
+	nodes    *aws.Principal
 	injector *faults.Injector
 	guests   Guests
 	servers  []*http.Server
@@ -113,6 +116,7 @@ func Start(ctx context.Context, o Options) (*Devcloud, error) {
 	}
 	d.factory = "http://" + images.Addr().String() + "/"
 	if err := d.assemble(o); err != nil {
+		d.dismantle()
 		return nil, errors.Join(err, api.Close(), images.Close())
 	}
 	d.serve(images, d.images)
@@ -150,12 +154,15 @@ func (d *Devcloud) assemble(o Options) error {
 		Clock: w.Clock(), Addresses: w, Latencies: o.AWSLatencies, Settings: o.AWSSettings,
 		TalosVersions: factory.Versions(), StockSchematic: images.Stock(), Identify: images.Identify, Log: o.Log,
 	}), o.Log)
+	if err := d.admit(o.AWSPolicies); err != nil {
+		return err
+	}
 	d.injector = faults.New(w.Clock(), w.Latencies().API, o.Log)
 	if err := d.injector.SetChaos(o.Chaos); err != nil {
 		return fmt.Errorf("devcloud: chaos: %w", err)
 	}
 	if o.NewGuests != nil {
-		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: networks{w, d.AWS()}, CloudURL: d.url, Extensions: images.Extensions, AWS: AWSEnvironment{d.AWSEnvironment(), d.AWS().Home}, Log: o.Log})
+		d.guests, err = o.NewGuests(Environment{Clock: w.Clock(), Network: networks{w, d.AWS()}, CloudURL: d.url, Extensions: images.Extensions, AWS: AWSEnvironment{d.awsEnvironment(d.nodes), d.AWS().Home}, Log: o.Log})
 		if err != nil {
 			return fmt.Errorf("devcloud: guests: %w", err)
 		}
@@ -224,10 +231,19 @@ func (d *Devcloud) Close() error {
 	for _, s := range d.servers {
 		errs = append(errs, s.Close())
 	}
-	d.aws.Close()
-	d.world.Close()
+	d.dismantle()
 	if d.guests.Close != nil {
 		errs = append(errs, d.guests.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// dismantle ends what is there of both clouds.
+func (d *Devcloud) dismantle() {
+	if d.aws != nil {
+		d.aws.Close()
+	}
+	if d.world != nil {
+		d.world.Close()
+	}
 }

@@ -15,9 +15,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/access"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/ec2"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/iam"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/s3"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
@@ -38,6 +40,8 @@ type Service struct {
 	Server           *query.Server
 	// UnknownKey and WrongToken are the codes for credentials that are not known.
 	UnknownKey, WrongToken string
+	// Rights returns what a request needs the right to; nil if it needs none.
+	Rights func(action string, form url.Values) ([]iam.Need, error)
 }
 
 // Cloud serves the services of one account.
@@ -46,17 +50,23 @@ type Cloud struct {
 	balancing *elb.Service
 	storage   *s3.Server
 	services  []Service
+	gate      gate
 	log       *slog.Logger
 }
 
 // New returns a cloud with the services of this building.
 func New(a *account.Account, log *slog.Logger) *Cloud {
 	b := elb.New(elb.Options{Account: a, Log: log})
-	return &Cloud{account: a, balancing: b, storage: newStorage(a), log: log, services: []Service{
-		{"ec2", "ec2", "AWS_ENDPOINT_URL_EC2", ec2.New(a, log), "AuthFailure", "AuthFailure"},
-		{elb.Signed, elb.Signed, "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", b.Server(), "InvalidClientTokenId", "ExpiredToken"},
-		{"sts", "sts", "AWS_ENDPOINT_URL_STS", sts.New(a, log), "InvalidClientTokenId", "ExpiredToken"},
-	}}
+	c := &Cloud{account: a, balancing: b, log: log}
+	c.gate.rights = access.Rights{Account: a, Balanced: b.Tags, Linked: c.gate.linked}
+	c.storage = newStorage(c)
+	c.services = []Service{
+		{"ec2", "ec2", "AWS_ENDPOINT_URL_EC2", ec2.New(a, log), "AuthFailure", "AuthFailure", c.gate.rights.EC2},
+		{elb.Signed, elb.Signed, "AWS_ENDPOINT_URL_ELASTIC_LOAD_BALANCING_V2", b.Server(), "InvalidClientTokenId", "ExpiredToken", c.gate.rights.Balancing},
+		// Whoever has credentials may ask whose they are.
+		{"sts", "sts", "AWS_ENDPOINT_URL_STS", sts.New(a, log), "InvalidClientTokenId", "ExpiredToken", nil},
+	}
+	return c
 }
 
 // Account gives access to the state.
@@ -149,17 +159,16 @@ func (c *Cloud) serve(rw http.ResponseWriter, r *http.Request, s Service) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if _, err := sigv4.Verify(r, body, sigv4.Scope{Region: account.Region, Service: s.Signed}, c.account.Secret, time.Now()); err != nil {
+	key, err := sigv4.Verify(r, body, sigv4.Scope{Region: account.Region, Service: s.Signed}, c.secret, time.Now())
+	if err != nil {
 		s.Server.Refuse(rw, s.refusal(err), id)
 		return
 	}
-	if form, err := url.ParseQuery(string(body)); err == nil && c.account.Denies(form.Get("Action")) {
-		code := "AccessDenied"
-		if s.Server.Protocol == query.EC2 {
-			code = "UnauthorizedOperation"
+	if form, err := url.ParseQuery(string(body)); err == nil {
+		if refused := c.unauthorized(s, key, form); refused != nil {
+			s.Server.Refuse(rw, refused, id)
+			return
 		}
-		s.Server.Refuse(rw, &query.Error{Code: code, Message: "You are not authorized to perform this operation.", Status: http.StatusForbidden}, id)
-		return
 	}
 	s.Server.ServeHTTP(rw, r)
 }

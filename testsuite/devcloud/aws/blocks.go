@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
@@ -29,8 +30,10 @@ func (c *Cloud) registerBlocks(mux *http.ServeMux, in *faults.Injector) {
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		scope := sigv4.Scope{Region: account.Region, Service: "ebs", Unsigned: true}
-		_, err = sigv4.Verify(r, body, scope, c.account.Secret, time.Now())
+		key, err := sigv4.Verify(r, body, scope, c.secret, time.Now())
 		switch {
+		case err == nil && c.blocksRefuse(key, r, strings.TrimPrefix(r.URL.Path, blocksPath), body):
+			s.Refuse(rw, query.Refuse("AccessDeniedException", "You do not have sufficient access to perform this action."))
 		case err == nil:
 			s.ServeHTTP(rw, r)
 		case errors.Is(err, sigv4.ErrKey) || errors.Is(err, sigv4.ErrToken):

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"io"
+	"maps"
 	"testing"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -50,25 +51,44 @@ func TestLoadBalancersOfTheCloud(t *testing.T) {
 	}
 }
 
-// Ichor's own store works on the cloud's object storage, and survives a reset.
-func TestObjectStorageOfTheCloud(t *testing.T) {
-	c := start(t)
-	for name, value := range map[string]string{
+// setenv makes the SDK's own environment that of a principal; nil is the owner.
+func (c *cloud) setenv(t *testing.T, who *aws.Principal) {
+	t.Helper()
+	if who == nil {
+		who = &aws.Principal{Key: account.DefaultKey, Secret: account.DefaultSecret}
+	}
+	vars := who.Variables()
+	maps.Copy(vars, map[string]string{
 		"AWS_ENDPOINT_URL_S3": c.aws.Endpoints(c.url)["AWS_ENDPOINT_URL_S3"], "AWS_REGION": account.Region, "AWS_MAX_ATTEMPTS": "1",
-		"AWS_ACCESS_KEY_ID": account.DefaultKey, "AWS_SECRET_ACCESS_KEY": account.DefaultSecret, "AWS_SESSION_TOKEN": "",
-		"AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": "",
-	} {
+		"AWS_SESSION_TOKEN": "", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", "AWS_PROFILE": "",
+	})
+	for name, value := range vars {
 		t.Setenv(name, value)
 	}
-	ctx := t.Context()
-	s := must(store.Open(ctx, store.Options{
+}
+
+func openStore(t *testing.T) (*store.Store, error) {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Options{
 		URL: "s3://" + aws.Bucket, Key: "base64key://" + base64.URLEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32)),
-	}))(t)
+	})
+	if err != nil {
+		return nil, err
+	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return s, nil
+}
+
+// Ichor's own store works on the cloud's object storage, and survives a reset.
+func TestObjectStorageOfTheCloud(t *testing.T) {
+	c := start(t)
+	c.setenv(t, nil)
+	ctx := t.Context()
+	s := must(openStore(t))(t)
 	body := bytes.Repeat([]byte("snapshot "), 1<<20)
 	kept := must(s.EnsureStream(ctx, "clusters/demo/instances/u1/etcd/one", func(w io.Writer) error {
 		_, err := w.Write(body)

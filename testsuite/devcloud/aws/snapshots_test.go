@@ -17,12 +17,19 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 )
 
-func (c *cloud) ebs(secret string) *ebs.Client {
+func (c *cloud) ebs(secret string) *ebs.Client { return c.ebsAs(account.DefaultKey, secret) }
+
+func (c *cloud) ebsAs(key, secret string) *ebs.Client {
 	endpoint := c.aws.Endpoints(c.url)["AWS_ENDPOINT_URL_EBS"]
 	return ebs.New(ebs.Options{
 		Region: account.Region, BaseEndpoint: &endpoint, Retryer: sdk.NopRetryer{},
-		Credentials: credentials.NewStaticCredentialsProvider(account.DefaultKey, secret, ""),
+		Credentials: credentials.NewStaticCredentialsProvider(key, secret, ""),
 	})
+}
+
+// startSnapshot asks for one with a tag.
+func startSnapshot(tag string) *ebs.StartSnapshotInput {
+	return &ebs.StartSnapshotInput{VolumeSize: p(int64(2)), Tags: []ebstypes.Tag{{Key: &tag, Value: p("b")}}}
 }
 
 // block begins with a text.

@@ -3,7 +3,6 @@ package aws
 import (
 	"net/http"
 
-	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/s3"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 )
@@ -15,9 +14,9 @@ const Bucket = "devcloud"
 // storagePath is the path of object storage; buckets follow it.
 const storagePath = Path + "s3"
 
-// newStorage opens with the account's keys.
-func newStorage(a *account.Account) *s3.Server {
-	s, err := s3.New(s3.Options{Prefix: storagePath, Buckets: []string{Bucket}, Secret: a.Secret})
+// newStorage opens with the account's keys, but for what is refused to them.
+func newStorage(c *Cloud) *s3.Server {
+	s, err := s3.New(s3.Options{Prefix: storagePath, Buckets: []string{Bucket}, Secret: c.secret, Refuses: c.storageRefuses})
 	if err != nil {
 		panic(err) // one bucket of one name, in memory
 	}

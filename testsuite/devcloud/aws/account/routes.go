@@ -154,6 +154,24 @@ func (v View) DisassociateRouteTable(id string) error {
 	return query.Refuse("InvalidAssociationID.NotFound", "%s", describe("association ID", id))
 }
 
+// Associated returns the route table of an association and its subnet, if it has
+// one; nothing if there is no such association.
+func (a *Account) Associated(id string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, r := range a.routeTables.all() {
+		if r.MainAssociation == id {
+			return []string{r.ID}
+		}
+		for _, x := range r.Associations {
+			if x.ID == id {
+				return []string{r.ID, x.Subnet}
+			}
+		}
+	}
+	return nil
+}
+
 // DeleteRouteTable removes a route table that no subnet is joined to.
 func (v View) DeleteRouteTable(id string) error {
 	v.a.mu.Lock()

@@ -92,6 +92,21 @@ func in[T entity](t *table[T]) func(string) (entity, bool) {
 	}
 }
 
+// Known returns the kind of a resource, its tags, and whether it is there, however
+// young it is. Placement groups have names.
+func (a *Account) Known(id string) (kind string, tags map[string]string, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.placement(id); g != nil {
+		id = g.ID
+	}
+	if kind = KindOf(id); kind == "" {
+		return kinds["pg"].kind, nil, false
+	}
+	_, ok = a.lookup(id)
+	return kind, maps.Clone(a.tags[id]), ok
+}
+
 // taggable checks that all resources exist for a view.
 func (v View) taggable(ids []string) error {
 	if len(ids) == 0 {

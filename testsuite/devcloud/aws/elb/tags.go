@@ -61,6 +61,14 @@ func (s *Service) tagged(arn string) (map[string]string, error) {
 	return nil, invalid("'%s' is not a valid ARN of a load balancer, target group or listener", arn)
 }
 
+// Tags returns the tags of a resource, and whether it is there.
+func (s *Service) Tags(arn string) (map[string]string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	tags, err := s.tagged(arn)
+	return maps.Clone(tags), err == nil
+}
+
 // allTagged returns the tags of several resources, or why not.
 func (s *Service) allTagged(arns []string) ([]map[string]string, error) {
 	if len(arns) == 0 {

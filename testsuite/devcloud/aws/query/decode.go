@@ -22,8 +22,25 @@ func Decode(form url.Values, into any) error {
 	if err := d.value("", reflect.ValueOf(into).Elem()); err != nil {
 		return err
 	}
+	return d.complete()
+}
+
+// Pick is Decode for who needs some parameters only: what no field takes, it
+// leaves alone.
+func Pick(form url.Values, into any) error {
+	d := decoder{form: form, used: map[string]bool{}}
+	return d.value("", reflect.ValueOf(into).Elem())
+}
+
+type decoder struct {
+	form url.Values
+	used map[string]bool
+}
+
+// complete refuses parameters that nothing has used.
+func (d *decoder) complete() error {
 	var unknown []string
-	for k := range form {
+	for k := range d.form {
 		if !d.used[k] {
 			unknown = append(unknown, k)
 		}
@@ -33,11 +50,6 @@ func Decode(form url.Values, into any) error {
 		return Refuse("UnknownParameter", "The parameter %s is not recognized", unknown[0])
 	}
 	return nil
-}
-
-type decoder struct {
-	form url.Values
-	used map[string]bool
 }
 
 func (d *decoder) value(name string, v reflect.Value) error {

@@ -40,6 +40,9 @@ type Options struct {
 	// Secret returns the secret of an access key and, if it is a temporary one,
 	// its session token. Without it, requests need no signature.
 	Secret func(key string) (secret, session string, ok bool)
+	// Refuses says that the owner of a key may not do what a request asks for, whose
+	// path begins with the bucket.
+	Refuses func(key string, r *http.Request, path string) bool
 	// Prefix is what stands before the bucket in paths.
 	Prefix     string
 	Conditions Conditions
@@ -52,9 +55,10 @@ func OneKey(key, secret string) func(string) (string, string, bool) {
 
 // Server answers S3 requests. It is safe for concurrent use.
 type Server struct {
-	secret func(key string) (secret, session string, ok bool)
-	prefix string
-	fake   http.Handler
+	secret  func(key string) (secret, session string, ok bool)
+	refuses func(key string, r *http.Request, path string) bool
+	prefix  string
+	fake    http.Handler
 
 	mu         sync.Mutex
 	conditions Conditions
@@ -70,13 +74,17 @@ func New(o Options) (*Server, error) {
 		}
 	}
 	fake := gofakes3.New(back, gofakes3.WithLogger(gofakes3.DiscardLog()))
-	return &Server{secret: o.Secret, prefix: o.Prefix, fake: fake.Server(), conditions: o.Conditions}, nil
+	return &Server{secret: o.Secret, refuses: o.Refuses, prefix: o.Prefix, fake: fake.Server(), conditions: o.Conditions}, nil
 }
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if s.secret != nil {
-		if code := s.signed(r); code != "" {
+		key, code := s.signed(r)
+		if code == "" && s.refuses != nil && s.refuses(key, r, strings.TrimPrefix(r.URL.Path, s.prefix)) {
+			code = "AccessDenied"
+		}
+		if code != "" {
 			refuse(w, r, http.StatusForbidden, code)
 			return
 		}

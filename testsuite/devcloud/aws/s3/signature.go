@@ -13,10 +13,10 @@ import (
 // scheme starts the Authorization header of signature version 4.
 const scheme = "AWS4-HMAC-SHA256 "
 
-// signed returns the code of the error when a request is not signed with one of
-// the keys: it is signed again with the secret key, over the headers that it
-// says are signed, and the two signatures must be equal.
-func (s *Server) signed(r *http.Request) string {
+// signed returns the key that a request is signed with, or the code of the error
+// when that is none of those known: it is signed again with the secret key, over the
+// headers that it says are signed, and the two signatures must be equal.
+func (s *Server) signed(r *http.Request) (key, code string) {
 	have := r.Header.Get("Authorization")
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(strings.TrimPrefix(have, scheme), ",") {
@@ -27,14 +27,14 @@ func (s *Server) signed(r *http.Request) string {
 	scope := strings.Split(fields["Credential"], "/")
 	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	if !strings.HasPrefix(have, scheme) || len(scope) != 5 || scope[3] != "s3" || err != nil {
-		return "AccessDenied"
+		return "", "AccessDenied"
 	}
 	secret, session, ok := s.secret(scope[0])
 	if !ok {
-		return "InvalidAccessKeyId"
+		return "", "InvalidAccessKeyId"
 	}
 	if r.Header.Get("X-Amz-Security-Token") != session {
-		return "InvalidToken"
+		return "", "InvalidToken"
 	}
 	again := r.Clone(r.Context())
 	again.Header = http.Header{}
@@ -51,7 +51,7 @@ func (s *Server) signed(r *http.Request) string {
 	err = v4.NewSigner().SignHTTP(r.Context(), creds, again, r.Header.Get("X-Amz-Content-Sha256"), "s3", scope[2], at,
 		func(o *v4.SignerOptions) { o.DisableURIPathEscaping = true })
 	if err != nil || subtle.ConstantTimeCompare([]byte(have), []byte(again.Header.Get("Authorization"))) != 1 {
-		return "SignatureDoesNotMatch"
+		return "", "SignatureDoesNotMatch"
 	}
-	return ""
+	return scope[0], ""
 }

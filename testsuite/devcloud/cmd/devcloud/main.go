@@ -54,6 +54,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	fs.BoolVar(&s.chaos, "chaos", false, "begin with random faults (see PUT /_devcloud/chaos)")
 	fs.Uint64Var(&s.chaosSeed, "seed", 1, "seed of random faults")
 	fs.BoolVar(&s.verbose, "verbose", false, "log every change")
+	policy := func(to *[]byte) func(string) error {
+		return func(file string) (err error) {
+			*to, err = os.ReadFile(file)
+			return err
+		}
+	}
+	fs.Func("aws-policy", "FILE with the IAM policy of whoever makes clusters; without it everything is allowed", policy(&s.options.AWSPolicies.Worker))
+	fs.Func("aws-node-policy", "FILE with the IAM policy of what runs on machines; without it everything is allowed", policy(&s.options.AWSPolicies.Nodes))
 	fs.Func("image-host", "HOST=URL: fetch images of HOST from URL; may be repeated", func(v string) error {
 		host, url, ok := strings.Cut(v, "=")
 		if !ok {
@@ -101,7 +109,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	ready := map[string]any{"url": d.URL(), "factory": d.FactoryURL(), "speed": d.World().Clock().Speed(), "pid": os.Getpid(), "aws": d.AWSEnvironment()}
+	ready := map[string]any{"url": d.URL(), "factory": d.FactoryURL(), "speed": d.World().Clock().Speed(), "pid": os.Getpid(), "aws": d.AWSEnvironment(), "awsOwner": d.AWSOwner()}
 	if err := json.NewEncoder(stdout).Encode(ready); err != nil {
 		return errors.Join(err, d.Close())
 	}
