@@ -370,3 +370,13 @@ func TestOldTypes(t *testing.T) {
 		t.Errorf("firmware %q", spec.Image.Firmware)
 	}
 }
+
+func TestGuestsAreToldOfTheirGPUs(t *testing.T) {
+	c := start(t)
+	n := c.network(t)
+	id := *c.run(t, c.spec(t, n, func(in *ec2.RunInstancesInput) { in.InstanceType = "g4dn.xlarge" })).InstanceId
+	until(t, "boot", func() bool { _, ok := c.park.spec(id); return ok })
+	if spec, _ := c.park.spec(id); spec.GPUs != 1 || spec.GPU != "NVIDIA T4" {
+		t.Errorf("the guest was told of %d GPUs %q", spec.GPUs, spec.GPU)
+	}
+}

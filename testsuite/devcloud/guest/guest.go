@@ -25,6 +25,9 @@ type Server struct {
 	// MemoryMiB and DiskGiB are what the flavor and the request said.
 	MemoryMiB int
 	DiskGiB   int
+	// GPUs is how many there are, and GPU what they are called: "NVIDIA T4".
+	GPUs int
+	GPU  string
 	// Loopback is the address of this machine on the host that runs devcloud;
 	// it is also the public address the cloud's API reports. All listeners of
 	// the guest bind it, and all its outgoing connections come from it.
@@ -197,6 +200,7 @@ type Kubelet struct {
 	VCPUs                 int
 	MemoryMiB             int
 	DiskGiB               int
+	GPUs                  int    // that containers can use
 	Arch                  string // of the image; empty means "amd64"
 	// Source is the node's own address, from which the kubelet connects.
 	Source netip.Addr

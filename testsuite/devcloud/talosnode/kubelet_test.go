@@ -85,3 +85,41 @@ func TestNoAddressInTheNodeSubnets(t *testing.T) {
 	n := l.Boot(l.Server("w-0", p.Worker(`machine: {kubelet: {nodeIP: {validSubnets: ["192.168.0.0/16"]}}}`)))
 	nodetest.Logged(t, n, "no address of this node is in the node IP subnets")
 }
+
+// Containers can use the GPUs of a machine whose system drives them.
+func TestGPUs(t *testing.T) {
+	t.Parallel()
+
+	modules, toolkit := "siderolabs/nvidia-open-gpu-kernel-modules-lts", "siderolabs/nvidia-container-toolkit-lts"
+	l := nodetest.New(t)
+	p := nodetest.NewPKI(t, "v1.14")
+	l.Boot(l.Server("cp-0", p.ControlPlane()))
+
+	for name, tt := range map[string]struct {
+		gpu        string
+		extensions []string
+		want       int
+	}{
+		"driven":       {"NVIDIA T4", []string{"siderolabs/nonfree-kmod-nvidia-lts", toolkit}, 2},
+		"open":         {"NVIDIA T4", []string{modules, toolkit}, 2},
+		"no-toolkit":   {"NVIDIA T4", []string{modules}, 0},
+		"no-modules":   {"NVIDIA T4", []string{toolkit}, 0},
+		"stock":        {"NVIDIA T4", nil, 0},
+		"another-make": {"AMD MI300X", []string{modules, toolkit}, 0},
+	} {
+		l.Boot(l.Server(name, p.Worker(), func(s *guest.Server) {
+			s.GPUs, s.GPU, s.Image.Extensions = 2, tt.gpu, tt.extensions
+		}))
+		nodetest.Eventually(t, "kubelet", func() error {
+			if _, ok := l.Kube.Kubelet(name); !ok {
+				return errors.New("not started")
+			}
+
+			return nil
+		})
+
+		if got, _ := l.Kube.Kubelet(name); got.GPUs != tt.want {
+			t.Errorf("%s: %d GPUs, want %d", name, got.GPUs, tt.want)
+		}
+	}
+}

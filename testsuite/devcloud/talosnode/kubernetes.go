@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
@@ -199,6 +200,7 @@ func (s *session) kubeletSpec(config *nodeConfig) (guest.Kubelet, bool) {
 		VCPUs:                 s.node.server.VCPUs,
 		MemoryMiB:             s.node.server.MemoryMiB,
 		DiskGiB:               s.node.server.DiskGiB,
+		GPUs:                  s.drivenGPUs(),
 		Arch:                  s.node.server.Image.Arch,
 		Source:                s.node.server.Loopback,
 		ServerUUID:            s.node.server.UUID,
@@ -219,6 +221,21 @@ func (s *session) kubeletSpec(config *nodeConfig) (guest.Kubelet, bool) {
 	}
 
 	return spec, true
+}
+
+// drivenGPUs counts the GPUs that containers can use: NVIDIA's, if the system that
+// runs has kernel modules for them and what gives them to containers.
+func (s *session) drivenGPUs() int {
+	has := func(part string) bool {
+		return slices.ContainsFunc(s.extensions(), func(e string) bool { return strings.Contains(e, part) })
+	}
+	driven := has("nvidia-container-toolkit") && (has("nvidia-open-gpu-kernel-modules") || has("nonfree-kmod-nvidia"))
+
+	if !driven || !strings.HasPrefix(s.node.server.GPU, "NVIDIA") {
+		return 0
+	}
+
+	return s.node.server.GPUs
 }
 
 // nodeIP is the first address inside the configured subnets.

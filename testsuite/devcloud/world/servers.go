@@ -223,6 +223,9 @@ func (w *World) guestSpec(s *Server) guest.Server {
 		VCPUs: s.Flavor.VCPUs, MemoryMiB: s.Flavor.MemoryGB * 1024,
 		Loopback: s.Loopback, UserData: s.userData, Image: s.Image.Guest,
 	}
+	if gpu := s.Flavor.GPU; gpu != nil {
+		g.GPUs, g.GPU = gpu.Count, gpu.Name
+	}
 	if v, err := w.volumes.get(s.VolumeIDs[0]); err == nil {
 		g.DiskGiB = v.SizeGB
 	}

@@ -242,6 +242,9 @@ func (a *Account) guestSpec(i *Instance) guest.Server {
 		UUID: i.ID, Name: PrivateName(shown.Private), Label: a.tags[i.ID]["Name"], Zone: i.Zone, Flavor: i.Type.Name,
 		VCPUs: i.Type.VCPUs, MemoryMiB: i.Type.MemoryMiB, Image: i.boots, Platform: "aws", ProviderID: "aws:///" + i.Zone + "/" + i.ID,
 	}
+	if g := i.Type.GPU; g != nil {
+		s.GPUs, s.GPU = g.Count, g.Manufacturer+" "+g.Name
+	}
 	if i.Metadata.Endpoint != "disabled" {
 		s.UserData = i.userData
 	}

@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
+
+	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 )
 
 func TestResources(t *testing.T) {
@@ -55,4 +57,39 @@ func TestAllocatableNeverExceedsCapacity(t *testing.T) {
 			}
 		}
 	})
+}
+
+// GPUs are counted once pods run, and are shown as zero when they are not usable
+// any more.
+func TestDevices(t *testing.T) {
+	with := guest.Kubelet{VCPUs: 4, MemoryMiB: 16384, DiskGiB: 50, GPUs: 2}
+	without := with
+	without.GPUs = 0
+	for name, test := range map[string]struct {
+		spec    guest.Kubelet
+		network bool
+		have    corev1.NodeStatus
+		want    string // empty: not shown at all
+		changed bool
+	}{
+		"before pods run":      {with, false, newStatus(without, "", true), "", false},
+		"at first":             {with, true, newStatus(without, "", true), "2", true},
+		"later":                {with, true, newStatus(with, "", true), "2", false},
+		"after a reboot":       {with, false, newStatus(with, "", true), "0", true},
+		"without their driver": {without, true, newStatus(with, "", true), "0", true},
+		"a machine without":    {without, true, newStatus(without, "", true), "", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := newStatus(test.spec, "", test.network)
+			if changed := devices(&got, test.have); changed != test.changed {
+				t.Errorf("changed: %t", changed)
+			}
+			for _, list := range []corev1.ResourceList{got.Capacity, got.Allocatable} {
+				n, ok := list[gpu]
+				if ok != (test.want != "") || ok && n.String() != test.want {
+					t.Errorf("%s shown: %t, want %q", n.String(), ok, test.want)
+				}
+			}
+		})
+	}
 }

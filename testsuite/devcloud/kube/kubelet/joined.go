@@ -234,8 +234,8 @@ func (j *joined) renew(ctx context.Context) error {
 // report brings the node's status up to date if it differs or is old.
 func (j *joined) report(ctx context.Context, node *corev1.Node) error {
 	now := metav1.Now()
-	want := newStatus(j.k.spec, j.bootID)
-	changed := node.Status.NodeInfo != want.NodeInfo
+	want := newStatus(j.k.spec, j.bootID, j.network)
+	changed := devices(&want, node.Status) || node.Status.NodeInfo != want.NodeInfo
 	for _, condition := range conditions(j.network, now) {
 		have := find(node.Status.Conditions, condition.Type)
 		if have.Status == condition.Status && have.Reason == condition.Reason {

@@ -45,7 +45,7 @@ func newNode(spec guest.Kubelet, bootID string) *corev1.Node {
 			node.Annotations["alpha.kubernetes.io/provided-node-ip"] = spec.InternalIP.String()
 		}
 	}
-	node.Status = newStatus(spec, bootID)
+	node.Status = newStatus(spec, bootID, false)
 	node.Status.Addresses = addresses(spec)
 	node.Status.Conditions = conditions(false, metav1.Now())
 	return node
@@ -84,10 +84,14 @@ func addresses(spec guest.Kubelet) []corev1.NodeAddress {
 	return all
 }
 
-// newStatus is the part of the status that changes only with the machine.
-func newStatus(spec guest.Kubelet, bootID string) corev1.NodeStatus {
+// newStatus is the part of the status that changes only with the machine. GPUs are
+// counted by a pod, which needs the network.
+func newStatus(spec guest.Kubelet, bootID string, network bool) corev1.NodeStatus {
 	resources := Resources{
 		VCPUs: spec.VCPUs, MemoryMiB: spec.MemoryMiB, DiskGiB: spec.DiskGiB, ControlPlane: spec.ControlPlane,
+	}
+	if network {
+		resources.GPUs = spec.GPUs
 	}
 	status := corev1.NodeStatus{
 		Capacity:    resources.Capacity(),
