@@ -38,6 +38,7 @@ func ensureResource(ctx workflow.Context, d *desk, c cluster.Cloud, req cloud.En
 // removeResource deletes a resource if it exists, once nothing of it can be
 // under way.
 func removeResource(ctx workflow.Context, d *desk, c cluster.Cloud, req cloud.EnsureResourceRequest, ev *plan.Evidence) error {
+	req.Doomed = true
 	r, err := find(ctx, d, ev, resourceTry(d, c, req))
 	if err != nil || r == nil {
 		return err

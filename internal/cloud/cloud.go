@@ -125,6 +125,8 @@ type Capabilities struct {
 	// NodesByProviderID says that the cloud's controller does not find a node by the
 	// name of its machine: whoever made the machine tells the node its provider ID.
 	NodesByProviderID bool `json:"nodesByProviderID,omitempty"`
+	// Spot says that the cloud rents machines for less that it may take back.
+	Spot bool `json:"spot,omitempty"`
 	// Firewall says whether the cloud filters traffic; when it does not, nodes
 	// carry their own ingress rules.
 	Firewall bool `json:"firewall"`
@@ -158,6 +160,9 @@ type MachineSpec struct {
 	Networks []string `json:"networks,omitempty"`
 	// PlacementGroup is the id of the shard's placement group, or empty.
 	PlacementGroup string `json:"placementGroup,omitempty"`
+	// Spot asks for a machine that the cloud may take back at any time, only where
+	// Capabilities say so. One that was taken back is gone like one that was deleted.
+	Spot bool `json:"spot,omitempty"`
 	// Params are the cloud's own parameters, out of Resource.Machine, sorted by key.
 	Params []cluster.Tag `json:"params,omitempty"`
 	// Attempt counts the creates that ended in a machine that is gone again. It
@@ -268,6 +273,9 @@ type EnsureResourceRequest struct {
 	Have  []Resource `json:"have,omitempty"` // what earlier steps made
 	// Create is set only when no earlier create of it can be under way.
 	Create bool `json:"create"`
+	// Doomed says that the resource is looked for to be deleted: it is returned as it
+	// is found, since settings that cannot be mended must not keep it.
+	Doomed bool `json:"doomed,omitempty"`
 }
 
 // Param returns a frozen parameter, "" if there is none of that key.

@@ -140,7 +140,7 @@ func (p *Provider) lookForResource(ctx context.Context, k kind, req cloud.Ensure
 	}
 	switch {
 	case keep >= 0:
-		if k.mend != nil {
+		if k.mend != nil && !req.Doomed {
 			if err := k.mend(ctx, req, &found[keep]); err != nil {
 				return look, err
 			}
