@@ -82,7 +82,7 @@ func CompareMachines(a, b Machine) int {
 
 // Valid refuses a request for a machine that no cloud can serve: Internal
 // without an identity, Invalid for what its user can change.
-func (req EnsureMachineRequest) Valid(op string, userDataMax int) error {
+func (req EnsureMachineRequest) Valid(op string, c Capabilities) error {
 	s := req.Spec
 	switch n := len(req.UserData.Reveal()); {
 	case s.ID == "" || s.Owner.Cluster.UID == "":
@@ -90,8 +90,12 @@ func (req EnsureMachineRequest) Valid(op string, userDataMax int) error {
 	case n == 0:
 		// Without user data Talos falls back to metadata over the network.
 		return fault.New(fault.Invalid, op, "a machine needs user data")
-	case n > userDataMax:
-		return fault.New(fault.Invalid, op, "its user data has %d bytes, the most is %d; use fewer or shorter config patches", n, userDataMax)
+	case n > c.UserDataMax:
+		return fault.New(fault.Invalid, op, "its user data has %d bytes, the most is %d; use fewer or shorter config patches", n, c.UserDataMax)
+	case s.Spot && !c.Spot:
+		return fault.New(fault.Invalid, op, "the cloud has no spot machines")
+	case s.Spot && s.Role == cluster.RoleControlPlane:
+		return fault.New(fault.Invalid, op, "a control plane cannot be a spot machine: etcd would lose members whenever the cloud wants them back")
 	}
 	for _, t := range s.Tags {
 		if cluster.ReservedTag(t.Key) {

@@ -88,3 +88,43 @@ func TestDriftAfterTheInstanceIsGone(t *testing.T) {
 		t.Errorf("the cloud has made %d instances, want two", len(all))
 	}
 }
+
+// A spot machine that the cloud takes back is gone as if it had been deleted, with
+// proof and at once, and what is asked for in its place is a new one.
+func TestSpotIsTakenBack(t *testing.T) {
+	owner := cloud.Owner{Cluster: cluster.Ref{Name: "demo", UID: "spot"}, Group: "workers"}
+	c := startCloud(t)
+	p := c.open(t)
+	launch := func(id string) cloud.Machine {
+		t.Helper()
+		req := cloud.EnsureMachineRequest{Spec: c.Machine(owner, id), UserData: c.UserData(), Create: true}
+		req.Spec.Spot = true
+		look, err := p.EnsureMachine(t.Context(), req)
+		if err != nil || look.Machine == nil {
+			t.Fatalf("%+v, %v", look, err)
+		}
+		return *look.Machine
+	}
+	first := launch("m1")
+	if i, err := c.account.Instance(first.Ref.Cloud); err != nil || !i.Spot {
+		t.Fatalf("%+v, %v: not a spot instance", i, err)
+	}
+	if err := c.account.Interrupt(first.Ref.Cloud); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "proof that it is gone", func() (bool, error) {
+		_, err := p.GetMachine(t.Context(), first.Ref)
+		if fault.Is(err, fault.NotFound) {
+			return true, nil
+		}
+		return false, err
+	})
+	second := launch("m2")
+	eventually(t, "the list of one", func() (bool, error) {
+		all, err := p.ListMachines(t.Context(), owner)
+		return len(all) == 1 && all[0].Ref.Cloud == second.Ref.Cloud, err
+	})
+	if gone, err := p.DeleteMachine(t.Context(), first.Ref); err != nil || !gone {
+		t.Errorf("deleting what was taken back: %t, %v", gone, err)
+	}
+}

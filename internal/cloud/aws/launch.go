@@ -24,9 +24,6 @@ const (
 	// other one is for control planes where that differs.
 	paramProfile             = "instanceProfile"
 	paramControlPlaneProfile = "controlPlaneInstanceProfile"
-	// paramMarket is "spot", or nothing for on-demand.
-	paramMarket = "market"
-	marketSpot  = "spot"
 )
 
 // rootDevice is that of Talos' images.
@@ -56,10 +53,10 @@ func machineParam(s cloud.MachineSpec, key string) string {
 }
 
 // checkMachine refuses what cannot work before anything is sent.
-func checkMachine(req cloud.EnsureMachineRequest) error {
+func (p *Provider) checkMachine(req cloud.EnsureMachineRequest) error {
 	s := req.Spec
 	op := "create instance " + s.Name
-	if err := req.Valid(op, userDataMax); err != nil {
+	if err := req.Valid(op, p.Capabilities()); err != nil {
 		return err
 	}
 	switch {
@@ -69,11 +66,6 @@ func checkMachine(req cloud.EnsureMachineRequest) error {
 		return fault.New(fault.Internal, op, "a machine has one interface, and %d subnets were given", len(s.Subnets))
 	case len(s.Networks) > 0:
 		return fault.New(fault.Invalid, op, "machines of this cloud are attached to subnets, not to networks")
-	}
-	switch m := machineParam(s, paramMarket); m {
-	case "", marketSpot:
-	default:
-		return fault.New(fault.Invalid, op, "the market %q is unknown; it is %q or nothing", m, marketSpot)
 	}
 	return checkTags(op, s.Tags)
 }
@@ -128,7 +120,9 @@ func launchRequest(s cloud.MachineSpec, userData []byte) *ec2.RunInstancesInput 
 		in.SecurityGroupIds = strings.Split(g, ",")
 	}
 	in.IamInstanceProfile = instanceProfile(s)
-	if machineParam(s, paramMarket) == marketSpot {
+	if s.Spot {
+		// It ends when the cloud wants it back, and is not asked for again: the
+		// group replaces it, in another zone or flavor if need be.
 		in.InstanceMarketOptions = &types.InstanceMarketOptionsRequest{
 			MarketType: types.MarketTypeSpot,
 			SpotOptions: &types.SpotMarketOptions{

@@ -23,7 +23,7 @@ func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineReq
 	// The wall clock, so that a process that was stopped for a while counts it.
 	sendBy := p.calls.SendBy()
 	if req.Create {
-		if err := checkMachine(req); err != nil {
+		if err := p.checkMachine(req); err != nil {
 			return cloud.MachineLook{}, err
 		}
 	}

@@ -118,6 +118,7 @@ func TestPolicy(t *testing.T) {
 	}
 	group := c.ensure(t, cloud.EnsureResourceRequest{Owner: tourist, Step: step})
 	m := c.Machine(tourist, "m1")
+	m.Spot = true // which needs more than others
 	m.PlacementGroup, m.Subnets, m.Params = group.ID, nil, []cluster.Tag{{Key: "instanceProfile", Value: "ichor-nodes"}}
 	for _, r := range have {
 		if r.Kind == cloud.KindSubnet && r.Zone == zone {

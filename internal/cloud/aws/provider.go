@@ -246,6 +246,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
 		// The vendor's controller looks for the name that the VPC gives to an instance.
 		NodesByProviderID: true,
+		Spot:              true,
 		Firewall:          true, TalosPlatform: "aws", ImageFormat: "raw.gz",
 	})
 }

@@ -290,12 +290,15 @@ func TestLaunchRequest(t *testing.T) {
 	}
 
 	spot := s
-	spot.Role = cluster.RoleControlPlane
-	spot.Params = append([]tag{{Key: paramMarket, Value: marketSpot}}, s.Params...)
+	spot.Spot = true
 	in := launchRequest(spot, []byte("config"))
-	if m := in.InstanceMarketOptions; m == nil || m.MarketType != "spot" || m.SpotOptions.SpotInstanceType != "one-time" {
+	if m := in.InstanceMarketOptions; m == nil || m.MarketType != "spot" || m.SpotOptions.SpotInstanceType != "one-time" ||
+		m.SpotOptions.InstanceInterruptionBehavior != "terminate" || m.SpotOptions.MaxPrice != nil {
 		t.Errorf("market %+v", m)
 	}
+	control := s
+	control.Role = cluster.RoleControlPlane
+	in = launchRequest(control, []byte("config"))
 	if p := in.IamInstanceProfile; p == nil || p.Arn == nil || *p.Arn != "arn:aws:iam::1:instance-profile/cp" {
 		t.Errorf("profile of a control plane: %+v", p)
 	}
@@ -334,10 +337,10 @@ func TestRefusedBeforeSending(t *testing.T) {
 	p := open(t, &wire{})
 	for name, edit := range map[string]func(*cloud.MachineSpec){
 		"T2": func(s *cloud.MachineSpec) { s.Flavor = "t2.micro" }, "tag of the cloud": func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "aws:x"}} },
-		"tag of a cluster": func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "kubernetes.io/cluster/other"}} },
-		"name":             func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "Name"}} },
-		"market":           func(s *cloud.MachineSpec) { s.Params = []tag{{Key: paramMarket, Value: "x"}} },
-		"network":          func(s *cloud.MachineSpec) { s.Networks = []string{"x"} },
+		"tag of a cluster":   func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "kubernetes.io/cluster/other"}} },
+		"name":               func(s *cloud.MachineSpec) { s.Tags = []tag{{Key: "Name"}} },
+		"spot control plane": func(s *cloud.MachineSpec) { s.Role, s.Spot = cluster.RoleControlPlane, true },
+		"network":            func(s *cloud.MachineSpec) { s.Networks = []string{"x"} },
 	} {
 		s := sample()
 		edit(&s)

@@ -21,7 +21,7 @@ func (p *Provider) EnsureMachine(ctx context.Context, req cloud.EnsureMachineReq
 	// The wall clock, so that a process that was stopped for a while counts it.
 	sendBy := p.calls.SendBy()
 	if req.Create {
-		if err := req.Valid("create server "+req.Spec.Name, userDataMax); err != nil {
+		if err := req.Valid("create server "+req.Spec.Name, p.Capabilities()); err != nil {
 			return cloud.MachineLook{}, err
 		}
 	}

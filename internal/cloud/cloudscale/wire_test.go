@@ -171,6 +171,20 @@ func TestPlanInfrastructureRefuses(t *testing.T) {
 	}
 }
 
+// The API has one price for a machine.
+func TestNoSpotMachines(t *testing.T) {
+	p := open(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") }))
+	if p.Capabilities().Spot {
+		t.Error("the cloud says that it has spot machines")
+	}
+	_, err := p.EnsureMachine(t.Context(), cloud.EnsureMachineRequest{
+		Spec: cloud.MachineSpec{ID: "m1", Name: "demo-workers-m1", Owner: demo, Role: cluster.RoleWorker, Spot: true}, UserData: secrets.NewValue([]byte("x")), Create: true,
+	})
+	if !fault.Is(err, fault.Invalid) {
+		t.Errorf("a spot machine: %v of kind %q", err, fault.KindOf(err))
+	}
+}
+
 func TestTransport(t *testing.T) {
 	type seen struct {
 		Route, Method string
