@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
@@ -36,7 +37,7 @@ func (d *Devcloud) State() State {
 func (d *Devcloud) timeline() []world.Action {
 	all := d.world.Timeline()
 	for _, e := range d.AWS().Timeline() {
-		all = append(all, world.Action{Time: e.Time, Name: e.Name, Subject: e.Subject, Message: e.Name + " " + e.Subject})
+		all = append(all, world.Action{Time: e.Time, Name: e.Name, Subject: e.Subject, Message: strings.TrimSpace(e.Name + " " + e.Subject + " " + e.Label)})
 	}
 	slices.SortStableFunc(all, func(a, b world.Action) int { return a.Time.Compare(b.Time) })
 	return all
@@ -66,7 +67,9 @@ func (d *Devcloud) controlAWS(mux *http.ServeMux) {
 	mux.HandleFunc("GET /_devcloud/aws/usage", func(rw http.ResponseWriter, _ *http.Request) {
 		d.reply(rw, http.StatusOK, d.aws.Usage())
 	})
-	for verb, do := range map[string]func(string) error{"vanish": a.Vanish, "stop": a.StopByHand, "interrupt": a.Interrupt} {
+	for verb, do := range map[string]func(string) error{
+		"vanish": a.Vanish, "stop": a.StopByHand, "start": a.StartByHand, "terminate": a.TerminateByHand, "interrupt": a.Interrupt,
+	} {
 		mux.HandleFunc("POST /_devcloud/aws/instances/{id}/"+verb, func(rw http.ResponseWriter, r *http.Request) {
 			if err := do(r.PathValue("id")); err != nil {
 				d.reply(rw, http.StatusNotFound, map[string]string{"detail": err.Error()})

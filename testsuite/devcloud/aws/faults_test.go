@@ -48,18 +48,24 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestLostAnswer loses the answer to a launch: the token finds the instance.
+// TestLostAnswer loses the answer to a launch, or gives a wrong one: the token
+// finds the instance.
 func TestLostAnswer(t *testing.T) {
-	c := start(t)
-	n := c.network(t)
-	must(c.faults.Add(faults.Fault{Route: "POST /aws/ec2/RunInstances", Effect: faults.CommitThenDrop}))(t)
-	spec := c.spec(t, n, func(in *ec2.RunInstancesInput) { in.ClientToken = p("x") })
-	if _, err := c.RunInstances(t.Context(), spec); err == nil {
-		t.Fatal("the answer was not lost")
-	}
-	made := c.account.Omniscient().Instances()
-	if again := *c.run(t, spec).InstanceId; len(made) != 1 || again != made[0].ID {
-		t.Errorf("made %d, then %s", len(made), again)
+	for effect, want := range map[string]string{faults.CommitThenDrop: "", faults.CommitThenFail: "InternalError"} {
+		t.Run(effect, func(t *testing.T) {
+			c := start(t)
+			n := c.network(t)
+			must(c.faults.Add(faults.Fault{Route: "POST /aws/ec2/RunInstances", Effect: effect}))(t)
+			spec := c.spec(t, n, func(in *ec2.RunInstancesInput) { in.ClientToken = p("x") })
+			_, err := c.RunInstances(t.Context(), spec)
+			if got, status := code(err); err == nil || status != 0 && got != want {
+				t.Fatalf("the launch was answered with %v", err)
+			}
+			made := c.account.Omniscient().Instances()
+			if again := *c.run(t, spec).InstanceId; len(made) != 1 || again != made[0].ID {
+				t.Errorf("made %d, then %s", len(made), again)
+			}
+		})
 	}
 }
 

@@ -54,7 +54,7 @@ func (c *Chaos) check() error {
 	return nil
 }
 
-var identifier = regexp.MustCompile(`/[0-9a-f]{8}-[0-9a-f-]{27}|/[0-9]+(\.[0-9]+){3}|/[0-9a-f]*:[0-9a-f:]+`)
+var identifier = regexp.MustCompile(`/[0-9a-f]{8}-[0-9a-f-]{27}|/[0-9]+(\.[0-9]+){3}|/[0-9a-f]*:[0-9a-f:]+|/snap-[0-9a-f]{17}|/[0-9]+$`)
 
 // RouteOf replaces the ids of a path by *.
 func RouteOf(method, path string) string {

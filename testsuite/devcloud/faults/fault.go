@@ -15,6 +15,7 @@ import (
 // The effects of a fault.
 const (
 	CommitThenDrop   = "commit-then-drop"   // done, but the connection closes without an answer
+	CommitThenFail   = "commit-then-fail"   // done, but answered like something that broke
 	DropBeforeCommit = "drop-before-commit" // not done, the connection closes
 	DelayThenCommit  = "delay-then-commit"  // done after Delay, even if the client has gone
 	Status           = "status"             // not done, answered with Status and Body
@@ -37,7 +38,7 @@ const (
 )
 
 var effects = []string{
-	CommitThenDrop, DropBeforeCommit, DelayThenCommit, Status, HTML429, JSON429, Window503, Quota, OutOfStock,
+	CommitThenDrop, CommitThenFail, DropBeforeCommit, DelayThenCommit, Status, HTML429, JSON429, Window503, Quota, OutOfStock,
 	StuckChanging, ErrorState, WrongZone, StaleList, Image404, BadDelete, TagPatch500, Kill, Hang, HoldBefore, HoldAfter,
 }
 

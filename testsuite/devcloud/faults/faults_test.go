@@ -105,6 +105,7 @@ func TestEffects(t *testing.T) {
 		done   int32
 	}{
 		{fault: faults.Fault{Route: post, Effect: faults.CommitThenDrop}, done: 1},
+		{fault: faults.Fault{Route: post, Effect: faults.CommitThenFail}, status: 500, done: 1},
 		{fault: faults.Fault{Route: post, Effect: faults.DropBeforeCommit}},
 		{fault: faults.Fault{Route: post, Effect: faults.DelayThenCommit, Delay: faults.Duration(time.Second)}, status: 201, text: "made", done: 1},
 		{fault: faults.Fault{Route: post, Effect: faults.Status, Status: 418, Body: "teapot"}, status: 418, text: "teapot"},

@@ -284,6 +284,10 @@ func (in *Injector) serve(next api, a *answer, r *http.Request, f *Fault, left <
 		next.ServeHTTP(a, r)
 		in.kill(f.PID)
 		return false
+	case CommitThenFail:
+		next.ServeHTTP(newAnswer(), r)
+		next.refuse(a, f)
+		return true
 	case StuckChanging, ErrorState, WrongZone, StaleList:
 		next.ServeHTTP(a, r.WithContext(withBend(r.Context(), Bend{
 			Stuck: f.Effect == StuckChanging, State: stateOf(f), WrongZone: f.Effect == WrongZone,
@@ -291,19 +295,24 @@ func (in *Injector) serve(next api, a *answer, r *http.Request, f *Fault, left <
 		})))
 		return true
 	default:
-		if next.canned == nil {
-			canned(a, f)
-			return true
-		}
-		status, contentType, body := next.canned(f)
-		if f.RetryAfter != "" {
-			a.Header().Set("Retry-After", f.RetryAfter)
-		}
-		a.Header().Set("Content-Type", contentType)
-		a.WriteHeader(status)
-		a.body.Write(body)
+		next.refuse(a, f)
 		return true
 	}
+}
+
+// refuse answers instead of the API.
+func (next api) refuse(a *answer, f *Fault) {
+	if next.canned == nil {
+		canned(a, f)
+		return
+	}
+	status, contentType, body := next.canned(f)
+	if f.RetryAfter != "" {
+		a.Header().Set("Retry-After", f.RetryAfter)
+	}
+	a.Header().Set("Content-Type", contentType)
+	a.WriteHeader(status)
+	a.body.Write(body)
 }
 
 func (in *Injector) kill(pid int) {

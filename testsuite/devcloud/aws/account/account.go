@@ -79,6 +79,7 @@ type Event struct {
 	Time    time.Time
 	Name    string // an action, or something like "instance_is_running"
 	Subject string
+	Label   string // what the subject is called by its tag "Name", if it is
 }
 
 // New returns an account without resources, except the published images. Close
@@ -170,7 +171,7 @@ func (a *Account) Timeline() []Event {
 }
 
 func (a *Account) note(name, subject string) {
-	a.journal = append(a.journal, Event{time.Now().UTC(), name, subject})
+	a.journal = append(a.journal, Event{time.Now().UTC(), name, subject, a.tags[subject]["Name"]})
 	a.log.Debug(name, "id", subject)
 }
 

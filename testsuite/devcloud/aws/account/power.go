@@ -54,6 +54,7 @@ func (v View) Terminate(ids []string) ([]Change, error) {
 func (a *Account) shutDown(i *Instance, why Reason) {
 	i.State, i.Reason = ShuttingDown, why
 	i.turn++
+	a.note("instance_is_ending", i.ID)
 	a.background(func() {
 		i.machine.Destroy()
 		if a.clock.Sleep(i.ctx, a.lat.Terminate) != nil {
@@ -153,6 +154,18 @@ func (a *Account) StopByHand(id string) error {
 			a.powerOff(i)
 		}
 	}, nil)
+}
+
+// StartByHand powers an instance on again as somebody at the console does.
+func (a *Account) StartByHand(id string) error {
+	_, err := a.Omniscient().Start([]string{id})
+	return err
+}
+
+// TerminateByHand ends an instance as somebody at the console does.
+func (a *Account) TerminateByHand(id string) error {
+	_, err := a.Omniscient().Terminate([]string{id})
+	return err
 }
 
 func (a *Account) byHand(id string, act func(*Instance), after func(*guest.Machine)) error {

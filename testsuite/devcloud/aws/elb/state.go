@@ -1,8 +1,10 @@
 package elb
 
 import (
+	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 )
@@ -27,15 +29,16 @@ func (s *Service) State() State {
 		})
 	}
 	for _, g := range s.groups {
-		healthy := 0
+		healthy, ids := 0, make([]string, 0, len(g.targets))
 		for _, t := range g.targets {
+			ids = append(ids, t.id)
 			if s.health(g, t).State == "healthy" {
 				healthy++
 			}
 		}
 		out.TargetGroups = append(out.TargetGroups, account.Item{
 			ID: g.arn, Name: g.name, Tags: maps.Clone(g.tags),
-			Detail: strconv.Itoa(healthy) + " of " + strconv.Itoa(len(g.targets)) + " targets healthy",
+			Detail: strings.TrimSpace(fmt.Sprintf("%d of %d targets healthy: %s", healthy, len(g.targets), strings.Join(ids, " "))),
 		})
 	}
 	for _, l := range s.listeners {
