@@ -1,5 +1,5 @@
 // Package registry opens cloud accounts by the names that specs use. To add a cloud
-// is to add a line to dial.
+// is to add an entry to Clouds.
 package registry
 
 import (
@@ -12,8 +12,6 @@ import (
 	"sync"
 
 	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cloud/aws"
-	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -22,6 +20,8 @@ import (
 
 // Options are what all accounts have in common.
 type Options struct {
+	// Clouds by the names that specs use; nil means Clouds().
+	Clouds  map[string]Cloud
 	Secrets secrets.Resolver
 	// Rate is in requests a second to one account.
 	Rate float64
@@ -53,6 +53,9 @@ type opened struct {
 
 // New returns a Registry that has opened nothing yet.
 func New(o Options) *Registry {
+	if o.Clouds == nil {
+		o.Clouds = Clouds()
+	}
 	return &Registry{o: o, open: map[[sha256.Size]byte]opened{}}
 }
 
@@ -66,19 +69,27 @@ const chain = "chain:"
 // no credentials, Invalid when the cloud is not known.
 func (r *Registry) Open(ctx context.Context, spec cluster.Cloud) (cloud.Provider, string, error) {
 	const op = "open cloud account"
-	a, err := r.account(ctx, spec)
+	known, ok := r.o.Clouds[spec.Provider]
+	if !ok {
+		return nil, "", fault.New(fault.Invalid, op, "spec.cloud.provider: %q is not a cloud that this Ichor knows", spec.Provider)
+	}
+	a, err := r.account(ctx, known, spec)
 	if err != nil {
 		return nil, "", err
 	}
 	// Two references to one credential are one account, and share its images and
 	// their locks; in clouds with regions each of them is an account of its own.
-	key := sha256.Sum256([]byte(spec.Provider + "\x00" + a.region + a.profile + a.credentials.RevealString()))
+	id := spec.Provider + "\x00" + a.Region + a.Credentials.RevealString()
+	if a.Credentials.Empty() {
+		id += chain + a.Profile
+	}
+	key := sha256.Sum256([]byte(id))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if o, ok := r.open[key]; ok {
 		return o.provider, o.account, nil
 	}
-	p, err := r.dial(ctx, spec.Provider, a)
+	p, err := known.Open(ctx, a, r.o)
 	if err != nil {
 		return nil, "", fault.Wrap(cmp.Or(fault.KindOf(err), fault.Internal), op, err)
 	}
@@ -87,50 +98,26 @@ func (r *Registry) Open(ctx context.Context, spec cluster.Cloud) (cloud.Provider
 	return o.provider, o.account, nil
 }
 
-// account is what tells accounts apart.
-type account struct {
-	region      string // empty where an account spans all
-	profile     string // "chain:…" when the surroundings have the credentials
-	credentials secrets.Value
-}
-
-func (r *Registry) account(ctx context.Context, spec cluster.Cloud) (account, error) {
+// account resolves what tells the account of a spec from others.
+func (r *Registry) account(ctx context.Context, known Cloud, spec cluster.Cloud) (Account, error) {
 	const op = "open cloud account"
-	var a account
-	if spec.Provider == aws.Name {
-		var err error
-		if a.region, err = aws.RegionOf(spec.Zone); err != nil {
+	var a Account
+	var err error
+	if r.o.Observe != nil {
+		a.Observe = r.o.Observe(spec.Provider)
+	}
+	if known.RegionOf != nil {
+		if a.Region, err = known.RegionOf(spec.Zone); err != nil {
 			return a, fault.New(fault.Invalid, op, "spec.cloud.zone: %s", err)
 		}
-		if strings.HasPrefix(spec.Credentials, chain) {
-			a.profile = spec.Credentials
-			return a, nil
-		}
 	}
-	var err error
-	a.credentials, err = r.o.Secrets.Resolve(ctx, secrets.Ref(spec.Credentials))
+	if profile, ok := strings.CutPrefix(spec.Credentials, chain); ok && known.Chain {
+		a.Profile = profile
+		return a, nil
+	}
+	a.Credentials, err = r.o.Secrets.Resolve(ctx, secrets.Ref(spec.Credentials))
 	if fault.Is(err, fault.NotFound) {
 		err = fault.New(fault.Unauthorized, op, "spec.cloud.credentials: %s", err)
 	}
 	return a, err
-}
-
-func (r *Registry) dial(ctx context.Context, name string, a account) (cloud.Provider, error) {
-	var observe exchange.Observe
-	if r.o.Observe != nil {
-		observe = r.o.Observe(name)
-	}
-	switch name {
-	case cloudscale.Name:
-		return cloudscale.New(cloudscale.Options{
-			Token: a.credentials, BaseURL: r.o.CloudscaleURL, Rate: r.o.Rate, Waits: r.o.Waits, Logger: r.o.Logger, Observe: observe,
-		})
-	case aws.Name:
-		return aws.New(ctx, aws.Options{
-			Region: a.region, Credentials: a.credentials, Profile: strings.TrimPrefix(a.profile, chain),
-			InstanceProfile: r.o.InstanceProfile, ControlPlaneInstanceProfile: r.o.ControlPlaneProfile,
-			Rate: r.o.Rate, Waits: r.o.Waits, Logger: r.o.Logger, Observe: observe,
-		})
-	}
-	return nil, fault.New(fault.Invalid, "open cloud account", "spec.cloud.provider: %q is not a cloud that this Ichor knows", name)
 }
