@@ -2,7 +2,6 @@ package activities
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -87,30 +86,15 @@ func (r *renderer) base(ctx context.Context, role cluster.Role) (secrets.Value, 
 // group.
 func (r *renderer) patches(ctx context.Context, role cluster.Role, group string) ([]PatchBody, error) {
 	var out []PatchBody
-	add := func(field string, sources []cluster.Source) error {
-		for i, src := range sources {
-			body, err := r.body(ctx, src)
-			if err != nil {
-				return err
-			}
-			out = append(out, PatchBody{Field: fmt.Sprintf("%s[%d]", field, i), Body: body.Reveal()})
+	if install := r.rec.Frozen.InstallPatch(group); install != nil {
+		out = append(out, PatchBody{Field: "the image of group " + group, Body: install})
+	}
+	for _, p := range r.rec.Spec.PatchesOf(role, group) {
+		body, err := r.body(ctx, *p.Source)
+		if err != nil {
+			return nil, err
 		}
-		return nil
-	}
-	spec := r.rec.Spec
-	if own := r.rec.Frozen.For(group); own.InstallerImage != r.rec.Frozen.InstallerImage {
-		out = append(out, PatchBody{Field: "the image of group " + group, Body: []byte("machine:\n  install:\n    image: " + own.InstallerImage + "\n")})
-	}
-	if err := add("spec.talos.patches", spec.Talos.Patches); err != nil {
-		return nil, err
-	}
-	if role == cluster.RoleControlPlane {
-		return out, add("spec.controlPlane.patches", spec.ControlPlane.Patches)
-	}
-	for i, g := range spec.NodeGroups {
-		if g.Name == group {
-			return out, add(fmt.Sprintf("spec.nodeGroups[%d].patches", i), g.Patches)
-		}
+		out = append(out, PatchBody{Field: p.Field, Body: body.Reveal()})
 	}
 	return out, nil
 }

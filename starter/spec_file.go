@@ -146,19 +146,7 @@ func fetch(ctx context.Context, address string) (body []byte, why string) {
 
 // tryPatches renders a config of each kind of node with throwaway keys.
 func tryPatches(c cluster.Cluster, bodies map[string][]byte) (cluster.Problems, error) {
-	kinds := []talos.PatchSet{{Role: cluster.RoleControlPlane, Group: cluster.ControlPlaneGroup}}
-	for _, g := range c.Spec.NodeGroups {
-		kinds = append(kinds, talos.PatchSet{Role: cluster.RoleWorker, Group: g.Name})
-	}
-	for _, s := range c.Sources() {
-		body, ok := bodies[s.Field]
-		for i := range kinds {
-			if ok && !s.Manifest && (s.Group == "" || s.Group == kinds[i].Group) {
-				kinds[i].Patches = append(kinds[i].Patches, talos.Patch{Field: s.Field, Body: body})
-			}
-		}
-	}
-	found, err := talos.ValidatePatches(c.Metadata.Name, c.Spec, kinds)
+	found, err := talos.ValidatePatches(c.Metadata.Name, c.Spec, talos.PatchSets(c.Spec, bodies))
 	var out cluster.Problems
 	for _, p := range found {
 		out = append(out, cluster.Problem{Field: p.Field, Reason: p.Message})

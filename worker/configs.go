@@ -1,13 +1,10 @@
 package main
 
 import (
-	"net/url"
-	"strings"
 	"time"
 
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/talos"
 )
@@ -19,31 +16,8 @@ func (configAdapter) NewBundle(contract string) (secrets.Value, error) {
 	return talos.NewBundle(contract, time.Now())
 }
 
-func renderRequest(rec cluster.Record, bundle secrets.Value, role cluster.Role) (talos.RenderRequest, error) {
-	u, err := url.Parse(rec.Endpoint)
-	if err != nil || u.Hostname() == "" {
-		return talos.RenderRequest{}, fault.New(fault.Internal, "render machine config", "the record has no endpoint yet")
-	}
-	return talos.RenderRequest{
-		Bundle: bundle, Cluster: rec.Ref, Spec: rec.Spec, Frozen: rec.Frozen, Role: role,
-		Endpoint: rec.Endpoint, EndpointHosts: []string{u.Hostname()}, EndpointSources: endpointSources(u.Hostname()),
-	}, nil
-}
-
-// endpointSources lets the endpoint itself in: a load balancer's connections may
-// come from its own address.
-func endpointSources(host string) []string {
-	switch {
-	case strings.Contains(host, ":"):
-		return []string{host + "/128"}
-	case strings.Trim(host, "0123456789.") == "":
-		return []string{host + "/32"}
-	}
-	return nil
-}
-
 func (configAdapter) Base(rec cluster.Record, bundle secrets.Value, role cluster.Role) (secrets.Value, error) {
-	req, err := renderRequest(rec, bundle, role)
+	req, err := talos.RequestOf(rec, bundle, role)
 	if err != nil {
 		return secrets.Value{}, err
 	}
@@ -51,7 +25,7 @@ func (configAdapter) Base(rec cluster.Record, bundle secrets.Value, role cluster
 }
 
 func (configAdapter) UserData(in activities.UserDataRequest) (secrets.Value, string, error) {
-	req, err := renderRequest(in.Record, in.Bundle, in.Role)
+	req, err := talos.RequestOf(in.Record, in.Bundle, in.Role)
 	if err != nil {
 		return secrets.Value{}, "", err
 	}

@@ -151,10 +151,10 @@ func (d *decoder) structure(path string, n *yaml.Node, out reflect.Value) {
 	d.mapping(path, n, func(key string, k, v *yaml.Node) {
 		field, ok := fields[key]
 		if !ok {
-			d.fail(join(path, key), k, "unknown field%s", suggestion(key, fields))
+			d.fail(JoinField(path, key), k, "unknown field%s", suggestion(key, fields))
 			return
 		}
-		d.value(join(path, key), v, field)
+		d.value(JoinField(path, key), v, field)
 	})
 }
 
@@ -166,7 +166,7 @@ func (d *decoder) stringMap(path string, n *yaml.Node, out reflect.Value) {
 	m := reflect.MakeMap(out.Type())
 	d.mapping(path, n, func(key string, _, v *yaml.Node) {
 		value := reflect.New(out.Type().Elem()).Elem()
-		d.value(join(path, key), v, value)
+		d.value(JoinField(path, key), v, value)
 		m.SetMapIndex(reflect.ValueOf(key).Convert(out.Type().Key()), value)
 	})
 	out.Set(m)
@@ -182,11 +182,11 @@ func (d *decoder) mapping(path string, n *yaml.Node, f func(key string, k, v *ya
 			continue
 		}
 		if first, ok := seen[k.Value]; ok {
-			d.fail(join(path, k.Value), k, "is given twice, first in line %d", first)
+			d.fail(JoinField(path, k.Value), k, "is given twice, first in line %d", first)
 			continue
 		}
 		seen[k.Value] = k.Line
-		d.lines[join(path, k.Value)] = k.Line
+		d.lines[JoinField(path, k.Value)] = k.Line
 		f(k.Value, k, v)
 	}
 }

@@ -171,6 +171,15 @@ func (s *Spec) sources() []NamedSource {
 	return out
 }
 
+// PatchesOf returns the config patches of a machine in the order in which they
+// apply: those for all nodes, then those of the control plane or of its group. The
+// pointers lead into s.
+func (s *Spec) PatchesOf(role Role, group string) []NamedSource {
+	return slices.DeleteFunc(s.sources(), func(n NamedSource) bool {
+		return n.Manifest || n.Role != "" && (n.Role != role || role == RoleWorker && n.Group != group)
+	})
+}
+
 // Machines is how many machines the spec asks for at creation.
 func (s Spec) Machines() int {
 	n := s.ControlPlane.Replicas

@@ -95,9 +95,9 @@ func (pos Positions) Locate(p Problems) Problems {
 	return out
 }
 
-// join appends a key to a path. Keys that would make the path ambiguous, such
+// JoinField appends a key to a path. Keys that would make the path ambiguous, such
 // as label names with dots, are quoted in brackets.
-func join(path, key string) string {
+func JoinField(path, key string) string {
 	if strings.ContainsAny(key, ".[]\"") || key == "" {
 		return path + "[" + strconv.Quote(key) + "]"
 	}

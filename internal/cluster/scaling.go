@@ -84,7 +84,7 @@ func (g NodeGroup) ValidateExternal(field string) Problems {
 	}
 	g.validateScaling(field, &p)
 	for _, key := range slices.Sorted(maps.Keys(g.Labels)) {
-		at := join(field+".labels", key)
+		at := JoinField(field+".labels", key)
 		if why := badQualifiedName(key); why != "" {
 			p.Add(at, "%s", why)
 		}

@@ -226,7 +226,7 @@ func validateMachines(field, flavor string, disk int, p *Problems) {
 
 func validateLabels(field string, labels map[string]string, p *Problems) {
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		at := join(field, key)
+		at := JoinField(field, key)
 		if why := badQualifiedName(key); why != "" {
 			p.Add(at, "%s", why)
 		} else if why := reservedLabel(key); why != "" {
@@ -262,7 +262,7 @@ func validateTaints(field string, taints []Taint, p *Problems) {
 
 func validateTags(field string, tags map[string]string, p *Problems) {
 	for _, key := range slices.Sorted(maps.Keys(tags)) {
-		at := join(field, key)
+		at := JoinField(field, key)
 		switch {
 		case badTag(key, false) != "":
 			p.Add(at, "key %s", badTag(key, false))

@@ -36,6 +36,16 @@ func (f Frozen) as(v Variant) Frozen {
 	return f
 }
 
+// InstallPatch is the config patch by which a group gets the installer of what it
+// runs; nil when that is the cluster's own.
+func (f Frozen) InstallPatch(group string) []byte {
+	own := f.For(group).InstallerImage
+	if own == f.InstallerImage {
+		return nil
+	}
+	return []byte("machine:\n  install:\n    image: " + own + "\n")
+}
+
 // Images are the cluster's own image and those of its variants, each once.
 func (f Frozen) Images() []Frozen {
 	out := []Frozen{f}

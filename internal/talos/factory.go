@@ -50,27 +50,39 @@ type Target struct {
 // image and installer. Errors: Invalid naming the field, Unavailable and
 // RateLimited when the factory does not serve.
 func (f Factory) Freeze(ctx context.Context, talos cluster.Talos, kubernetes string, t Target) (cluster.Frozen, error) {
-	out := cluster.Frozen{TalosVersion: talos.Version, KubernetesVersion: kubernetes, Contract: talos.Contract}
-	if out.Contract == "" {
-		c, err := Contract(talos.Version)
-		if err != nil {
-			return cluster.Frozen{}, err
-		}
-		out.Contract = c
+	out, err := f.Name(talos, kubernetes, t)
+	if err != nil {
+		return cluster.Frozen{}, err
 	}
 	if err := f.checkVersion(ctx, talos.Version); err != nil {
 		return cluster.Frozen{}, err
 	}
-	out.Schematic = talos.Schematic
+	if talos.Schematic != "" {
+		return out, nil
+	}
+	if err := f.CheckExtensions(ctx, talos.Version, talos.Extensions); err != nil {
+		return cluster.Frozen{}, err
+	}
+	if _, err := f.EnsureSchematic(ctx, talos.Extensions); err != nil {
+		return cluster.Frozen{}, err
+	}
+	return out, nil
+}
+
+// Name is Freeze without the factory: it asks nobody whether version and extensions
+// exist, and the schematic is not registered. Error: Invalid naming the field.
+func (f Factory) Name(talos cluster.Talos, kubernetes string, t Target) (cluster.Frozen, error) {
+	out := cluster.Frozen{TalosVersion: talos.Version, KubernetesVersion: kubernetes, Contract: talos.Contract, Schematic: talos.Schematic}
+	var err error
+	if out.Contract == "" {
+		if out.Contract, err = Contract(talos.Version); err != nil {
+			return cluster.Frozen{}, err
+		}
+	}
 	if out.Schematic == "" {
-		if err := f.CheckExtensions(ctx, talos.Version, talos.Extensions); err != nil {
+		if _, out.Schematic, err = schematicOf(talos.Extensions); err != nil {
 			return cluster.Frozen{}, err
 		}
-		id, err := f.EnsureSchematic(ctx, talos.Extensions)
-		if err != nil {
-			return cluster.Frozen{}, err
-		}
-		out.Schematic = id
 	} else if !schematicID.MatchString(out.Schematic) {
 		return cluster.Frozen{}, fault.New(fault.Invalid, "resolve the image", "spec.talos.schematic: %q is not the 64 hex digits of a schematic", out.Schematic)
 	}
@@ -80,6 +92,18 @@ func (f Factory) Freeze(ctx context.Context, talos cluster.Talos, kubernetes str
 	return out, nil
 }
 
+// schematicOf is the schematic with these official extensions, and its id, which
+// follows from the content.
+func schematicOf(extensions []string) (s schematic.Schematic, id string, err error) {
+	names := slices.Clone(extensions)
+	slices.Sort(names)
+	s = schematic.Schematic{Customization: schematic.Customization{
+		SystemExtensions: schematic.SystemExtensions{OfficialExtensions: slices.Compact(names)},
+	}}
+	id, err = s.ID()
+	return s, id, fault.Wrap(fault.Internal, "name the schematic", err)
+}
+
 var schematicID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // EnsureSchematic registers the schematic with these official extensions and
@@ -87,14 +111,9 @@ var schematicID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 // computed here too, and a factory that answers another one is not believed.
 func (f Factory) EnsureSchematic(ctx context.Context, extensions []string) (string, error) {
 	const op = "register schematic"
-	names := slices.Clone(extensions)
-	slices.Sort(names)
-	s := schematic.Schematic{Customization: schematic.Customization{
-		SystemExtensions: schematic.SystemExtensions{OfficialExtensions: slices.Compact(names)},
-	}}
-	want, err := s.ID()
+	s, want, err := schematicOf(extensions)
 	if err != nil {
-		return "", fault.Wrap(fault.Internal, op, err)
+		return "", err
 	}
 	c, err := f.client(op)
 	if err != nil {
