@@ -115,15 +115,17 @@ func createdBy(c cluster.Cluster) []planned {
 	} else {
 		out = append(out, planned{Kind: "network", Name: s.Network.Existing.Network, Count: 0, Zone: s.Cloud.Zone, Detail: "exists; used and never deleted"})
 	}
+	limits, _ := check.CloudNamed(s.Cloud.Provider) // nothing for a cloud that is not known
 	if s.Endpoint.LoadBalancer != nil {
-		out = append(out, planned{Kind: "load balancer", Name: name + "-api", Count: 1, Zone: s.Cloud.Zone, Detail: "Kubernetes API, port 6443, for " + strings.Join(s.Network.AdminCIDRs, ", ")})
+		who := strings.Join(s.Network.AdminCIDRs, ", ")
+		if limits.OpenEndpoint {
+			who = "everybody: adminCIDRs do not guard load balancers of this cloud"
+		}
+		out = append(out, planned{Kind: "load balancer", Name: name + "-api", Count: 1, Zone: s.Cloud.Zone, Detail: "Kubernetes API, port 6443, for " + who})
 	} else {
 		out = append(out, planned{Kind: "endpoint", Name: s.Endpoint.Address, Count: 0, Detail: "given; must lead to the control planes, port 6443"})
 	}
-	limit := 0
-	if k, ok := check.CloudNamed(s.Cloud.Provider); ok {
-		limit = k.SpreadLimit
-	}
+	limit := limits.SpreadLimit
 	machines := func(kind, group, zone, flavor string, disk, count int, spread *bool, extra string) {
 		names := name + "-" + group + "-*"
 		if shards := (count + max(limit, 1) - 1) / max(limit, 1); limit > 0 && spread != nil && *spread && shards > 0 {

@@ -1,7 +1,9 @@
 package check
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -35,6 +37,12 @@ type Cloud struct {
 	// NetworkBits are the shortest and the longest prefix of a network that Ichor
 	// makes; zero for any.
 	NetworkBits [2]int
+	// ZoneBits are by how many bits such a network is split for zones, and ZoneTaken
+	// how many addresses of each part are not for machines.
+	ZoneBits, ZoneTaken int
+	// OpenEndpoint says that the cloud's load balancer admits everybody, whatever
+	// spec.network.adminCIDRs are.
+	OpenEndpoint bool
 	// Unbootable are prefixes of flavors on which Talos does not boot.
 	Unbootable []string
 	// Chain says that credentials may come from the worker's surroundings, as
@@ -50,10 +58,12 @@ func Clouds() []Cloud {
 	return []Cloud{{
 		// User data: the limit of an instance, before base64 (EC2, instance user
 		// data). Spread: a placement group's in one zone (EC2, placement strategies).
-		// Network: the sizes of a VPC (VPC, CIDR blocks). Disk: the size of the
-		// published images. Flavors: Talos on AWS, prerequisites.
+		// Network: a VPC is at most a /16, and an eighth of it, a zone's subnet, at
+		// least a /28, of which five addresses are reserved (VPC, CIDR blocks) and one
+		// is the load balancer's. Disk: the size of the published images. Flavors:
+		// Talos on AWS, prerequisites.
 		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
-		NetworkBits: [2]int{16, 28}, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
+		NetworkBits: [2]int{16, 25}, ZoneBits: 3, ZoneTaken: 6, OpenEndpoint: true, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
 	}, {
 		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
 		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,
@@ -179,7 +189,38 @@ func (k Cloud) network(s cluster.Spec, p *cluster.Problems) {
 	}
 	if b := prefix.Bits(); b < k.NetworkBits[0] || b > k.NetworkBits[1] {
 		p.Add("spec.network.cidr", "has a prefix of %d bits, and %s makes networks of %d to %d", b, k.Name, k.NetworkBits[0], k.NetworkBits[1])
+		return
 	}
+	if k.ZoneBits == 0 {
+		return
+	}
+	have := 1<<(prefix.Addr().BitLen()-prefix.Bits()-k.ZoneBits) - k.ZoneTaken
+	need := perZone(s)
+	for _, zone := range slices.Sorted(maps.Keys(need)) {
+		if need[zone] > have {
+			p.Add("spec.network.cidr", "is too small: it is split into %d parts, one for each zone, with %d addresses for machines; the spec needs up to %d in %s",
+				1<<k.ZoneBits, have, need[zone], zone)
+		}
+	}
+}
+
+// perZone is how many machines a spec may have in each zone when all are where
+// they are wanted first.
+func perZone(s cluster.Spec) map[string]int {
+	out := map[string]int{}
+	add := func(machines int, zone string, zones []string) {
+		if len(zones) == 0 {
+			zones = []string{cmp.Or(zone, s.Cloud.Zone)}
+		}
+		for _, z := range zones {
+			out[z] += (machines + len(zones) - 1) / len(zones)
+		}
+	}
+	add(s.ControlPlane.Replicas, s.ControlPlane.Zone, s.ControlPlane.Zones)
+	for _, g := range s.NodeGroups {
+		add(g.Max, g.Zone, g.Zones)
+	}
+	return out
 }
 
 func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
