@@ -129,8 +129,7 @@ $(TOOLBIN)/cluster-autoscaler-newwire:
 $(TOOLBIN)/helm: tools/helm/go.mod
 	$(call build-tool,helm,helm.sh/helm/v4/cmd/helm)
 
-# AWS' own cloud controller. Its SDK takes minutes to compile, so only what asks for
-# a cluster on AWS builds it.
+# AWS' own cloud controller, which clusters on AWS are judged by and run under.
 $(TOOLBIN)/aws-cloud-controller-manager: tools/aws-cloud-controller-manager/go.mod
 	$(call build-tool,aws-cloud-controller-manager,k8s.io/cloud-provider-aws/cmd/aws-cloud-controller-manager)
 
@@ -142,7 +141,8 @@ $(TOOLBIN)/ichor-image: $(wildcard deploy/image/*.go deploy/image/go.*)
 
 # What a demo starts, what tests start beyond it, and what only looks at source.
 DEMO_TOOLS := $(addprefix $(TOOLBIN)/,temporal kine kube-apiserver kube-controller-manager kube-scheduler kwok)
-TEST_TOOLS := $(DEMO_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
+AWS_TOOLS  := $(TOOLBIN)/aws-cloud-controller-manager
+TEST_TOOLS := $(DEMO_TOOLS) $(AWS_TOOLS) $(addprefix $(TOOLBIN)/,talosctl tctl golangci-lint gotestsum)
 PROTO_TOOLS := $(addprefix $(TOOLBIN)/,protoc protoc-gen-go protoc-gen-go-grpc)
 LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PROTO_TOOLS)
 DEPLOY_TOOLS := $(addprefix $(TOOLBIN)/,helm ichor-image kine kube-apiserver temporal cluster-autoscaler gotestsum)
@@ -179,7 +179,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := autoscaler chaos demo deploy e2e e2e-aws peers peers-talos provider standalone
+SUITES := autoscaler chaos demo deploy e2e e2e-aws peers peers-aws peers-talos provider standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice: what needs it runs without,
@@ -206,7 +206,7 @@ define suite
 $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
-.PHONY: test unit e2e autoscaler test-peers matrix chaos chaos-upgrade never-lost bench
+.PHONY: test unit e2e e2e-aws autoscaler demos test-peers test-peers-aws matrix chaos chaos-upgrade never-lost bench
 test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
@@ -218,11 +218,14 @@ e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Tempo
 	$(call suite,^Test,./testsuite/e2e/... ./testsuite/provider/... ./testsuite/standalone/...)
 
 autoscaler: TIMEOUT = 40m
-autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(BIN)/ichor-demo $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
-	$(call suite,^Test,./testsuite/autoscaler/... ./testsuite/demo/...)
+autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider
+	$(call suite,^Test,./testsuite/autoscaler/...)
 
-.PHONY: e2e-aws
-e2e-aws: $(SYSTEM) $(TEST_TOOLS) $(TOOLBIN)/aws-cloud-controller-manager ## A cluster on AWS' stand-in, with AWS' own cloud controller
+demos: TIMEOUT = 30m
+demos: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The demonstrations of autoscaling and of upgrades, on each cloud
+	$(call suite,^Test,./testsuite/demo/...)
+
+e2e-aws: $(SYSTEM) $(TEST_TOOLS) ## A cluster on AWS' stand-in, with AWS' own cloud controller
 	$(call suite,^Test,./testsuite/e2e-aws/...)
 
 # Outages as long as real ones, ten minutes of each; too long for every run.
@@ -234,6 +237,10 @@ e2e-long: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## Ou
 
 test-peers: $(TEST_TOOLS) ## Foreign clients judge devcloud: the cloudscale SDK's suite, talosctl
 	$(call suite,^Test,./testsuite/peers/... ./testsuite/peers-talos/...)
+
+# Needs Debian's awscli, the one program that no module builds.
+test-peers-aws: $(SYSTEM) $(TEST_TOOLS) ## AWS' own command line judges a cluster on AWS' stand-in (.ci/packages installs it)
+	$(call suite,^Test,./testsuite/peers-aws/...)
 
 # These print what they did: counts of kills, wall time, seeds.
 matrix chaos chaos-upgrade never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
@@ -278,7 +285,7 @@ histories: build $(TEST_TOOLS) ## Record the histories that the replay test keep
 .PHONY: demo demo-down screenshots
 # On aws, one zone has no capacity for a group, whose machines are made in the next.
 CLOUD ?= cloudscale
-cloud_tools := $(if $(filter aws,$(CLOUD)),$(TOOLBIN)/aws-cloud-controller-manager)
+cloud_tools := $(if $(filter aws,$(CLOUD)),$(AWS_TOOLS))
 demo: $(SYSTEM) $(DEMO_TOOLS) $(cloud_tools) ## A cluster from nothing on this machine; CLOUD=aws, SPEED=n times real time
 	$(BIN)/ichor-demo up --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))
 
