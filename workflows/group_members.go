@@ -177,7 +177,17 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 	if g.scales && g.state.Paused != nil && !m.Evidence.Pending {
 		return nil, temporal.NewCanceledError() // not sent yet: it begins again with resume
 	}
-	return ensure(ctx, d, &m.Evidence, g.try(d, id, placement))
+	machine, err := ensure(ctx, d, &m.Evidence, g.try(d, id, placement))
+	if kindOf(err) != fault.Capacity || !m.Evidence.Pending {
+		return machine, err
+	}
+	// An earlier create of the same request had no answer. Elsewhere is another
+	// request, which the cloud does not take for that one: find what it made first.
+	if machine, lost := find(ctx, d, &m.Evidence, g.try(d, id, placement)); machine != nil || lost != nil {
+		return machine, lost
+	}
+	m.Evidence = plan.Evidence{}
+	return nil, err
 }
 
 func (g *group) created(ctx workflow.Context, id string, machine cloud.Machine) {

@@ -76,6 +76,51 @@ func TestAttemptOfAMachineThatIsGone(t *testing.T) {
 	}
 }
 
+// A create that nobody answered for, and whose repetition finds no capacity, is
+// looked for before the machine is asked for elsewhere: that is another request,
+// which no cloud takes for the first one.
+func TestElsewhereComesAfterWhatWasNotAnswered(t *testing.T) {
+	for name, tc := range map[string]struct {
+		made bool
+		want []string
+	}{
+		"it shows late":      {true, []string{"a", "a"}},
+		"it was never there": {false, []string{"a", "a", "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFakeWorld()
+			w.hides = tc.made
+			w.inject = func(op string, n int) (error, error) {
+				lost := fault.New(fault.Ambiguous, op, "the answer was lost")
+				switch {
+				case op == "create machine" && n == 1 && tc.made:
+					return nil, lost
+				case op == "create machine" && n == 1:
+					return lost, nil
+				case op == "create machine" && n == 2:
+					return fault.New(fault.Capacity, op, "none left here"), nil
+				}
+				return nil, nil
+			}
+			in := scalable(1, 0, 5)
+			in.Zone, in.Zones = "a", []string{"a", "b"}
+			in.Site.Capabilities.Idempotency = cloud.NativeToken
+			runGroup(t, w, in, map[time.Duration]act{
+				20 * time.Second: func(*testsuite.TestWorkflowEnvironment) { w.change(func() { w.hides = false }) },
+				2 * time.Hour:    func(env *testsuite.TestWorkflowEnvironment) { expect(t, env, map[MemberPhase]int{MemberReady: 1}) },
+				3 * time.Hour:    end(demoRef),
+			})
+			var zones []string
+			for _, s := range w.asked {
+				zones = append(zones, s.Zone)
+			}
+			if !slices.Equal(zones, tc.want) {
+				t.Errorf("asked for in %v, want %v", zones, tc.want)
+			}
+		})
+	}
+}
+
 // A cloud may deduplicate machines and nothing else.
 func TestWhatACloudDeduplicates(t *testing.T) {
 	for _, tc := range []struct {
