@@ -18,12 +18,16 @@ type limits struct {
 	zones       []string
 	minDiskGiB  int
 	userDataMax int // bytes
+	// chain says that credentials may come from the surroundings.
+	chain bool
+	// params are the words that a group may use.
+	params []string
 }
 
 // clouds are the clouds that Ichor knows, with the limits that internal/check
 // has for specs; a test holds the two together.
 var clouds = map[string]limits{
-	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10},
+	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10, chain: true, params: []string{"instanceProfile", "securityGroup"}},
 	"cloudscale": {zones: []string{"lpg1", "rma1"}, minDiskGiB: 10, userDataMax: 32 << 10},
 }
 
@@ -35,6 +39,7 @@ type group struct {
 	adopt    *cluster.Tag
 	also     []cluster.Tag
 	subnets  []string
+	params   map[string]string
 	userData string
 }
 
@@ -72,7 +77,7 @@ func (f File) resolve() (settings, cluster.Problems) {
 	if !ok {
 		p.Add("cloud", "is not a cloud that this Ichor knows; it knows %s", strings.Join(slices.Sorted(maps.Keys(clouds)), ", "))
 	}
-	s.credentials = f.credentials(&p)
+	s.credentials = f.credentials(known, &p)
 	if s.kubeconfig != KubeconfigNone && s.kubeconfig != KubeconfigInCluster {
 		if err := secrets.Ref(s.kubeconfig).Validate(); err != nil {
 			p.Add("kubeconfig", "%v; or write %s or %s", err, KubeconfigInCluster, KubeconfigNone)
@@ -115,11 +120,12 @@ func (f File) resolve() (settings, cluster.Problems) {
 var variable = regexp.MustCompile(`^\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))$`)
 
 // credentials returns the reference to the account's credentials.
-func (f File) credentials(p *cluster.Problems) string {
+func (f File) credentials(known limits, p *cluster.Problems) string {
 	const advice = "a reference such as env:CLOUDSCALE_API_TOKEN, never the credential itself"
 	switch {
 	case f.Credentials != "" && f.CloudscaleAPIToken != "":
 		p.Add("cloudscaleAPIToken", "cannot be combined with credentials")
+	case known.chain && secrets.Ref(f.Credentials).Scheme() == "chain":
 	case f.Credentials != "":
 		if err := secrets.Ref(f.Credentials).Validate(); err != nil {
 			p.Add("credentials", "%v", err)
@@ -186,6 +192,15 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 		}
 	}
 	g.network(&r, p)
+	for _, key := range slices.Sorted(maps.Keys(g.Params)) {
+		if !slices.Contains(known.params, key) {
+			p.Add(field+".params."+key, "is not a parameter of machines on %s; it has %s", s.cloud, cmp.Or(strings.Join(known.params, ", "), "none"))
+		}
+		if g.Params[key] == "" {
+			p.Add(field+".params."+key, "must not be empty")
+		}
+	}
+	r.params = g.Params
 	g.tags(&r, f.ClusterTag, s, p)
 	if g.UserData == "" {
 		p.Add(field+".userData", "is required: @path of a file with the machine config, or the text itself")

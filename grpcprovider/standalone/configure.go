@@ -168,6 +168,7 @@ func differences(have, want workflows.GroupInput) []string {
 		{"diskGiB", have.DiskGiB, want.DiskGiB},
 		{"networks", have.Networks, want.Networks},
 		{"subnets", have.Subnets, want.Subnets},
+		{"params", have.Params, want.Params},
 		{"tags", have.Tags, want.Tags},
 		{"antiAffinity", have.Spread, want.Spread},
 		{"alternatives", have.Alternatives, want.Alternatives},

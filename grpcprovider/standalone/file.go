@@ -72,6 +72,9 @@ type Group struct {
 	// interface in.
 	Networks []string `json:"networks"`
 	Subnets  []string `json:"subnets"`
+	// Params are the cloud's own words for what machines carry: at AWS securityGroup
+	// (ids, with commas between them) and instanceProfile (a name or an ARN).
+	Params map[string]string `json:"params"`
 	// AntiAffinity spreads machines over hosts; default true.
 	AntiAffinity *bool                 `json:"antiAffinity"`
 	Alternatives []cluster.Alternative `json:"alternatives"`

@@ -173,7 +173,7 @@ func (s settings) setup(userData []activities.UserData) Setup {
 			Cloud:  cluster.Cloud{Provider: s.cloud, Zone: g.Zone, Credentials: s.credentials},
 			Zone:   g.Zone,
 			Flavor: g.Flavor, DiskGiB: g.DiskGiB, ImageID: g.Image,
-			Subnets: g.subnets, Networks: g.Networks, Tags: sorted(g.Tags),
+			Subnets: g.subnets, Networks: g.Networks, Tags: sorted(g.Tags), Params: sorted(g.params),
 			Spread: g.AntiAffinity == nil || *g.AntiAffinity,
 			Target: g.Min, Min: g.Min, Max: g.Max,
 			Alternatives: g.Alternatives, Autoscaling: g.Autoscaling,
