@@ -222,13 +222,15 @@ func first[T any](from []T, view func(*T) item, tags map[string]string) item {
 func (p *Provider) loadBalancers() kind {
 	view := func(l *types.LoadBalancer) item {
 		it := item{id: sdk.ToString(l.LoadBalancerArn), name: sdk.ToString(l.LoadBalancerName), parent: sdk.ToString(l.VpcId)}
-		if l.State != nil {
-			it.state = string(l.State.Code)
-			// Impaired ones serve, only not everywhere.
-			it.ready = l.State.Code == types.LoadBalancerStateEnumActive || l.State.Code == types.LoadBalancerStateEnumActiveImpaired
-		}
 		if dns := sdk.ToString(l.DNSName); dns != "" {
 			it.attributes = []tag{{Key: attrAddress, Value: dns}}
+		}
+		if l.State != nil {
+			it.state = string(l.State.Code)
+			// One that is being made has its name and takes a listener: machines can
+			// boot during the minutes that it takes. Impaired ones serve, only not
+			// everywhere.
+			it.ready = l.State.Code != types.LoadBalancerStateEnumFailed && len(it.attributes) > 0
 		}
 		return it
 	}

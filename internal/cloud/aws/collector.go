@@ -13,6 +13,10 @@ const (
 	// gathering is how long the first of several reads waits for the others:
 	// nothing to the one who waits, enough for those that a timer woke together.
 	gathering = 5 * time.Millisecond
+	// following is how long a call waits for the one before it, so that whoever
+	// comes meanwhile shares it: as long as a slow answer takes. With many machines
+	// under way there is one call at a time, not one for each.
+	following = 250 * time.Millisecond
 	// maxFilter is how many values one filter takes (EC2 API, filters).
 	maxFilter = 200
 )
@@ -25,10 +29,13 @@ type collector struct {
 	fetch func(ctx context.Context, keys []string) ([]instance, error)
 	keyOf func(*instance) string
 	wait  time.Duration
-	limit int
+	// follow bounds how long a call waits for the end of the one before it.
+	follow time.Duration
+	limit  int
 
-	mu   sync.Mutex
-	open *batch
+	mu      sync.Mutex
+	open    *batch
+	running *batch // the newest that is being fetched, or was
 }
 
 // batch is one call to be made, and then what it found.
@@ -70,16 +77,12 @@ func (c *collector) join(ctx context.Context, key string) *batch {
 }
 
 func (c *collector) run(ctx context.Context, b *batch) {
-	timer := time.NewTimer(c.wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-b.start:
-	}
+	c.gather(b)
 	c.mu.Lock()
 	if c.open == b {
 		c.open = nil
 	}
+	c.running = b
 	keys := make([]string, 0, len(b.keys))
 	for k := range b.keys {
 		keys = append(keys, k)
@@ -96,4 +99,27 @@ func (c *collector) run(ctx context.Context, b *batch) {
 		}
 	}
 	close(b.done)
+}
+
+// gather lets reads join until it is time to fetch, or until there are enough.
+func (c *collector) gather(b *batch) {
+	timer := time.NewTimer(c.wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.start:
+		return
+	}
+	c.mu.Lock()
+	before := c.running
+	c.mu.Unlock()
+	if before == nil {
+		return
+	}
+	timer.Reset(c.follow)
+	select {
+	case <-before.done:
+	case <-timer.C:
+	case <-b.start:
+	}
 }

@@ -128,7 +128,7 @@ func (p *Provider) describe(ctx context.Context, op string, filters ...types.Fil
 // collect makes a collector that reads by one filter.
 func (p *Provider) collect(name string, keyOf func(*instance) string) *collector {
 	return &collector{
-		wait: gathering, limit: maxFilter, keyOf: keyOf,
+		wait: gathering, follow: following, limit: maxFilter, keyOf: keyOf,
 		fetch: func(ctx context.Context, keys []string) ([]instance, error) {
 			return p.describe(ctx, "read instances", filter(name, keys...))
 		},

@@ -40,7 +40,10 @@ type item struct {
 	id, name, zone, parent, state string
 	tags                          map[string]string
 	ready                         bool
-	attributes, machine           []tag
+	// fresh says that this process has just made it and changed nothing since: its
+	// settings are the cloud's defaults, and reads may not show it yet.
+	fresh               bool
+	attributes, machine []tag
 	// routes, links and rules are what the settings of some kinds are judged by.
 	routes []types.Route
 	links  []types.RouteTableAssociation

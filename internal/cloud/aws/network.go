@@ -47,19 +47,10 @@ func (p *Provider) vpcs() kind {
 		return viewOr(out.Vpc, view), nil
 	}
 	k.mend = func(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
-		var now *ec2.DescribeVpcAttributeOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: "read vpc", Action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
-			now, err = p.ec2.DescribeVpcAttribute(ctx, &ec2.DescribeVpcAttributeInput{
-				VpcId: sdk.String(i.id), Attribute: types.VpcAttributeNameEnableDnsHostnames,
-			})
-			return err
-		})
-		if fault.Is(err, fault.NotFound) {
-			return p.seen.absent("read vpc", i.id)
-		}
-		if err != nil || now.EnableDnsHostnames != nil && sdk.ToBool(now.EnableDnsHostnames.Value) {
+		if named, err := p.namesHosts(ctx, i); named || err != nil {
 			return err
 		}
+		i.fresh = false
 		return p.change(ctx, "give host names to vpc", "ModifyVpcAttribute", func(ctx context.Context) error {
 			_, err := p.ec2.ModifyVpcAttribute(ctx, &ec2.ModifyVpcAttributeInput{
 				VpcId: sdk.String(i.id), EnableDnsHostnames: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
@@ -74,6 +65,24 @@ func (p *Provider) vpcs() kind {
 		})
 	}
 	return k
+}
+
+// namesHosts reads whether a VPC gives host names, which a new one does not.
+func (p *Provider) namesHosts(ctx context.Context, vpc *item) (bool, error) {
+	if vpc.fresh {
+		return false, nil
+	}
+	var now *ec2.DescribeVpcAttributeOutput
+	err := p.calls.Call(ctx, exchange.Request{Op: "read vpc", Action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
+		now, err = p.ec2.DescribeVpcAttribute(ctx, &ec2.DescribeVpcAttributeInput{
+			VpcId: sdk.String(vpc.id), Attribute: types.VpcAttributeNameEnableDnsHostnames,
+		})
+		return err
+	})
+	if fault.Is(err, fault.NotFound) {
+		return false, p.seen.absent("read vpc", vpc.id)
+	}
+	return err == nil && now.EnableDnsHostnames != nil && sdk.ToBool(now.EnableDnsHostnames.Value), err
 }
 
 // gateways are attached to their VPC.
@@ -275,7 +284,7 @@ func (p *Provider) subnets() kind {
 				return err
 			}
 		}
-		return p.associate(ctx, req, i.id)
+		return p.associate(ctx, req, i)
 	}
 	k.remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindSubnet, "DeleteSubnet", func(ctx context.Context) error {
@@ -286,27 +295,36 @@ func (p *Provider) subnets() kind {
 	return k
 }
 
-// associate makes a subnet use the cluster's route table.
-func (p *Provider) associate(ctx context.Context, req cloud.EnsureResourceRequest, subnet string) error {
+// associate makes a subnet use the cluster's route table. That of a new one is not
+// read: it may be as new as the subnet, and nothing is associated with that.
+func (p *Provider) associate(ctx context.Context, req cloud.EnsureResourceRequest, subnet *item) error {
 	id, err := req.Need(kindRouteTable)
 	if err != nil {
 		return err
 	}
+	if !subnet.fresh {
+		if done, err := p.associated(ctx, id, subnet.id); done || err != nil {
+			return err
+		}
+	}
+	subnet.fresh = false
+	return p.change(ctx, "associate route-table", "AssociateRouteTable", func(ctx context.Context) error {
+		_, err := p.ec2.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: sdk.String(id), SubnetId: sdk.String(subnet.id)})
+		return err
+	})
+}
+
+// associated reads whether a subnet uses a route table.
+func (p *Provider) associated(ctx context.Context, id, subnet string) (bool, error) {
 	k, err := p.kind(kindRouteTable)
 	if err != nil {
-		return err
+		return false, err
 	}
 	table, err := k.get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
-		return p.seen.absent("read "+kindRouteTable, id)
+		return false, p.seen.absent("read "+kindRouteTable, id)
 	}
-	if err != nil || slices.ContainsFunc(table.links, func(l types.RouteTableAssociation) bool { return sdk.ToString(l.SubnetId) == subnet }) {
-		return err
-	}
-	return p.change(ctx, "associate route-table", "AssociateRouteTable", func(ctx context.Context) error {
-		_, err := p.ec2.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: sdk.String(id), SubnetId: sdk.String(subnet)})
-		return err
-	})
+	return slices.ContainsFunc(table.links, func(l types.RouteTableAssociation) bool { return sdk.ToString(l.SubnetId) == subnet }), err
 }
 
 func views[T any](from []T, view func(*T) item) []item {

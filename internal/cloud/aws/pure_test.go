@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -178,6 +179,53 @@ func TestCollector(t *testing.T) {
 	if _, err := c.get(gone, "read", "a"); !fault.Is(err, fault.Unavailable) || !errors.Is(err, context.Canceled) {
 		t.Errorf("who gives up gets %v", err)
 	}
+}
+
+// Reads that come while a call is under way share the next one, however far apart
+// they come.
+func TestCollectorFollows(t *testing.T) {
+	calls, release := make(chan []string), make(chan struct{})
+	c := &collector{
+		follow: time.Hour, limit: 10, keyOf: func(i *instance) string { return i.id },
+		fetch: func(_ context.Context, keys []string) ([]instance, error) {
+			calls <- keys
+			<-release
+			return nil, nil
+		},
+	}
+	var wg sync.WaitGroup
+	ask := func(key string) {
+		c.mu.Lock()
+		had := 0
+		if c.open != nil {
+			had = len(c.open.keys)
+		}
+		c.mu.Unlock()
+		wg.Go(func() {
+			if _, err := c.get(t.Context(), "read", key); err != nil {
+				t.Error(err)
+			}
+		})
+		for joined := false; !joined; {
+			c.mu.Lock()
+			joined = c.running == nil || c.open != nil && len(c.open.keys) > had
+			c.mu.Unlock()
+			runtime.Gosched()
+		}
+	}
+	ask("first")
+	if got := <-calls; !slices.Equal(got, []string{"first"}) {
+		t.Errorf("the first call asks for %v", got)
+	}
+	ask("a")
+	ask("b")
+	ask("c")
+	release <- struct{}{}
+	if got := <-calls; !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("the next call asks for %v", got)
+	}
+	release <- struct{}{}
+	wg.Wait()
 }
 
 // Many who wait for their machines cost one call each time, not one each.

@@ -43,6 +43,7 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 	}
 	p.seen.making(made.id)
 	p.seen.saw(made.id, made.made())
+	made.fresh = true
 	if problem := cmp.Or(cloud.MissingTags(tags, made.tags), elsewhere(req.Step, &made)); problem != "" {
 		if err := k.remove(ctx, &made); err != nil {
 			p.log.WarnContext(ctx, "a misplaced resource could not be deleted yet", "kind", k.name, "id", made.id, "error", err)
