@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/chaos/killer"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // defaultSeeds is how many seeds run when ICHOR_CHAOS_SEEDS does not say.
@@ -69,7 +72,7 @@ func seeds(t *testing.T) []uint64 {
 // which no patience overcomes: provisioning may fail then, and must leave
 // nothing.
 func profile(seed uint64) (c faults.Chaos, mayFail bool) {
-	c = faults.DefaultChaos(seed)
+	c = here.weather(seed)
 	if seed%4 == 0 {
 		c.Rates[faults.Quota] = 0.1
 		mayFail = true
@@ -86,7 +89,12 @@ var chaosSettings = map[string]string{
 func storm(t *testing.T, seed uint64) {
 	t.Helper()
 	k := &kills{seed: seed}
-	r := rig.Start(t, rig.Options{Hook: k.hook, SharedAPIServers: true, Settings: chaosSettings})
+	settings := maps.Clone(chaosSettings)
+	maps.Copy(settings, here.settings)
+	r := rig.Start(t, rig.Options{Hook: k.hook, SharedAPIServers: true, Settings: settings})
+	if err := here.climate(t.Context(), r, seed); err != nil {
+		t.Fatal(err)
+	}
 	weather, mayFail := profile(seed)
 	if err := r.Chaos(t.Context(), &weather); err != nil {
 		t.Fatal(err)
@@ -114,13 +122,16 @@ func storm(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	k.begin()
+	if n := uint64(len(here.losses)); n > 0 && r.Complete(t.Context()) == nil {
+		outcome += loseWorker(ctx, t, r, here.losses[seed%n])
+	}
 	started := time.Now()
 	if _, err := r.Delete(ctx); err != nil {
 		t.Fatalf("delete: %v\n%s", err, r.Explain(t.Context()))
 	}
 	tookDelete := time.Since(started).Round(100 * time.Millisecond)
 	calm(t, r)
-	if err := errors.Join(r.Empty(t.Context()), r.Quiet(t.Context())); err != nil {
+	if err := errors.Join(r.Empty(t.Context()), r.Quiet(t.Context()), r.Twice(t.Context())); err != nil {
 		t.Fatalf("after deletion: %v\n%s", err, r.Explain(t.Context()))
 	}
 	bent, total := bentRequests(t, r)
@@ -152,6 +163,31 @@ func arrive(ctx context.Context, t *testing.T, r *rig.Rig, mayFail bool) (outcom
 		t.Fatalf("after a failure (%v) that should have been undone: %v\n%s", failure, err, r.Explain(t.Context()))
 	}
 	return "refused and undone", took
+}
+
+// loseWorker takes a worker away in bad weather and waits until another one has its
+// place and nothing of it is left.
+func loseWorker(ctx context.Context, t *testing.T, r *rig.Rig, how string) string {
+	t.Helper()
+	s, err := r.State(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers := slices.DeleteFunc(s.Machines(), func(m stack.Resource) bool { return m.Tags[cluster.TagGroup] == cluster.ControlPlaneGroup })
+	if err := r.Cloud(ctx, http.MethodPost, "_devcloud/aws/instances/"+workers[0].ID+"/"+how, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(ctx, t, r, "after the "+how+" of "+workers[0].Name, func() error {
+		if s, err = r.State(ctx); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(s.Machines(), func(m stack.Resource) bool { return m.ID == workers[0].ID }) {
+			return errors.New("it is still there")
+		}
+		return r.Complete(ctx)
+	})
+	return fmt.Sprintf(", lost a worker (%s) and replaced it in %s", how, time.Since(began).Round(100*time.Millisecond))
 }
 
 // calm ends the faults, so that the judge sees the account as it is.

@@ -2,12 +2,15 @@ package chaos
 
 import (
 	"context"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // A judge that sees nothing would pass everything: each kind of damage must be
@@ -29,35 +32,41 @@ func TestKillMatrixJudge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	post := func(path string, body any) (made struct{ UUID string }) {
-		t.Helper()
-		if err := r.Cloud(ctx, http.MethodPost, path, body, &made); err != nil {
-			t.Fatal(err)
-		}
-		return made
-	}
-	group := before.ServerGroups[0]
-	twin := post("v1/server-groups", map[string]any{"name": group.Name, "type": "anti-affinity", "zone": group.Zone, "tags": group.Tags})
-	tells(r.Complete, "3 server groups, want 2")
-	if err := r.Cloud(ctx, http.MethodDelete, "v1/server-groups/"+twin.UUID, nil, nil); err != nil {
-		t.Fatal(err)
-	}
+	kind, undo := here.twin(t, r, before)
+	tells(r.Complete, fmt.Sprintf("%d %s, want %d", len(before.Kind(kind))+1, kind, len(before.Kind(kind))))
+	undo()
 	if err := r.Complete(ctx); err != nil {
 		t.Fatalf("once the twin is gone: %v", err)
 	}
-	stray := post("v1/networks", map[string]any{
-		"name": "stray", "zone": group.Zone, "auto_create_ipv4_subnet": false, "tags": map[string]string{cluster.TagCluster: "000000000000"},
-	})
+	const nobody = "000000000000"
+	stray := here.stray(t, r, before, nobody)
 	tells(r.Complete, "2 networks, want 1")
-	tells(r.Complete, "000000000000")
-	worker := before.Servers[len(before.Servers)-1]
-	post("_devcloud/servers/"+worker.UUID+"/stop", nil)
-	tells(r.Complete, "server "+worker.Name+" is ") // changing, then stopped
-	post("_devcloud/servers/"+worker.UUID+"/vanish", nil)
-	tells(r.Complete, "4 servers, want 5")
+	tells(r.Complete, nobody)
+	workers := before.Machines()
+	worker := workers[slices.IndexFunc(workers, func(m stack.Resource) bool { return m.Tags[cluster.TagGroup] != cluster.ControlPlaneGroup })]
+	byHand := func(what stack.Action) {
+		t.Helper()
+		if err := r.ByHand(ctx, worker, what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	byHand(stack.Halt)
+	tells(r.Complete, "machine "+worker.Name+" is ") // on its way down, then stopped
+	byHand(stack.Vanish)
+	tells(r.Complete, "4 machines, want 5")
 	tells(r.Complete, "nodes:")
 	if _, err := r.Delete(ctx); err != nil {
 		t.Fatal(err)
 	}
-	tells(r.Empty, "networks: "+stray.UUID)
+	tells(r.Empty, stray)
+}
+
+// post makes something by the API of cloudscale.ch and returns its id.
+func post(t *testing.T, r *rig.Rig, path string, body any) string {
+	t.Helper()
+	var made struct{ UUID string }
+	if err := r.Cloud(t.Context(), http.MethodPost, path, body, &made); err != nil {
+		t.Fatal(err)
+	}
+	return made.UUID
 }

@@ -1,35 +1,26 @@
 package chaos
 
 import (
-	"net/http"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
+	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 )
 
-// creates are the routes by which the product makes things, with how many
-// requests of a run without faults go there. That the list is complete is proven
-// from the log of each run.
-var creates = map[string]int{
-	"POST /v1/custom-images/import":           1,
-	"POST /v1/networks":                       1,
-	"POST /v1/subnets":                        1,
-	"POST /v1/load-balancers":                 1,
-	"POST /v1/load-balancers/pools":           1,
-	"POST /v1/load-balancers/listeners":       1,
-	"POST /v1/load-balancers/health-monitors": 1,
-	"POST /v1/load-balancers/pools/*/members": 3,
-	"POST /v1/server-groups":                  2,
-	"POST /v1/servers":                        5,
-}
-
 // createTimeout is the bound of one create call where a test lets the cloud
 // answer later than that.
 const createTimeout = 3 * time.Second
+
+// late is when the cloud answers then, in real time. Settling has to outlast it, as
+// 30 s do in reality.
+const late = createTimeout + time.Second
+
+var lateSettings = map[string]string{
+	"ICHOR_CREATE_TIMEOUT": createTimeout.String(), "ICHOR_POST_WINDOW": "1s", "ICHOR_SETTLE": "3s",
+}
 
 // The response of every create is lost, in each way in which it can be.
 func TestKillMatrixLostResponses(t *testing.T) {
@@ -46,17 +37,13 @@ func TestKillMatrixLostResponses(t *testing.T) {
 		{name: "done but not answered", effect: faults.CommitThenDrop, all: true},
 		{name: "lost on the way", effect: faults.DropBeforeCommit},
 		{
-			name: "done after the caller has given up", effect: faults.DelayThenCommit, delay: createTimeout + time.Second,
-			// Settling has to outlast the cloud, as 30 s do in reality.
-			settings: map[string]string{
-				"ICHOR_CREATE_TIMEOUT": createTimeout.String(), "ICHOR_POST_WINDOW": "1s", "ICHOR_SETTLE": "3s",
-			},
+			name: "done after the caller has given up", effect: faults.DelayThenCommit, delay: late, settings: lateSettings,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			r := rig.Start(t, rig.Options{Settings: c.settings, SharedAPIServers: true})
-			for route, n := range creates {
+			for route, n := range here.creates {
 				f := faults.Fault{Route: route, Effect: c.effect, Count: 1, Delay: faults.Duration(float64(c.delay) * rig.Speed)}
 				if c.all {
 					f.Count = n
@@ -83,12 +70,12 @@ func everyCreateIsListed(t *testing.T, r *rig.Rig) {
 	}
 	seen := 0
 	for _, q := range requests {
-		route := faults.RouteOf(q.Method, q.Path)
-		if q.Method != http.MethodPost || strings.HasSuffix(route, "/stop") || strings.HasSuffix(route, "/start") {
+		if !here.creating(q) {
 			continue
 		}
 		seen++
-		if _, ok := creates[route]; !ok {
+		route := faults.RouteOf(q.Method, q.Path)
+		if _, ok := here.creates[route]; !ok {
 			t.Errorf("the product creates by %s, of which no response is lost here", route)
 		}
 	}
@@ -97,8 +84,38 @@ func everyCreateIsListed(t *testing.T, r *rig.Rig) {
 	}
 }
 
-// One case has the times of the real cloud: the request for one server is lost,
-// and only after 30 s of settling and an absence of 60 s is it sent again. The
+// The create of a machine is done only after its caller has given up, and finds no
+// capacity when it is sent again: the flavor that is tried next is another request,
+// and must not make another machine.
+func TestKillMatrixElsewhere(t *testing.T) {
+	t.Parallel()
+	r := rig.Start(t, rig.Options{SharedAPIServers: true, Settings: lateSettings})
+	g := &r.Spec.Spec.NodeGroups[0]
+	*g.Count, g.Flavor, g.Alternatives = 1, here.flavors[0], []cluster.Alternative{{Flavor: here.flavors[1]}}
+	for _, f := range []faults.Fault{
+		{Nth: 1, Effect: faults.DelayThenCommit, Delay: faults.Duration(float64(late) * rig.Speed)},
+		{Nth: 2, Effect: faults.OutOfStock, Count: 1},
+	} {
+		f.Route, f.Contains = r.Home.Routes.Machine, here.flavors[0]
+		if err := r.Bend(t.Context(), f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	provision(t, r)
+	launches, err := r.Launches(t.Context())
+	if err != nil || len(launches) != r.Spec.Spec.ControlPlane.Replicas+1 {
+		t.Errorf("machines were made by these names: %v, %v", launches, err)
+	}
+	for name, n := range launches {
+		if n != 1 {
+			t.Errorf("%s was made %d times", name, n)
+		}
+	}
+	remove(t, r)
+}
+
+// One case has the times of the real cloud: one create is lost that the cloud does
+// twice when it is sent twice, and only after 30 s of settling and an absence of 60 s is it sent again. The
 // cloud itself runs fast, which changes nothing about that.
 func TestKillMatrixRealTimes(t *testing.T) {
 	t.Parallel()
@@ -107,7 +124,7 @@ func TestKillMatrixRealTimes(t *testing.T) {
 		"ICHOR_SETTLE": settle.String(), "ICHOR_ABSENCE_WINDOW": window.String(), "ICHOR_HEARTBEAT": "30s",
 		"ICHOR_CREATE_TIMEOUT": "2m", "ICHOR_POST_WINDOW": "20s", "ICHOR_POLL": "2s", "ICHOR_CLOUD_POLL": "2s", "ICHOR_BACKOFF": "2s",
 	}})
-	if err := r.Bend(t.Context(), faults.Fault{Route: "POST /v1/servers", Effect: faults.DropBeforeCommit}); err != nil {
+	if err := r.Bend(t.Context(), faults.Fault{Route: here.unique, Effect: faults.DropBeforeCommit}); err != nil {
 		t.Fatal(err)
 	}
 	provision(t, r)
@@ -118,9 +135,9 @@ func TestKillMatrixRealTimes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	requests = slices.DeleteFunc(requests, func(q faults.Request) bool { return q.Method != http.MethodPost || q.Path != "/v1/servers" })
-	if len(requests) != creates["POST /v1/servers"]+1 {
-		t.Fatalf("%d requests for servers, want one for each and one more", len(requests))
+	requests = slices.DeleteFunc(requests, func(q faults.Request) bool { return faults.RouteOf(q.Method, q.Path) != here.unique })
+	if len(requests) != here.creates[here.unique]+1 {
+		t.Fatalf("%d requests, want one for each and one more", len(requests))
 	}
 	lost, again := requests[0].Time, requests[len(requests)-1].Time
 	if again.Sub(lost) < settle+window {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/chaos/killer"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // atOnce is how many whole systems run side by side unless -parallel says
@@ -25,10 +26,16 @@ func TestMain(m *testing.M) {
 			os.Exit(2)
 		}
 	}
+	home, err := stack.Chosen()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	here = grounds[home.Name]
 	started := time.Now()
 	code := m.Run()
 	systems, kills := rig.Totals()
-	fmt.Printf("%d rows at %d moments; %d systems, %d workers killed; wall time %s\n",
-		len(rows()), len(killer.Moments()), systems, kills, time.Since(started).Round(time.Second))
+	fmt.Printf("%s: %d rows at %d moments; %d systems, %d workers killed; wall time %s\n",
+		home.Name, len(rows()), len(killer.Moments()), systems, kills, time.Since(started).Round(time.Second))
 	os.Exit(code)
 }

@@ -159,7 +159,7 @@ func remove(t *testing.T, r *rig.Rig) {
 	if err != nil {
 		t.Fatalf("delete: %v\n%s", err, r.Explain(t.Context()))
 	}
-	if err := errors.Join(r.Empty(t.Context()), r.Quiet(t.Context())); err != nil {
+	if err := errors.Join(r.Empty(t.Context()), r.Quiet(t.Context()), r.Twice(t.Context())); err != nil {
 		t.Fatalf("after deletion: %v\n%s", err, r.Explain(t.Context()))
 	}
 	t.Logf("deleted %d machines and %d resources in %s, %d kills so far", out.Machines, out.Resources, time.Since(started).Round(100*time.Millisecond), r.Kills())

@@ -3,7 +3,6 @@ package chaos
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -102,9 +101,10 @@ func rebootedOnce(t *testing.T, r *rig.Rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, v := range s.Servers {
-		var lines, boots []string
-		if err := r.Cloud(t.Context(), http.MethodGet, "_devcloud/servers/"+v.UUID+"/console", nil, &lines); err != nil {
+	for _, v := range s.Machines() {
+		var boots []string
+		lines, err := r.Console(t.Context(), v)
+		if err != nil {
 			t.Fatal(err)
 		}
 		for _, line := range lines {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/chaos/killer"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
-	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
 
 // undoing are the rows that a rollback must survive: what takes back, and what
@@ -18,13 +17,13 @@ import (
 // a provisioning, which these never reach.
 var undoing = []string{"DeleteMachine", "DeleteResource", "ListOwned", "ReleaseImage", "ForgetCluster"}
 
-// The account has room for one server too few. The rollback is killed at each of
+// The account has room for one machine too few. The rollback is killed at each of
 // its activities, at each moment, and still leaves nothing.
 func TestKillMatrixRollback(t *testing.T) {
 	t.Parallel()
 	p := &plan{}
 	r := rig.Start(t, rig.Options{Hook: p.hook, SharedAPIServers: true})
-	if err := r.Limit(t.Context(), func(l *world.Limits) { l.Servers = 4 }); err != nil {
+	if err := r.Cramp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for i, moment := range killer.Moments() {

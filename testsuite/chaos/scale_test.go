@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -16,7 +15,6 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/chaos/rig"
-	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -189,36 +187,34 @@ func machines(t *testing.T, r *rig.Rig, g workflows.GroupStatus) int {
 	for _, m := range g.Members {
 		wanted[m.ProviderID] = true
 	}
-	for _, v := range s.Servers {
+	for _, v := range s.Machines() {
 		if v.Tags[cluster.TagGroup] == cluster.ControlPlaneGroup {
 			continue
 		}
 		have++
-		if !wanted["cloudscale://"+v.UUID] {
-			t.Errorf("nobody wants server %s %s", v.Name, v.UUID)
+		if !wanted[r.Home.ProviderID(v)] {
+			t.Errorf("nobody wants machine %s %s", v.Name, v.ID)
 		}
 	}
 	if have != g.Target {
-		t.Errorf("%d servers, target %d", have, g.Target)
+		t.Errorf("%d machines, target %d", have, g.Target)
 	}
-	if err := r.Nodes(t.Context()); err != nil {
+	if err := errors.Join(r.Nodes(t.Context()), r.Twice(t.Context())); err != nil {
 		t.Error(err)
 	}
-	var journal []world.Action
-	if err := r.Cloud(t.Context(), http.MethodGet, "_devcloud/timeline", nil, &journal); err != nil {
+	launches, err := r.Launches(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
-	made := map[string]int{}
-	for _, a := range journal {
-		name := a.Message[strings.LastIndex(a.Message, " ")+1:]
-		if a.Name == "server_create" && strings.HasPrefix(name, rig.Cluster+"-"+scaled+"-") {
-			made[name]++
+	made := 0
+	for name, n := range launches {
+		if !strings.HasPrefix(name, rig.Cluster+"-"+scaled+"-") {
+			continue
 		}
-	}
-	for name, n := range made {
+		made++
 		if n != 1 {
 			t.Errorf("%s was made %d times", name, n)
 		}
 	}
-	return len(made)
+	return made
 }

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -17,7 +18,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
-	"github.com/ichor-project/ichor/testsuite/devcloud/world"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // kitchen is where the troubles of a seed are made.
@@ -36,7 +37,7 @@ func (s *upgrading) brew(ctx context.Context, t *testing.T, st *upgradeStorm, di
 		t.Fatal(err)
 	}
 	k := &kitchen{upgrading: s, dice: dice, talos: st.want.schematic != ""}
-	for _, v := range state.Servers {
+	for _, v := range state.Machines() {
 		if v.Tags[cluster.TagGroup] == cluster.ControlPlaneGroup {
 			k.planes = append(k.planes, v.Name)
 		} else {
@@ -50,10 +51,10 @@ func (s *upgrading) brew(ctx context.Context, t *testing.T, st *upgradeStorm, di
 
 // draw chooses from all that can go wrong.
 func (k *kitchen) draw() (out []*trouble) {
-	menu := []func() *trouble{k.pullFails, k.alarm, k.serverOff, k.planeOff, k.deleted, k.lostApply}
+	menu := []func() *trouble{k.pullFails, k.alarm, k.workerOff, k.planeOff, k.deleted, k.lostApply}
 	if k.talos {
 		menu = []func() *trouble{
-			k.pullFails, k.alarm, k.serverOff, k.planeOff, k.planeOff, k.deleted, k.hangs, k.hangs, k.oldSlot, k.oldSlot, k.learner,
+			k.pullFails, k.alarm, k.workerOff, k.planeOff, k.planeOff, k.deleted, k.hangs, k.hangs, k.oldSlot, k.oldSlot, k.learner,
 			k.budget, k.budget, k.exitCode, k.exitCode, k.installHangs, k.brokenStream, k.lostReboot, k.slowBoot, k.fullDisk,
 		}
 	}
@@ -110,7 +111,7 @@ func (k *kitchen) hangs() *trouble {
 		if err != nil || !hung {
 			return err
 		}
-		return k.power(ctx, x.node, "reboot", "running")
+		return errors.Join(k.power(ctx, x.node, stack.PowerOff), k.power(ctx, x.node, stack.PowerOn))
 	}
 	return x
 }
@@ -202,7 +203,7 @@ func (k *kitchen) learner() *trouble {
 			if err := k.talosctl(ctx, node, "etcd", "leave"); err != nil {
 				return err
 			}
-			if err := k.power(ctx, node, "reboot", "running"); err != nil {
+			if err := errors.Join(k.power(ctx, node, stack.PowerOff), k.power(ctx, node, stack.PowerOn)); err != nil {
 				return err
 			}
 			return k.etcd(ctx, func(s quorum.Sample) bool { return s.Members == 3 && s.Voters == 2 })
@@ -243,8 +244,8 @@ func (k *kitchen) budget() *trouble {
 	}
 }
 
-// serverOff is a worker whose power goes.
-func (k *kitchen) serverOff() *trouble {
+// workerOff is a worker whose power goes.
+func (k *kitchen) workerOff() *trouble {
 	node := k.one(k.works...)
 	return k.off("worker off", node, k.work(k.any(), "PullImage", "InstallTalos", "DrainForWork", "RebootNode", "WaitBooted"),
 		func(context.Context) (bool, error) { return true, nil })
@@ -272,9 +273,9 @@ func (k *kitchen) off(kind, node string, at moment, may func(context.Context) (b
 			if ok, err := may(ctx); err != nil || !ok {
 				return false, err
 			}
-			return true, k.power(ctx, node, "stop", "stopped")
+			return true, k.power(ctx, node, stack.PowerOff)
 		},
-		cure: func(ctx context.Context) error { return k.power(ctx, node, "start", "running") },
+		cure: func(ctx context.Context) error { return k.power(ctx, node, stack.PowerOn) },
 	}
 }
 
@@ -287,7 +288,7 @@ func (k *kitchen) deleted() *trouble {
 		if err != nil || !ok {
 			return err
 		}
-		return k.Cloud(ctx, http.MethodDelete, "v1/servers/"+v.UUID, nil, nil)
+		return k.ByHand(ctx, v, stack.Delete)
 	}
 	if k.dice.IntN(4) == 0 {
 		x.arm = remove
@@ -299,14 +300,14 @@ func (k *kitchen) deleted() *trouble {
 }
 
 // server finds a machine in the account; false if it is gone.
-func (s *upgrading) server(ctx context.Context, node string) (world.Item, bool, error) {
+func (s *upgrading) server(ctx context.Context, node string) (stack.Resource, bool, error) {
 	state, err := s.State(ctx)
-	for _, v := range state.Servers {
+	for _, v := range state.Machines() {
 		if v.Name == node {
 			return v, true, err
 		}
 	}
-	return world.Item{}, false, err
+	return stack.Resource{}, false, err
 }
 
 // fault changes one fault of a machine and leaves the others; a machine that is
@@ -316,7 +317,7 @@ func (s *upgrading) fault(ctx context.Context, node, key string, value any) erro
 	if err != nil || !ok {
 		return err
 	}
-	path, all := "_devcloud/guests/"+v.UUID+"/faults", map[string]any{}
+	path, all := "_devcloud/guests/"+v.ID+"/faults", map[string]any{}
 	if err := s.Cloud(ctx, http.MethodGet, path, nil, &all); err != nil {
 		return err
 	}
@@ -327,23 +328,22 @@ func (s *upgrading) fault(ctx context.Context, node, key string, value any) erro
 	return s.Cloud(ctx, http.MethodPut, path, all, nil)
 }
 
-// power does something to a server and waits until it is so.
-func (s *upgrading) power(ctx context.Context, node, action, then string) error {
+// power switches a machine on or off and waits until it is.
+func (s *upgrading) power(ctx context.Context, node string, what stack.Action) error {
+	then := map[stack.Action]string{stack.PowerOff: "stopped", stack.PowerOn: "running"}[what]
 	for asked := false; ; {
 		v, ok, err := s.server(ctx, node)
 		switch {
-		case err != nil || !ok:
+		case err != nil || !ok || v.State == then:
 			return err
-		case v.Status == then && (asked || action != "reboot"):
-			return nil
-		case v.Status != "changing" && !asked:
-			if err := s.Cloud(ctx, http.MethodPost, "v1/servers/"+v.UUID+"/"+action, nil, nil); err != nil {
+		case !asked && (v.State == "running" || v.State == "stopped"):
+			if err := s.ByHand(ctx, v, what); err != nil {
 				return err
 			}
 			asked = true
 		}
 		if err := pause(ctx); err != nil {
-			return fmt.Errorf("%s %s: %w", action, node, err)
+			return fmt.Errorf("%s %s: %w", what, node, err)
 		}
 	}
 }
@@ -380,8 +380,7 @@ func (s *upgrading) console(ctx context.Context, node string) (lines []string, e
 	if err != nil || !ok {
 		return nil, err
 	}
-	err = s.Cloud(ctx, http.MethodGet, "_devcloud/servers/"+v.UUID+"/console", nil, &lines)
-	return lines, err
+	return s.Console(ctx, v)
 }
 
 // talosctl is what a person would use.

@@ -93,6 +93,10 @@ func newUpgrading(t *testing.T) *upgrading {
 	s.Rig = rig.Start(t, rig.Options{SharedAPIServers: true, Settings: upgradeSettings, Hook: s.hook})
 	s.Spec.Spec.Kubernetes.Version = kubernetesSteps[0]
 	s.Spec.Spec.Talos.Version = "v1.14.1"
+	// All machines have one image, and none a published one: each is an import.
+	if g := &s.Spec.Spec.NodeGroups[0]; len(g.Extensions) > 0 {
+		s.Spec.Spec.Talos.Extensions, g.Extensions = g.Extensions, nil
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := s.Provision(ctx); err != nil {

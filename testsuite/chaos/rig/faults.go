@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
-	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
 
 // Bend installs faults in the cloud.
@@ -20,15 +19,8 @@ func (r *Rig) Bend(ctx context.Context, fs ...faults.Fault) error {
 	return nil
 }
 
-// Limit changes the account's quotas.
-func (r *Rig) Limit(ctx context.Context, change func(*world.Limits)) error {
-	var l world.Limits
-	if err := r.Cloud(ctx, http.MethodGet, "_devcloud/limits", nil, &l); err != nil {
-		return err
-	}
-	change(&l)
-	return r.Cloud(ctx, http.MethodPut, "_devcloud/limits", l, nil)
-}
+// Cramp leaves room in the account for one machine less than the cluster has.
+func (r *Rig) Cramp(ctx context.Context) error { return r.site.cramp(ctx, r) }
 
 // Unbent says which of the installed faults did not fire as often as they
 // should have. A count that is negative has to fire once at least.
@@ -56,7 +48,7 @@ func (r *Rig) Chaos(ctx context.Context, c *faults.Chaos) error {
 // Requests is the log of the cloud's API without the judge's own reads.
 func (r *Rig) Requests(ctx context.Context) ([]faults.Request, error) {
 	var out []faults.Request
-	err := r.Cloud(ctx, http.MethodGet, "_devcloud/requests?path=/v1/", nil, &out)
+	err := r.Cloud(ctx, http.MethodGet, "_devcloud/requests?path="+path(r.Home), nil, &out)
 	return slices.DeleteFunc(out, func(q faults.Request) bool { return q.UserAgent == judgesAgent }), err
 }
 

@@ -20,7 +20,7 @@ import (
 // uninitialized is the taint that a cloud controller takes away.
 const uninitialized = "node.cloudprovider.kubernetes.io/uninitialized"
 
-// nodes proves that the cluster's own API shows one ready node for each server of
+// nodes proves that the cluster's own API shows one ready node for each machine of
 // the account and no other. The credentials are those that the product keeps;
 // the client is not.
 func (r *Rig) nodes(ctx context.Context, s State) error {
@@ -60,8 +60,8 @@ func (r *Rig) nodes(ctx context.Context, s State) error {
 	for _, n := range list.Items {
 		have = append(have, n.Name+" "+n.Spec.ProviderID+" "+judge(n))
 	}
-	for _, v := range s.Servers {
-		want = append(want, v.Name+" cloudscale://"+v.UUID+" ready")
+	for _, v := range s.Machines() {
+		want = append(want, v.Name+" "+r.Home.ProviderID(v)+" ready")
 	}
 	slices.Sort(have)
 	slices.Sort(want)

@@ -30,7 +30,7 @@ func (r *Rig) KillWorker(ctx context.Context) error {
 	return next.WaitReady(ctx, 50*time.Millisecond, ready)
 }
 
-// Nodes proves that the cluster's own API shows one ready node for each server
+// Nodes proves that the cluster's own API shows one ready node for each machine
 // and no other.
 func (r *Rig) Nodes(ctx context.Context) error {
 	s, err := r.State(ctx)

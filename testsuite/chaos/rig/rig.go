@@ -46,9 +46,11 @@ type Rig struct {
 	Proxy    *killer.Proxy
 	Temporal client.Client // not through the proxy
 	Spec     cluster.Cluster
+	Home     stack.Cloud // where clusters are made
 
 	dir  string
 	bin  string
+	site site
 	crew *crew
 }
 
@@ -73,7 +75,11 @@ func Start(t *testing.T, o Options) *Rig {
 	if o.SharedAPIServers {
 		args = append(args, "--shared-apiservers")
 	}
-	r := &Rig{dir: folder(t), bin: binaries(t)}
+	home, err := stack.Chosen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Rig{Home: home, site: sites[home.Name], dir: folder(t), bin: binaries(t, home)}
 	started.Add(1)
 	s, err := stack.Start(t.Context(), stack.Options{
 		Bin: r.bin, Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
@@ -103,7 +109,7 @@ func Start(t *testing.T, o Options) *Rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.Temporal.Close)
-	r.Spec = demoSpec(t, r.dir)
+	r.Spec = r.demo(t)
 	r.crew = &crew{stack: s, env: []string{"TEMPORAL_ADDRESS=" + r.Proxy.Address()}}
 	t.Cleanup(r.crew.dismiss)
 	if err := r.crew.hire(t.Context()); err != nil {
@@ -119,7 +125,7 @@ func (r *Rig) Kill(task killer.Task) { r.crew.kill(task.Worker) }
 // Republish stores the spec's bodies anew; deleting a cluster forgets them.
 func (r *Rig) Republish(t *testing.T) {
 	t.Helper()
-	r.Spec = demoSpec(t, r.dir)
+	r.Spec = r.demo(t)
 }
 
 // Kills counts the workers killed so far.
@@ -213,9 +219,8 @@ func (r *Rig) Explain(ctx context.Context) string {
 	}
 	if s, err := r.State(ctx); err == nil {
 		b.WriteString(s.String())
-		for _, v := range s.Servers {
-			var console []string
-			if err := r.Cloud(ctx, "GET", "_devcloud/servers/"+v.UUID+"/console", nil, &console); err == nil {
+		for _, v := range s.Machines() {
+			if console, err := r.Console(ctx, v); err == nil {
 				b.WriteString(v.Name + ":\n  " + strings.Join(console[max(0, len(console)-8):], "\n  ") + "\n")
 			}
 		}
@@ -226,35 +231,25 @@ func (r *Rig) Explain(ctx context.Context) string {
 
 // binaries is the folder with the commands; suites never skip for want of them.
 // ICHOR_BIN names another one.
-func binaries(t *testing.T) string {
+func binaries(t *testing.T, home stack.Cloud) string {
 	t.Helper()
 	dir := os.Getenv("ICHOR_BIN")
 	if dir == "" {
 		dir = filepath.Join(root(t), "bin")
 	}
-	for _, name := range []string{"ichor-worker", "devcloud", "tools/temporal", "tools/kube-apiserver", "tools/kine", "tools/kwok"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			t.Fatalf("%v; run: make build tools", err)
-		}
+	if err := stack.Missing(dir, home); err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }
 
-// root is the repository's: the folder of go.mod above the test's.
 func root(t *testing.T) string {
 	t.Helper()
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, e := os.Stat(filepath.Join(dir, "go.mod")); e == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			err = errors.New("no go.mod above the working directory")
-		}
-		dir = filepath.Dir(dir)
+	dir, err := stack.Root()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal(err)
-	return ""
+	return dir
 }
 
 // folder is the test's own, or one below ICHOR_KEEP that stays for a look at the
@@ -272,20 +267,15 @@ func folder(t *testing.T) string {
 	return dir
 }
 
-// demoSpec is the demo's cluster with two workers only: three control planes, the
+// demo is the demo's cluster with two workers only: three control planes, the
 // least with a quorum, and one group.
-func demoSpec(t *testing.T, dir string) cluster.Cluster {
+func (r *Rig) demo(t *testing.T) cluster.Cluster {
 	t.Helper()
-	examples := filepath.Join(root(t), "examples")
-	raw, err := os.ReadFile(filepath.Join(examples, "demo.yaml"))
+	c, err := r.Home.Spec(root(t), Cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := cluster.Decode(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	st, err := store.Open(t.Context(), store.Options{URL: "file://" + filepath.Join(dir, "store")})
+	st, err := store.Open(t.Context(), store.Options{URL: "file://" + filepath.Join(r.dir, "store")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -295,7 +285,7 @@ func demoSpec(t *testing.T, dir string) cluster.Cluster {
 		}
 	}()
 	for i, m := range c.Spec.Manifests {
-		body, err := os.ReadFile(filepath.Join(examples, m.File))
+		body, err := os.ReadFile(m.File)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -305,8 +295,8 @@ func demoSpec(t *testing.T, dir string) cluster.Cluster {
 		}
 		c.Spec.Manifests[i].Source = cluster.Source{Ref: ref, SHA256: sum}
 	}
-	c.Metadata.Name = Cluster
 	c.Spec.NodeGroups = c.Spec.NodeGroups[:1]
 	c.Spec.NodeGroups[0].Count = new(2)
+	c.Spec.NodeGroups[0].Extensions = r.site.extensions
 	return c
 }
