@@ -1,0 +1,82 @@
+package nimbus_test
+
+import (
+	"context"
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ichor-project/ichor/examples/nimbus"
+	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/registry"
+	"github.com/ichor-project/ichor/internal/cluster"
+	"github.com/ichor-project/ichor/internal/secrets"
+)
+
+// limits is what a spec is held to before anybody is asked.
+var limits = check.Cloud{
+	Name: nimbus.Name, Zones: []string{"north", "south"}, ZonalNetworks: true,
+	UserDataMax: 32 << 10, MinDiskGiB: 10,
+}
+
+// spec is one for Nimbus that differs from another cloud's where it must.
+func spec(t *testing.T) cluster.Cluster {
+	t.Helper()
+	text, err := os.ReadFile("../demo.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := cluster.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Spec.Cloud = cluster.Cloud{Provider: nimbus.Name, Zone: "north", Credentials: "env:NIMBUS_TOKEN"}
+	return c
+}
+
+func TestRegistryOpensIt(t *testing.T) {
+	clouds := registry.Clouds()
+	clouds[nimbus.Name] = registry.Cloud{
+		Open: func(_ context.Context, a registry.Account, o registry.Options) (cloud.Provider, error) {
+			return nimbus.New(nimbus.Options{
+				Token: a.Credentials, BaseURL: "https://api.nimbus.example", Rate: o.Rate, Waits: o.Waits, Observe: a.Observe,
+			})
+		},
+	}
+	accounts := registry.New(registry.Options{Clouds: clouds, Secrets: token{}})
+	p, account, err := accounts.Open(t.Context(), spec(t).Spec.Cloud)
+	if err != nil || account == "" {
+		t.Fatalf("account %q, %v", account, err)
+	}
+	if diff := cmp.Diff(nimbus.DefaultWaits().In(p.Capabilities()), p.Capabilities()); diff != "" {
+		t.Errorf("waits (-the cloud's own +opened with):\n%s", diff)
+	}
+	caps := p.Capabilities()
+	if diff := cmp.Diff([]any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit}, []any{limits.UserDataMax, limits.UserDataGzip, limits.SpreadLimit}); diff != "" {
+		t.Errorf("limits (-provider +check):\n%s", diff)
+	}
+}
+
+// token resolves every reference.
+type token struct{}
+
+func (token) Resolve(context.Context, secrets.Ref) (secrets.Value, error) {
+	return secrets.NewValue([]byte("a-token")), nil
+}
+
+func TestSpecsMayNameIt(t *testing.T) {
+	known := append(check.Clouds(), limits)
+	if p := check.Spec(spec(t), check.Options{Clouds: known}); len(p) > 0 {
+		t.Errorf("a good spec: %v", p)
+	}
+	if p := check.Spec(spec(t), check.Options{}); !p.Has("spec.cloud.provider") {
+		t.Errorf("a cloud that nobody registered: %v", p)
+	}
+	elsewhere := spec(t)
+	elsewhere.Spec.Cloud.Zone = "east"
+	if p := check.Spec(elsewhere, check.Options{Clouds: known}); !p.Has("spec.cloud.zone") {
+		t.Errorf("a zone that there is not: %v", p)
+	}
+}
