@@ -41,7 +41,7 @@ type Service struct {
 	// UnknownKey and WrongToken are the codes for credentials that are not known.
 	UnknownKey, WrongToken string
 	// Rights returns what a request needs the right to; nil if it needs none.
-	Rights func(action string, form url.Values) ([]iam.Need, error)
+	Rights func(action string, form url.Values) []iam.Need
 }
 
 // Cloud serves the services of one account.

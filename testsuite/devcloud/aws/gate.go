@@ -115,12 +115,8 @@ func (c *Cloud) unauthorized(s Service, key string, form url.Values) *query.Erro
 	if s.Rights == nil || s.Server.Actions[action] == nil {
 		return nil
 	}
-	needs, err := s.Rights(action, form)
-	if err != nil {
-		return nil // the service says what is wrong
-	}
 	var denial *iam.Denial
-	if !errors.As(c.gate.check(key, needs), &denial) {
+	if !errors.As(c.gate.check(key, s.Rights(action, form)), &denial) {
 		return nil
 	}
 	c.denied(denial)

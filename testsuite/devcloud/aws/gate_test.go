@@ -45,6 +45,7 @@ func TestPolicyOfWorkers(t *testing.T) {
 	c := start(t)
 	who := aws.Worker(read(t, "aws-iam-policy.json"))
 	worker := c.admit(t, who)
+	spotless := c.admit(t, aws.Nodes(bytes.ReplaceAll(who.Policy, []byte(`"spot.amazonaws.com"`), []byte(`"x"`))))
 	n := c.network(t) // somebody else's
 	foreign := *c.run(t, c.spec(t, n)).InstanceId
 	ctx := t.Context()
@@ -108,7 +109,9 @@ func TestPolicyOfWorkers(t *testing.T) {
 		}, unauthorized},
 		{"handing on a role", func() error { _, err := worker.RunInstances(ctx, profile("ichor-nodes")); return err }, ""},
 		{"handing on another role", func() error { _, err := worker.RunInstances(ctx, profile("admin")); return err }, unauthorized},
-		{"the first Spot instance", func() error { _, err := worker.RunInstances(ctx, spot); return err }, "AuthFailure.ServiceLinkedRoleCreationNotPermitted"},
+		{"the first Spot instance without its right", func() error { _, err := spotless.RunInstances(ctx, spot); return err }, "AuthFailure.ServiceLinkedRoleCreationNotPermitted"},
+		{"the first Spot instance", func() error { _, err := worker.RunInstances(ctx, spot); return err }, ""},
+		{"another Spot instance without that right", func() error { _, err := spotless.RunInstances(ctx, spot); return err }, ""},
 		{"ending others' machines", func() error {
 			_, err := worker.TerminateInstances(ctx, &ec2.TerminateInstancesInput{InstanceIds: []string{foreign}})
 			return err
@@ -155,7 +158,7 @@ func TestPolicyOfWorkers(t *testing.T) {
 		t.Errorf("%s was touched: %s, %v", foreign, i.State.Name, i.Tags)
 	}
 	usage := c.aws.Usage()
-	if len(usage) != 1 || usage[0].Calls["ec2:RunInstances"] == 0 || usage[0].Calls["ec2:StopInstances"] != 0 || len(usage[0].Refused) == 0 {
+	if len(usage) != 2 || usage[1].Calls["ec2:RunInstances"] == 0 || usage[1].Calls["ec2:StopInstances"] != 0 || len(usage[1].Refused) == 0 {
 		t.Errorf("%+v", usage)
 	}
 	// Keys that are set replace all others.

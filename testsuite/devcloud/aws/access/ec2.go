@@ -112,31 +112,34 @@ var ec2Actions = map[string]ec2Action{
 	"TerminateInstances":            {on: instances},
 }
 
-// EC2 returns what a request to EC2 needs.
-func (r Rights) EC2(action string, form url.Values) ([]iam.Need, error) {
+// EC2 returns what a request to EC2 needs; nothing if it cannot be read, which the
+// service refuses.
+func (r Rights) EC2(action string, form url.Values) (out []iam.Need) {
 	name := "ec2:" + action
-	var f ec2Form
-	if err := pick(action, form, &f); err != nil {
-		return nil, err
+	if reads(action) {
+		return anything(name)
 	}
-	var out []iam.Need
+	var f ec2Form
+	if query.Pick(form, &f) != nil {
+		return nil
+	}
 	switch action {
 	case "RunInstances":
-		return r.launch(&f), nil
+		return r.launch(&f)
 	case "CreateTags", "DeleteTags":
 		for _, id := range f.ResourceID {
 			out = append(out, r.onExisting(name, id, requested(tagMap(f.Tag))))
 		}
-		return out, nil
+		return out
 	case "DisassociateRouteTable":
 		for _, id := range r.Account.Associated(f.AssociationID) {
 			out = append(out, r.onExisting(name, id, nil))
 		}
-		return out, nil
+		return out
 	}
 	a, known := ec2Actions[action]
 	if !known {
-		return anything(name), nil
+		return anything(name)
 	}
 	if a.makes != "" {
 		out = onNew("ec2", action, arn(a.makes, cmp.Or(f.name(a.makes), "*")), f.made(a.makes))
@@ -148,7 +151,7 @@ func (r Rights) EC2(action string, form url.Values) ([]iam.Need, error) {
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // name is that of what a request makes, if it does not get an id.
@@ -157,15 +160,6 @@ func (f *ec2Form) name(kind string) string {
 		return f.GroupName
 	}
 	return ""
-}
-
-// pick reads the parameters. Those of requests that only read may be lists where
-// others have one value; they do not matter.
-func pick(action string, form url.Values, into any) error {
-	if reads(action) {
-		return nil
-	}
-	return query.Pick(form, into)
 }
 
 // launch is what RunInstances needs: what it makes, with the tags for each, what

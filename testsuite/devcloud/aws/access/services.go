@@ -9,6 +9,7 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/iam"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/query"
 )
 
 // elbForm has the parameters of ELBv2's requests that name resources.
@@ -21,16 +22,16 @@ type elbForm struct {
 	ResourceArns    []string
 }
 
-// Balancing returns what a request to the load balancers needs.
-func (r Rights) Balancing(action string, form url.Values) ([]iam.Need, error) {
+// Balancing is EC2 for the load balancers.
+func (r Rights) Balancing(action string, form url.Values) []iam.Need {
 	const service = "elasticloadbalancing"
 	name := service + ":" + action
 	if reads(action) {
-		return anything(name), nil
+		return anything(name)
 	}
 	var f elbForm
-	if err := pick(action, form, &f); err != nil {
-		return nil, err
+	if query.Pick(form, &f) != nil {
+		return nil
 	}
 	tags := tagMap(f.Tags)
 	existing := func(arn string) iam.Need {
@@ -40,26 +41,26 @@ func (r Rights) Balancing(action string, form url.Values) ([]iam.Need, error) {
 	switch action {
 	case "CreateLoadBalancer":
 		return append(onNew(service, action, elbARN+"loadbalancer/net/"+f.Name+"/*", tags),
-			r.serviceRole("elasticloadbalancing.amazonaws.com", "AWSServiceRoleForElasticLoadBalancing")...), nil
+			r.serviceRole("elasticloadbalancing.amazonaws.com", "AWSServiceRoleForElasticLoadBalancing")...)
 	case "CreateTargetGroup":
-		return onNew(service, action, elbARN+"targetgroup/"+f.Name+"/*", tags), nil
+		return onNew(service, action, elbARN+"targetgroup/"+f.Name+"/*", tags)
 	case "CreateListener":
 		out := []iam.Need{existing(f.LoadBalancerArn)}
 		if len(tags) > 0 {
 			listener := strings.Replace(f.LoadBalancerArn, ":loadbalancer/", ":listener/", 1) + "/*"
 			out = append(out, tagging(service, action, listener, tags))
 		}
-		return out, nil
+		return out
 	}
 	arns := slices.DeleteFunc(append([]string{f.LoadBalancerArn, f.TargetGroupArn, f.ListenerArn}, f.ResourceArns...), func(s string) bool { return s == "" })
 	if len(arns) == 0 {
-		return anything(name), nil
+		return anything(name)
 	}
 	var out []iam.Need
 	for _, arn := range arns {
 		out = append(out, existing(arn))
 	}
-	return out, nil
+	return out
 }
 
 // Blocks returns what a request to the EBS direct APIs needs; its path begins
