@@ -20,7 +20,6 @@ import (
 
 	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cloud/registry"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
@@ -41,6 +40,7 @@ type column struct {
 	provider   cloud.Provider
 	zone       string // of the examples
 	controller string // image of the examples' cloud controller manager
+	requests   *counter
 }
 
 // spec is an example's, and where it lies.
@@ -75,12 +75,14 @@ func examples(t *testing.T) map[string]spec {
 
 var controllerImage = regexp.MustCompile(`image: (\S*cloud-controller-manager\S*)`)
 
-// columns opens an account of every cloud that specs may name. No cloud is asked.
+// columns opens an account of every cloud that specs may name. No cloud is asked:
+// something else counts what they would be.
 func columns(t *testing.T) []column {
 	t.Helper()
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
-	accounts := registry.New(registry.Options{Secrets: anything{}})
+	requests := newCounter(t)
+	accounts := requests.accounts(t)
 	var out []column
 	specs := examples(t)
 	for _, k := range check.Clouds() {
@@ -88,7 +90,7 @@ func columns(t *testing.T) []column {
 		if !ok {
 			t.Fatalf("no demo.yaml among the examples is for %s", k.Name)
 		}
-		c := column{limits: k, zone: s.Cloud.Zone}
+		c := column{limits: k, zone: s.Cloud.Zone, requests: requests}
 		var err error
 		if c.provider, _, err = accounts.Open(t.Context(), s.Cloud); err != nil {
 			t.Fatal(err)

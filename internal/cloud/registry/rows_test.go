@@ -147,6 +147,9 @@ var sections = []section{{"In the spec", []row{
 		return "`spec.network.adminCIDRs` and the nodes"
 	}},
 	{"Resources", "Never made twice by", "", func(_ *testing.T, c column) string { return modes[cmp.Or(c.caps.Resources, c.caps.Idempotency)] }},
+}}, {"Requests", []row{
+	{"", "To list the machines of a cluster", "and one more for each further page", func(t *testing.T, c column) string { return c.listing(t) }},
+	{"", "To look for machines, many at the same time", "waits for machines cost no more than that", func(t *testing.T, c column) string { return c.together(t) }},
 }}, {"Waits", []row{
 	{"Settle", "`--settle`", "how long a create without an answer is left alone before a look counts", func(_ *testing.T, c column) string { return span(c.caps.Settle) }},
 	{"AbsenceWindow", "`--absence-window`", "least time between the looks that prove absence", func(_ *testing.T, c column) string { return span(c.caps.AbsenceWindow) }},
