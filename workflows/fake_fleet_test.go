@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -25,6 +26,8 @@ import (
 // fakeFleet is a cluster of nodes in memory with the activities of an upgrade:
 // here the order of things is tested, and what happens when one of them fails.
 type fakeFleet struct {
+	// versions are those of changes that the run began with.
+	versions map[string]workflow.Version
 	mu     sync.Mutex
 	record cluster.Record
 	to     plan.Versions
@@ -379,6 +382,9 @@ func (f *fakeFleet) run(t *testing.T, in UpgradeInput, acts map[time.Duration]ac
 			return nil
 		})
 	env.OnSignalExternalWorkflow(mock.Anything, mock.Anything, mock.Anything, SignalConfigure, mock.Anything).Return(nil).Maybe()
+	for change, v := range f.versions {
+		env.OnGetVersion(change, workflow.DefaultVersion, workflow.Version(1)).Return(v).Maybe()
+	}
 	for at, do := range acts {
 		env.RegisterDelayedCallback(func() { do(env) }, at)
 	}

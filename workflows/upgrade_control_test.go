@@ -84,26 +84,50 @@ func TestUpgradeParksInTheMiddle(t *testing.T) {
 }
 
 // A long history goes on in a new run, at a moment when no node is at work, and
-// with what people have decided.
+// with what people have decided. What Temporal proposes is too early for a roll.
 func TestUpgradeContinuesAsNew(t *testing.T) {
-	f := newFleet(1, 6, v13, v14)
-	_, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true, Approve: plan.ApproveLeg}}, map[time.Duration]act{
-		time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
-			env.SignalWorkflow(SignalSkipNode, UpgradeRequest{Node: "demo-worker-05"})
-			env.SignalWorkflow(SignalApprove, UpgradeRequest{})
-			env.SetContinueAsNewSuggested(true)
-		},
-	})
-	var next *workflow.ContinueAsNewError
-	if !errors.As(err, &next) {
-		t.Fatalf("%v, %v", err, f.log)
-	}
-	var in UpgradeInput
-	if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
-		t.Fatal(err)
-	}
-	if in.problem != "" || in.Cluster != "demo" || in.State == nil || !slices.Contains(in.State.Skipped, "worker05") || len(in.State.Approved) != 1 || in.State.From != v13 {
-		t.Errorf("carried: %+v", in)
+	for _, tc := range []struct {
+		name         string
+		length, size int
+		version      workflow.Version
+		goesOn       bool // in the same run
+	}{
+		{name: "proposed", length: longRoll, size: longRollBytes, version: 1, goesOn: true},
+		{name: "many events", length: longRoll + 1, version: 1},
+		{name: "many bytes", size: longRollBytes + 1, version: 1},
+		{name: "a run of before", version: workflow.DefaultVersion},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := newFleet(1, 6, v13, v14)
+			f.versions = map[string]workflow.Version{changeLongRolls: tc.version}
+			out, err := f.run(t, UpgradeInput{Cluster: "demo", Strategy: plan.UpgradeStrategy{SingleControlPlane: true, Approve: plan.ApproveLeg}}, map[time.Duration]act{
+				time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+					env.SignalWorkflow(SignalSkipNode, UpgradeRequest{Node: "demo-worker-05"})
+					env.SignalWorkflow(SignalApprove, UpgradeRequest{})
+					env.SetContinueAsNewSuggested(true)
+					env.SetCurrentHistoryLength(tc.length)
+					env.SetCurrentHistorySize(tc.size)
+				},
+				2 * time.Hour: func(env *testsuite.TestWorkflowEnvironment) { env.SignalWorkflow(SignalApprove, UpgradeRequest{}) },
+			})
+			if tc.goesOn {
+				if err != nil || out.To != v14 || out.Upgraded != 6 {
+					t.Errorf("%+v, %v, %v", out, err, f.log)
+				}
+				return
+			}
+			var next *workflow.ContinueAsNewError
+			if !errors.As(err, &next) {
+				t.Fatalf("%v, %v", err, f.log)
+			}
+			var in UpgradeInput
+			if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
+				t.Fatal(err)
+			}
+			if in.problem != "" || in.Cluster != "demo" || in.State == nil || !slices.Contains(in.State.Skipped, "worker05") || len(in.State.Approved) != 1 || in.State.From != v13 {
+				t.Errorf("carried: %+v", in)
+			}
+		})
 	}
 }
 

@@ -270,10 +270,33 @@ func (u *upgrade) failedNodes() string {
 	return " (" + strings.Join(out, "; ") + ")"
 }
 
+// changeLongRolls is the version gate of rolls that stay in one run beyond the
+// length at which Temporal proposes another.
+const changeLongRolls = "long-rolls"
+
+// A new run begins only when no node is at work, and looks at every node first:
+// the window runs empty and is filled anew, which costs more than a long history
+// does. 16 events and some 18 KB a node let about 700 nodes fit; Temporal itself
+// ends runs at 51,200 events or 50 MB (limit.historyCount.error and
+// limit.historySize.error).
+const (
+	longRoll      = 12_000
+	longRollBytes = 12 << 20
+)
+
 // exhausted reports whether history is so long that a new run shall go on.
 func (u *upgrade) exhausted(ctx workflow.Context) bool {
 	limit, info := u.timing().HistoryLimit, workflow.GetInfo(ctx)
-	return info.GetContinueAsNewSuggested() || limit > 0 && info.GetCurrentHistoryLength() > 10*limit
+	if limit > 0 && info.GetCurrentHistoryLength() > 10*limit {
+		return true
+	}
+	if !info.GetContinueAsNewSuggested() {
+		return false
+	}
+	if workflow.GetVersion(ctx, changeLongRolls, workflow.DefaultVersion, 1) < 1 {
+		return true
+	}
+	return info.GetCurrentHistoryLength() > longRoll || info.GetCurrentHistorySize() > longRollBytes
 }
 
 // continueAsNew goes on in a new run, which looks at every node again. No node is
