@@ -179,7 +179,7 @@ fmt: $(TOOLBIN)/gofumpt ## Format the Go code
 # Suites that start whole systems; each has a target of its own and runs without
 # the race detector, which would slow the programs around it too. Helper packages
 # below them are tested with everything else.
-SUITES := autoscaler chaos demo deploy e2e e2e-aws peers peers-aws peers-talos provider standalone
+SUITES := autoscaler chaos demo deploy e2e peers peers-aws peers-talos provider standalone
 
 # What runs under the race detector, where there is a C compiler (it needs cgo).
 # An SDK as large as EC2's is not worth compiling twice: what needs it runs without,
@@ -199,6 +199,10 @@ unit_race    = $(if $(have_cc),$(filter-out $(call below,$(NO_RACE)) $(addprefix
 unit_no_race = $(filter-out $(unit_race),$(unit))
 GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --
 
+# Which cloud the suites and the demos run on.
+CLOUD ?= cloudscale
+export ICHOR_TEST_CLOUD ?= $(CLOUD)
+
 # suite PATTERN PACKAGES: runs the tests that match. A pattern that matches none is
 # an error, since go test calls it success.
 define suite
@@ -214,7 +218,7 @@ unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 	$(if $(unit_no_race),$(GOTEST) -timeout $(TIMEOUT) $(unit_no_race))
 
 e2e: TIMEOUT = 40m
-e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud
+e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud; CLOUD=aws
 	$(call suite,^Test,./testsuite/e2e/... ./testsuite/provider/... ./testsuite/standalone/...)
 
 autoscaler: TIMEOUT = 40m
@@ -225,8 +229,11 @@ demos: TIMEOUT = 30m
 demos: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(TOOLBIN)/cluster-autoscaler ## The demonstrations of autoscaling and of upgrades, on each cloud
 	$(call suite,^Test,./testsuite/demo/...)
 
-e2e-aws: $(SYSTEM) $(TEST_TOOLS) ## A cluster on AWS' stand-in, with AWS' own cloud controller
-	$(call suite,^Test,./testsuite/e2e-aws/...)
+# What a cloud has most to do with: all of it runs with make e2e CLOUD=aws.
+E2E_AWS := ^Test(LifeOfACluster|FailureAtEachCreate|Upgrade|Canaries)$$
+e2e-aws: export ICHOR_TEST_CLOUD = aws
+e2e-aws: $(SYSTEM) $(TEST_TOOLS) ## Life, failures, an upgrade and secrets on AWS' stand-in, with AWS' own cloud controller
+	$(call suite,$(E2E_AWS),./testsuite/e2e/...)
 
 # Outages as long as real ones, ten minutes of each; too long for every run.
 .PHONY: e2e-long
@@ -284,7 +291,6 @@ histories: build $(TEST_TOOLS) ## Record the histories that the replay test keep
 
 .PHONY: demo demo-down screenshots
 # On aws, one zone has no capacity for a group, whose machines are made in the next.
-CLOUD ?= cloudscale
 cloud_tools := $(if $(filter aws,$(CLOUD)),$(AWS_TOOLS))
 demo: $(SYSTEM) $(DEMO_TOOLS) $(cloud_tools) ## A cluster from nothing on this machine; CLOUD=aws, SPEED=n times real time
 	$(BIN)/ichor-demo up --cloud $(CLOUD) $(if $(SPEED),--speed $(SPEED))

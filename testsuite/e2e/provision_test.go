@@ -42,9 +42,6 @@ func TestLifeOfACluster(t *testing.T) {
 	t.Run("nodes", func(t *testing.T) { s.on(t).wantNodes("life", nodes) })
 	t.Run("status", func(t *testing.T) { s.on(t).wantReady("life", groups) })
 	t.Run("zones", func(t *testing.T) { s.on(t).wantZones(spec) })
-	if chosen.Scarce != "" {
-		t.Run("a zone without capacity", func(t *testing.T) { s.on(t).withoutCapacity("life", nodes, groups) })
-	}
 	t.Run("talosctl", func(t *testing.T) { s.on(t).wantTalos("life") })
 	t.Run("the same spec again", func(t *testing.T) {
 		s := s.on(t)
@@ -65,6 +62,9 @@ func TestLifeOfACluster(t *testing.T) {
 		}
 		s.wantReady("life", groups)
 	})
+	if chosen.Scarce != "" {
+		t.Run("a zone without capacity", func(t *testing.T) { s.on(t).withoutCapacity("life", nodes, groups) })
+	}
 	t.Run("delete", func(t *testing.T) {
 		s := s.on(t)
 		s.ichor(codeOK, []string{`Cluster "life" is deleted`, fmt.Sprintf("%d machines", nodes)}, "delete", "life")

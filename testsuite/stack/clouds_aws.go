@@ -3,6 +3,7 @@ package stack
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
@@ -86,7 +87,29 @@ var aws = Cloud{
 				extraKey, secret("the credentials"), secret("the credentials' session token")),
 		}
 	},
-	accept: acceptKeys,
+	accept:  acceptKeys,
+	ground:  Ground{Credentials: "chain:", Zone: "eu-central-1a", Flavor: "m6i.large", Larger: "m6i.xlarge"},
+	prepare: prepareNetwork,
+	launch:  launchInstance,
+	born:    "RunInstances", gone: "instance_is_terminated",
+	wrote: func(method, path string) string {
+		action := path[strings.LastIndex(path, "/")+1:]
+		switch {
+		case action == "RunInstances":
+			return MadeMachine
+		case action == "CreatePlacementGroup":
+			return MadePlacement
+		case action == "TerminateInstances":
+			return DeletedMachine
+		case method == http.MethodGet, strings.HasPrefix(action, "Describe"), strings.HasPrefix(action, "Get"), action == "CreateTags", action == "DeleteTags":
+			return ""
+		}
+		return method + " " + path
+	},
+	untagged: func(id string) map[string]any {
+		return map[string]any{"route": ec2Route + "CreateTags", "contains": id, "effect": "status", "status": http.StatusInternalServerError}
+	},
+	packed: "UserData=",
 	kinds: func(kind string, r *Resource) bool {
 		r.Kind = map[string]string{
 			"instances": Machines, "vpcs": Networks, "networkInterfaces": "network interfaces", "internetGateways": "internet gateways",
@@ -101,6 +124,8 @@ var aws = Cloud{
 			if r.Kind = "snapshots"; r.State == "pending" {
 				r.Kind = Imports
 			}
+		case "placementGroups":
+			r.ID = r.Detail // its name, by which launches and deletions call it
 		case "securityGroups":
 			return r.Detail != "default" // comes and goes with its VPC
 		case "routeTables":
@@ -143,7 +168,7 @@ func (s *Stack) EC2(ctx context.Context, action string, params url.Values) ([]by
 }
 
 // copyInstance launches another instance of the image, in the subnet and with the
-// type of one.
+// type of one that there is.
 func copyInstance(ctx context.Context, s *Stack, of Resource, name string, tags map[string]string) (string, error) {
 	raw, err := s.EC2(ctx, "DescribeInstances", url.Values{"InstanceId.1": {of.ID}})
 	if err != nil {
@@ -157,18 +182,33 @@ func copyInstance(ctx context.Context, s *Stack, of Resource, name string, tags 
 	if err := xml.Unmarshal(raw, &was); err != nil {
 		return "", err
 	}
+	return launchInstance(ctx, s, Ground{Image: was.Image, Flavor: was.Type, Subnets: []string{was.Subnet}}, name, tags)
+}
+
+// launchInstance launches an instance in the one subnet that machines have here.
+func launchInstance(ctx context.Context, s *Stack, g Ground, name string, tags map[string]string) (string, error) {
 	form := url.Values{
-		"ImageId": {was.Image}, "InstanceType": {was.Type}, "SubnetId": {was.Subnet}, "MinCount": {"1"}, "MaxCount": {"1"},
+		"ImageId": {g.Image}, "InstanceType": {g.Flavor}, "SubnetId": {g.Subnets[0]}, "MinCount": {"1"}, "MaxCount": {"1"},
 		"TagSpecification.1.ResourceType": {"instance"},
 	}
+	for i, id := range g.Groups {
+		form.Set("SecurityGroupId."+strconv.Itoa(i+1), id)
+	}
+	if g.UserData != "" {
+		form.Set("UserData", base64.StdEncoding.EncodeToString([]byte(g.UserData)))
+	}
 	all := maps.Clone(tags)
+	if all == nil {
+		all = map[string]string{}
+	}
 	all["Name"] = name
 	for i, k := range slices.Sorted(maps.Keys(all)) {
 		at := "TagSpecification.1.Tag." + strconv.Itoa(i+1)
 		form.Set(at+".Key", k)
 		form.Set(at+".Value", all[k])
 	}
-	if raw, err = s.EC2(ctx, "RunInstances", form); err != nil {
+	raw, err := s.EC2(ctx, "RunInstances", form)
+	if err != nil {
 		return "", err
 	}
 	var made struct {
