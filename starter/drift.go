@@ -53,7 +53,7 @@ func (a *app) drift(ctx context.Context, name string) error {
 	if err != nil && len(r.Nodes) == 0 {
 		return err
 	}
-	d := compare(name, plan.Versions{Talos: rec.Frozen.TalosVersion, Schematic: rec.Frozen.Schematic, Kubernetes: rec.Frozen.KubernetesVersion}, r.Nodes)
+	d := driftOf(name, plan.Versions{Talos: rec.Frozen.TalosVersion, Schematic: rec.Frozen.Schematic, Kubernetes: rec.Frozen.KubernetesVersion}, r.Nodes)
 	if a.cfg.Output == outputJSON {
 		err = a.printJSON(d)
 	} else {
@@ -65,7 +65,7 @@ func (a *app) drift(ctx context.Context, name string) error {
 	return err
 }
 
-func compare(name string, want plan.Versions, nodes []plan.UpgradeNode) drift {
+func driftOf(name string, want plan.Versions, nodes []plan.UpgradeNode) drift {
 	d := drift{Cluster: name, Want: want, Nodes: []nodeDrift{}}
 	for _, n := range nodes {
 		row := nodeDrift{UpgradeNode: n, Differs: differsIn(n, want)}

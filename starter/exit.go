@@ -136,7 +136,9 @@ func (a *app) report(err error) int {
 		return code
 	}
 	var problems cluster.Problems
-	isSpec := errors.As(err, &problems)
+	var files badFiles
+	several := errors.As(err, &files)
+	isSpec := errors.As(err, &problems) && !several
 	if a.cfg.Output == outputJSON {
 		e := map[string]any{"error": strings.TrimSpace(err.Error()), "exitCode": code}
 		if k := kindOf(err); k != "" {
@@ -153,15 +155,27 @@ func (a *app) report(err error) int {
 			}
 			e["error"], e["problems"] = what+" is not valid", problems
 		}
+		if several {
+			e["error"], e["problems"] = "not both files are valid", files.located()
+		}
 		if b, jsonErr := json.Marshal(e); jsonErr == nil {
 			fmt.Fprintln(a.err, string(b))
 			return code
 		}
 	}
 	if isSpec {
-		fmt.Fprintf(a.err, "ichor: %s is not valid\n", a.specName())
-		for _, p := range problems {
-			fmt.Fprintf(a.err, "  %s\n", p)
+		files, several = badFiles{{a.specName(), problems}}, true
+	}
+	if several {
+		for _, f := range files {
+			if !errors.As(f.err, &problems) {
+				fmt.Fprintf(a.err, "ichor: %s: %v\n", f.file, f.err)
+				continue
+			}
+			fmt.Fprintf(a.err, "ichor: %s is not valid\n", f.file)
+			for _, p := range problems {
+				fmt.Fprintf(a.err, "  %s\n", p)
+			}
 		}
 		return code
 	}

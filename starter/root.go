@@ -28,7 +28,7 @@ be done yet), 130 interrupted (the run goes on).`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newValidate(a), newPlan(a), newProvision(a), newSpec(a), newStatus(a), newWatch(a), newResume(a), newList(a),
+		newValidate(a), newCompare(a), newPlan(a), newProvision(a), newSpec(a), newStatus(a), newWatch(a), newResume(a), newList(a),
 		newGroups(a), newGroup(a), newScale(a), newPause(a),
 		newUpgrade(a), newApprove(a), newSkipNode(a), newCancel(a), newRollback(a), newReplace(a), newRestore(a),
 		newKubeconfig(a), newTalosconfig(a), newDelete(a), newCodecServer(a),

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -91,17 +90,7 @@ type fleet struct {
 // newFleet boots control planes of Talos v1.13.5 from a record in a real store.
 func newFleet(t *testing.T, count int) *fleet {
 	t.Helper()
-	dir := t.TempDir()
-	st, err := store.Open(t.Context(), store.Options{URL: "file://" + filepath.Join(dir, "store"), Key: "file://" + filepath.Join(dir, "key")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	kept := storeAdapter{st}
+	kept := keptStore(t)
 	timing := activities.Timing{Poll: 50 * time.Millisecond}
 	f := &fleet{t: t, lab: nodetest.New(t), ref: cluster.Ref{Name: "demo", UID: "u1"}}
 	f.up = &activities.Upgrades{

@@ -43,6 +43,9 @@ func TestLimitsAreThoseOfTheProvider(t *testing.T) {
 		if diff := cmp.Diff([]any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit}, []any{k.UserDataMax, k.UserDataGzip, k.SpreadLimit}); diff != "" {
 			t.Errorf("user data and spread limits of %s (-provider +check):\n%s", name, diff)
 		}
+		if k.Marks.Platform != caps.TalosPlatform || !strings.HasPrefix(k.Marks.ProviderID, caps.ProviderIDPrefix) {
+			t.Errorf("%s is marked by %s and %s, the provider says %s and %s", name, k.Marks.Platform, k.Marks.ProviderID, caps.TalosPlatform, caps.ProviderIDPrefix)
+		}
 	}
 }
 

@@ -51,6 +51,8 @@ type Cloud struct {
 	// NeedsController says that nodes stay tainted until a cloud controller
 	// manager has run, and that nothing installs it by itself.
 	NeedsController bool
+	// Marks are in what its clusters differ from the same ones elsewhere.
+	Marks Marks
 }
 
 // Clouds returns the clouds that Ichor knows, sorted by name.
@@ -64,6 +66,7 @@ func Clouds() []Cloud {
 		// Talos on AWS, prerequisites.
 		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
 		NetworkBits: [2]int{16, 25}, ZoneBits: 3, ZoneTaken: 6, OpenEndpoint: true, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
+		Marks: awsMarks(),
 	}, {
 		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
 		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,
@@ -71,6 +74,7 @@ func Clouds() []Cloud {
 		// server group.
 		Name: "cloudscale", Zones: []string{"lpg1", "rma1"}, ZonalNetworks: true,
 		UserDataMax: 32 << 10, MinDiskGiB: 10, SpreadLimit: 4, NeedsController: true,
+		Marks: cloudscaleMarks(),
 	}}
 }
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -217,4 +218,33 @@ func TestMachineNamesFitOneLabel(t *testing.T) {
 			t.Fatalf("%q is no DNS label", m)
 		}
 	})
+}
+
+func TestPatchesOf(t *testing.T) {
+	one := []Source{{File: "p"}}
+	s := Spec{
+		Talos:        Talos{Patches: []Source{{File: "p"}, {File: "q"}}},
+		ControlPlane: ControlPlane{Patches: one},
+		NodeGroups:   []NodeGroup{{Name: "a", Patches: one}, {Name: "b"}, {Name: "c", Patches: one}},
+		Manifests:    []Manifest{{Name: "m"}},
+	}
+	all := []string{"spec.talos.patches[0]", "spec.talos.patches[1]"}
+	for group, want := range map[string][]string{
+		ControlPlaneGroup: append(slices.Clone(all), "spec.controlPlane.patches[0]"),
+		"a":               append(slices.Clone(all), "spec.nodeGroups[0].patches[0]"),
+		"b":               all,
+		"c":               append(slices.Clone(all), "spec.nodeGroups[2].patches[0]"),
+	} {
+		role := RoleWorker
+		if group == ControlPlaneGroup {
+			role = RoleControlPlane
+		}
+		var got []string
+		for _, p := range s.PatchesOf(role, group) {
+			got = append(got, p.Field)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("group %s (-want +got):\n%s", group, diff)
+		}
+	}
 }

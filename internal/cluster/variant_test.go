@@ -90,3 +90,15 @@ func TestTalosOf(t *testing.T) {
 		}
 	}
 }
+
+func TestInstallPatch(t *testing.T) {
+	f := Frozen{InstallerImage: "plain:v1", Variants: []Variant{
+		{Groups: []string{"gpu"}, InstallerImage: "nvidia:v1"},
+		{Groups: []string{"arm"}, Arch: "arm64", InstallerImage: "plain:v1"},
+	}}
+	for group, want := range map[string]string{ControlPlaneGroup: "", "arm": "", "gpu": "machine:\n  install:\n    image: nvidia:v1\n"} {
+		if got := string(f.InstallPatch(group)); got != want {
+			t.Errorf("group %s: %q, want %q", group, got, want)
+		}
+	}
+}

@@ -61,6 +61,11 @@ var table = []layer{
 	{path: "internal/talos", may: below, never: join(temporal, clouds)},
 	{path: "internal/kube", may: below, never: join(temporal, clouds)},
 	{path: "internal/check", may: below, never: join(temporal, clouds)},
+	{
+		path:  "internal/compare",
+		may:   []string{"internal/check", "internal/cluster", "internal/fault", "internal/secrets", "internal/talos"},
+		never: join(temporal, clouds, stores),
+	},
 	{path: "internal/secrets/...", may: below, never: join(temporal, talos)},
 	{path: "internal/codec", may: []string{"internal/fault", "internal/secrets"}, never: join(kubernetes, talos, clouds, stores)},
 	{path: "internal/telemetry", may: []string{"internal/fault", "internal/secrets"}, never: join(kubernetes, talos, clouds, stores)},
@@ -77,7 +82,7 @@ var table = []layer{
 	{
 		path: "starter",
 		may: []string{
-			"docs/reference", "workflows", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/fault",
+			"docs/reference", "workflows", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/compare", "internal/fault",
 			"internal/plan", "internal/secrets/...", "internal/talos", "internal/telemetry",
 		},
 		// The store may speak S3 and KMS, so only the services of machines are named.
