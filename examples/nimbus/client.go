@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -102,8 +103,12 @@ func (p *Provider) do(ctx context.Context, r exchange.Request, method, path stri
 	})
 }
 
-// list reads all pages, or fails: half a list looks like absence.
+// list reads all pages, or fails: half a list looks like absence. So does a list of
+// what belongs to nobody.
 func (p *Provider) list(ctx context.Context, path, filter, value string) ([]object, error) {
+	if value == "" || strings.HasSuffix(value, "=") {
+		return nil, fault.New(fault.Internal, "list "+path, "the %s to look for is empty", filter)
+	}
 	var all []object
 	for cursor := ""; ; {
 		var page struct {

@@ -102,8 +102,8 @@ func machineRequest(req cloud.EnsureMachineRequest) (object, error) {
 // machinesOf lists what carries the identity of ref: usually one, none when it is
 // gone. Labels can be copied by hand, so that there may be more.
 func (p *Provider) machinesOf(ctx context.Context, ref cloud.MachineRef) ([]object, error) {
-	if ref.ID == "" || ref.Owner.Cluster.UID == "" {
-		return nil, fault.New(fault.Internal, "look for machine", "a machine needs an id and a cluster uid")
+	if ref.Owner.Cluster.UID == "" {
+		return nil, fault.New(fault.Internal, "look for machine", "a machine needs a cluster uid")
 	}
 	found, err := p.list(ctx, machines, "label", cluster.TagMachine+"="+ref.ID)
 	return slices.DeleteFunc(found, func(o object) bool { return !ref.Named(o.Labels) }), err
@@ -135,9 +135,6 @@ func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.
 // ListMachines implements cloud.Provider: one request for all machines of a cluster,
 // however many wait for theirs.
 func (p *Provider) ListMachines(ctx context.Context, owner cloud.Owner) ([]cloud.Machine, error) {
-	if owner.Cluster.UID == "" {
-		return nil, fault.New(fault.Internal, "list machines", "the owner has no cluster uid")
-	}
 	found, err := p.list(ctx, machines, "label", cluster.TagCluster+"="+owner.Cluster.UID)
 	if err != nil {
 		return nil, err

@@ -82,6 +82,8 @@ func (p *Provider) EnsureResource(ctx context.Context, req cloud.EnsureResourceR
 		return cloud.ResourceLook{}, err
 	case len(found) > 0 && cloud.MissingTags(labels, found[0].Labels) != "":
 		return cloud.ResourceLook{}, fault.New(fault.Conflict, op, "the name belongs to %s: %s", found[0].ID, cloud.MissingTags(labels, found[0].Labels))
+	case len(found) > 0 && found[0].State == "deleting":
+		return cloud.ResourceLook{}, fault.New(fault.Conflict, op, "%s is on its way out", found[0].ID)
 	case len(found) > 0:
 		return cloud.ResourceLook{Resource: resource(s.Kind, found[0])}, nil
 	case !req.Create:

@@ -150,6 +150,7 @@ func Run(t *testing.T, h Harness) {
 		{"DeleteLostReply", testDeleteLost},
 		{"DeleteNeverTouchesOthers", testDeleteForeign},
 		{"DeletedByHand", testVanished},
+		{"NobodysIsNoAbsence", testNobodys},
 		{"WrongZone", testWrongZone},
 		{"AdoptForeignMachines", testAdoptForeign},
 		{"AdoptionSurvivesFaults", testAdoptionFaults},

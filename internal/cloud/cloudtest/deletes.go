@@ -91,3 +91,27 @@ func testVanished(t *testing.T, w Cloud) {
 		t.Error("the vanished machine came back")
 	}
 }
+
+// testNobodys proves that what belongs to nobody is no empty list, which would be
+// absence.
+func testNobodys(t *testing.T, w Cloud) {
+	p := w.Open(t)
+	nobody := cloud.Owner{}
+	_, err := p.ListMachines(t.Context(), nobody)
+	wantKind(t, err, fault.Internal)
+	for _, ref := range []cloud.MachineRef{{Owner: nobody, ID: "m1"}, {Owner: owner("u1")}} {
+		_, err := p.GetMachine(t.Context(), ref)
+		wantKind(t, err, fault.Internal)
+		gone, err := p.DeleteMachine(t.Context(), ref)
+		if wantKind(t, err, fault.Internal); gone {
+			t.Errorf("%+v is said to be gone", ref)
+		}
+	}
+	if i, ok := p.(cloud.Infrastructure); ok {
+		_, err := i.ListResources(t.Context(), nobody)
+		wantKind(t, err, fault.Internal)
+	}
+	if n := w.WriteRequests(); n != 0 {
+		t.Errorf("%d writes", n)
+	}
+}
