@@ -28,11 +28,11 @@ import (
 type fakeFleet struct {
 	// versions are those of changes that the run began with.
 	versions map[string]workflow.Version
-	mu     sync.Mutex
-	record cluster.Record
-	to     plan.Versions
-	nodes  []*fakeNode
-	log    []string // what was done, in order: "drain demo-worker-a"
+	mu       sync.Mutex
+	record   cluster.Record
+	to       plan.Versions
+	nodes    []*fakeNode
+	log      []string // what was done, in order: "drain demo-worker-a"
 	// refuse is asked before an action; it may be called n times.
 	refuse   func(action, node string, n int) error
 	counts   map[string]int
