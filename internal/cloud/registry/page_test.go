@@ -215,7 +215,7 @@ func TestPageIsGenerated(t *testing.T) {
 // TestPageLeavesNothingOut asks for a row about every field, so that a new one is
 // explained before it is used.
 func TestPageLeavesNothingOut(t *testing.T) {
-	about := map[string]bool{"Name": true} // the head of the column
+	about := map[string]bool{"Name": true, "Marks": true, "Fields": true} // heads and the last table
 	for _, s := range sections {
 		for _, r := range s.rows {
 			for _, field := range strings.Fields(r.about) {
@@ -223,7 +223,7 @@ func TestPageLeavesNothingOut(t *testing.T) {
 			}
 		}
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[cloud.Capabilities](), reflect.TypeFor[check.Cloud]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[cloud.Capabilities](), reflect.TypeFor[check.Cloud](), reflect.TypeFor[check.Marks]()} {
 		for i := range typ.NumField() {
 			if name := typ.Field(i).Name; !about[name] {
 				t.Errorf("the page has no row about %s.%s", typ, name)
@@ -236,7 +236,7 @@ func page(t *testing.T, clouds []column) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	b.WriteString(intro)
-	for _, s := range sections {
+	for _, s := range slices.Concat(sections, []section{{"What of a cloud machine configs hold", forced(check.Clouds())}}) {
 		fmt.Fprintf(&b, "\n## %s\n\n|", s.title)
 		for _, c := range clouds {
 			fmt.Fprintf(&b, " | [%[1]s](../guides/%[1]s.md)", c.limits.Name)
@@ -251,6 +251,27 @@ func page(t *testing.T, clouds []column) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// forced are the rows of the fields that any of the clouds forces.
+func forced(clouds []check.Cloud) []row {
+	var out []row
+	for _, k := range clouds {
+		for _, f := range k.Marks.Fields {
+			title := "`" + f.Field + "`"
+			if slices.ContainsFunc(out, func(r row) bool { return r.title == title }) {
+				continue
+			}
+			out = append(out, row{title: title, means: f.Why, say: func(_ *testing.T, c column) string {
+				i := slices.IndexFunc(c.limits.Marks.Fields, func(x check.MarkedField) bool { return x.Field == f.Field })
+				if i < 0 {
+					return "nothing of it"
+				}
+				return "the " + string(c.limits.Marks.Fields[i].Word)
+			}})
+		}
+	}
+	return out
 }
 
 func words(list []string) string {

@@ -3,6 +3,7 @@ package registry_test
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -14,14 +15,14 @@ const intro = `# Clouds side by side
 The same spec gives the same cluster on every cloud, but for ` + "`spec.cloud`" + `, flavors, and what
 this page shows. It is made of what the providers and the validation say of themselves:
 ` + "`go generate ./internal/cloud/registry`" + ` writes it, and a test fails when it is out of date.
-What a node costs in requests is [measured](benchmarks.md). [Another cloud](../guides/add-a-cloud.md)
-is a folder away.
+[` + "`ichor compare`" + `](cli.md) shows for two specs in what their clusters differ. What a node costs in
+requests is [measured](benchmarks.md). [Another cloud](../guides/add-a-cloud.md) is a folder away.
 `
 
 // row is a fact of each cloud. What it means is the same for all of them, so that no
 // sentence about one of them can become untrue.
 type row struct {
-	about string // fields of cloud.Capabilities and check.Cloud
+	about string // fields of cloud.Capabilities, check.Cloud and check.Marks
 	title string
 	means string
 	say   func(t *testing.T, c column) string
@@ -89,8 +90,11 @@ var sections = []section{{"In the spec", []row{
 	}},
 	{"SpreadLimit", "Spread over hosts", "groups with `antiAffinity` get as many as they need", func(t *testing.T, c column) string { return c.placement(t) }},
 	{"Spot", "For less, but may be taken back", "", func(_ *testing.T, c column) string { return yes(c.caps.Spot) }},
-	{"ProviderIDPrefix Marks", "Provider ID", "`spec.providerID` of the node; it ends with the cloud's id", func(_ *testing.T, c column) string {
-		return "`" + c.caps.ProviderIDPrefix + "…`"
+	{"ProviderIDPrefix ProviderID", "Provider ID", "`spec.providerID` of the node", func(t *testing.T, c column) string {
+		if !strings.HasPrefix(c.limits.Marks.ProviderID, c.caps.ProviderIDPrefix) {
+			t.Errorf("%s: %q does not begin with %q", c.limits.Name, c.limits.Marks.ProviderID, c.caps.ProviderIDPrefix)
+		}
+		return "`" + c.limits.Marks.ProviderID + "`"
 	}},
 	{"NodesByProviderID", "The cloud controller finds a node by", "Ichor tells the node its provider ID where the name is not enough", func(_ *testing.T, c column) string {
 		if c.caps.NodesByProviderID {
@@ -99,6 +103,8 @@ var sections = []section{{"In the spec", []row{
 		return "its name"
 	}},
 	{"", "Cloud controller of the examples", "", func(_ *testing.T, c column) string { return "`" + cmp.Or(c.controller, "none") + "`" }},
+	{"Controllers", "Images of the vendor's controllers", "their names hold this", func(_ *testing.T, c column) string { return words(c.limits.Marks.Controllers) }},
+	{"Secrets", "Secrets that those read", "as namespace/name", func(_ *testing.T, c column) string { return words(c.limits.Marks.Secrets) }},
 	{"Firewall", "Traffic is filtered by", "", func(_ *testing.T, c column) string {
 		if c.caps.Firewall {
 			return "the cloud"
@@ -121,7 +127,7 @@ var sections = []section{{"In the spec", []row{
 		return yes(ok)
 	}},
 }}, {"Images", []row{
-	{"TalosPlatform ImageFormat", "From the Image Factory", "", func(_ *testing.T, c column) string {
+	{"TalosPlatform Platform ImageFormat", "From the Image Factory", "", func(_ *testing.T, c column) string {
 		return "`" + c.caps.TalosPlatform + "-ARCH." + c.caps.ImageFormat + "`"
 	}},
 	{"", "Imported by Ichor", "once for each schematic, version and place, shared by all clusters of the account", func(_ *testing.T, c column) string {
@@ -139,6 +145,12 @@ var sections = []section{{"In the spec", []row{
 	}},
 	{"", "… with an endpoint of your own", "", func(t *testing.T, c column) string {
 		return c.kinds(t, func(s *cloud.InfrastructureSpec) { s.LoadBalancer = nil })
+	}},
+	{"NamedEndpoint", "The load balancer has", "", func(_ *testing.T, c column) string {
+		if c.limits.Marks.NamedEndpoint {
+			return "a DNS name"
+		}
+		return "an address"
 	}},
 	{"OpenEndpoint", "The load balancer admits", "TLS and client certificates guard it in any case", func(_ *testing.T, c column) string {
 		if c.limits.OpenEndpoint {
