@@ -35,6 +35,9 @@ func (d demo) autoscale(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
+	if err := d.exhaust(ctx, sys); err != nil {
+		return err
+	}
 	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
 		return err
 	}

@@ -8,7 +8,11 @@ import (
 // The published demonstration, as `make demo-autoscale` runs it: the real
 // autoscaler takes a group from nothing to its max and back to its min.
 func TestDemoAutoscale(t *testing.T) {
-	out := show(t, "autoscale")
+	// The control plane, then all.
+	onClouds(t, "autoscale", 1+7, judgeAutoscale)
+}
+
+func judgeAutoscale(t *testing.T, out string) {
 	for _, want := range []string{
 		"the group is at its max of 6; 42 pods run, 8 must wait",
 		"the group is at its min of 0: no machine, no Node object is left of it",

@@ -34,6 +34,8 @@ type demo struct {
 	speed float64
 	cloud string
 	spec  string
+	// scarce is the type of machines that one zone has none of, or nothing.
+	scarce string
 }
 
 // examples are what each demonstration provisions, by cloud.
@@ -67,6 +69,9 @@ func run(ctx context.Context, args []string) error {
 	shown, ok := examples[d.cloud]
 	if !ok {
 		return fmt.Errorf("unknown cloud %q", d.cloud)
+	}
+	if d.cloud == "aws" {
+		d.scarce = scarce[args[0]]
 	}
 	if d.spec == "" {
 		d.spec = filepath.Join("examples", filepath.FromSlash(shown[args[0]]))
@@ -102,10 +107,8 @@ func (d demo) up(ctx context.Context) error {
 		return errors.Join(err, d.down())
 	}
 	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
-	if d.cloud == "aws" {
-		if err := d.exhaust(ctx, sys); err != nil {
-			return errors.Join(err, d.down())
-		}
+	if err := d.exhaust(ctx, sys); err != nil {
+		return errors.Join(err, d.down())
 	}
 	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
 		if ctx.Err() != nil {
@@ -117,10 +120,8 @@ func (d demo) up(ctx context.Context) error {
 	if err := d.nodes(ctx, sys); err != nil {
 		return err
 	}
-	if d.cloud == "aws" {
-		if err := d.refused(ctx, sys); err != nil {
-			return err
-		}
+	if err := d.refused(ctx, sys); err != nil {
+		return err
 	}
 	fmt.Printf("\nA cluster from nothing in %s (cloud speed factor %g).\n", time.Since(started).Round(time.Second), d.speed)
 	d.next(sys)

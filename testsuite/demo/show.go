@@ -47,6 +47,13 @@ func (d demo) show(ctx context.Context, sys *system) error {
 	}
 	up := time.Since(started).Round(time.Second)
 	say(started, "the group is at its max of %d; %d pods run, %d must wait", top.Target, top.Running, top.Pods-top.Running)
+	if err := d.nodes(ctx, sys); err != nil {
+		return err
+	}
+	if err := d.refused(ctx, sys); err != nil {
+		return err
+	}
+	fmt.Println()
 	if err := d.resize(ctx, api, 0); err != nil {
 		return err
 	}

@@ -4,14 +4,42 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
+// clouds are those that every demonstration is shown on, with what its output says
+// on each: provider IDs on AWS come from the vendor's own cloud controller, and all
+// machines of a group are in the zones that have some left.
+var clouds = []struct {
+	name    string
+	ids     *regexp.Regexp
+	refused string
+}{
+	{"cloudscale", regexp.MustCompile(`True .* cloudscale://[0-9a-f-]{36}\n`), ""},
+	{"aws", regexp.MustCompile(`True .* aws:///eu-central-1[abc]/i-[0-9a-f]{17}\n`), "Their machines run in other zones: "},
+}
+
+// onClouds lets a test judge what a demonstration prints on each cloud, where it
+// lists so many nodes at least in tables with their provider IDs.
+func onClouds(t *testing.T, command string, nodes int, judge func(t *testing.T, out string)) {
+	for _, cloud := range clouds {
+		t.Run(cloud.name, func(t *testing.T) {
+			out := show(t, command, "--cloud", cloud.name)
+			if n := len(cloud.ids.FindAllString(out, -1)); n < nodes || !strings.Contains(out, cloud.refused) {
+				t.Errorf("%d ready nodes with provider IDs of %s, want %d, and %q:\n%s", n, cloud.name, nodes, cloud.refused, out)
+			}
+			judge(t, out)
+		})
+	}
+}
+
 // show runs a demonstration to its end and returns what it printed. It must
 // succeed and leave nothing behind.
-func show(t *testing.T, command string) string {
+func show(t *testing.T, command string, flags ...string) string {
 	t.Helper()
 	root, err := stack.Root()
 	if err != nil {
@@ -23,7 +51,7 @@ func show(t *testing.T, command string) string {
 		bin = filepath.Join(root, "bin")
 	}
 	demo := filepath.Join(bin, "ichor-demo")
-	cmd := exec.CommandContext(t.Context(), demo, command, "--dir", dir, "--speed", "40")
+	cmd := exec.CommandContext(t.Context(), demo, append([]string{command, "--dir", dir, "--speed", "40"}, flags...)...)
 	cmd.Dir = root
 	t.Cleanup(func() {
 		down := exec.Command(demo, "down", "--dir", dir)

@@ -62,10 +62,16 @@ func (d demo) upgrade(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
+	if err := d.exhaust(ctx, sys); err != nil {
+		return err
+	}
 	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
 		return err
 	}
 	if err := d.nodes(ctx, sys); err != nil {
+		return err
+	}
+	if err := d.refused(ctx, sys); err != nil {
 		return err
 	}
 	config, err := d.config()

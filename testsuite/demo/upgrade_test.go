@@ -11,7 +11,10 @@ import (
 // that the cluster's API shows to be kept, while the real autoscaler adds a node.
 // The demonstration judges itself; the test sees to it that it did.
 func TestDemoUpgrade(t *testing.T) {
-	out := show(t, "upgrade")
+	onClouds(t, "upgrade", 6, judgeUpgrade)
+}
+
+func judgeUpgrade(t *testing.T, out string) {
 	if i := strings.Index(out, "Nodes before and after"); i >= 0 {
 		t.Log(out[i:])
 	}
