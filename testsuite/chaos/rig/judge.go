@@ -90,6 +90,13 @@ func (r *Rig) Complete(ctx context.Context) error {
 	if err := r.Twice(ctx); err != nil {
 		wrong = append(wrong, err.Error())
 	}
+	launches, err := r.Launches(ctx)
+	if err != nil {
+		return err
+	}
+	for _, v := range s.Machines() {
+		expect(launches[v.Name] > 0, "the timeline does not tell of the launch of %s", v.Name)
+	}
 	if len(wrong) > 0 {
 		return fmt.Errorf("the account is not as it should be:\n  %s\n%s", strings.Join(wrong, "\n  "), s)
 	}
