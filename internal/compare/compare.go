@@ -126,8 +126,9 @@ func compareWorlds(left, right world) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	out := Result{A: left.side(), B: right.side(), StandIns: standIns(left, right), NotCompared: notCompared(left, right)}
-	out.Differences = append(facts(left, right), specDifferences(left, right)...)
+	out := Result{A: left.side(), B: right.side(), Differences: []Difference{}, StandIns: standIns(left, right), NotCompared: notCompared(left, right)}
+	out.Differences = append(out.Differences, facts(left, right)...)
+	out.Differences = append(out.Differences, specDifferences(left, right)...)
 	configs, compared, err := configDifferences(left, right, bundle)
 	if err != nil {
 		return Result{}, err
@@ -271,7 +272,7 @@ func (w world) wordless(v *value, word check.Word) []string {
 		text = w.endpoint()
 	}
 	if v.list {
-		return slices.DeleteFunc(slices.Clone(v.items), func(item string) bool { return strings.Contains(item, text) })
+		return slices.DeleteFunc(slices.Clone(v.items), func(item string) bool { return text != "" && strings.Contains(item, text) })
 	}
 	return []string{strings.ReplaceAll(v.text, text, "")}
 }

@@ -276,9 +276,19 @@ func turned(t *testing.T, r, back Result) {
 
 func TestOneFileTwice(t *testing.T) {
 	for _, name := range []string{"cloudscale", "aws"} {
-		if r := mustCompare(t, load(t, name), load(t, name)); len(r.Differences) > 0 {
+		if r := mustCompare(t, load(t, name), load(t, name)); len(r.Differences) > 0 || r.Differences == nil {
 			t.Errorf("%s and itself: %+v", name, r.Differences)
 		}
+	}
+}
+
+// Two clusters of one cloud differ in what the files ask for, words of the cloud
+// included.
+func TestOneCloud(t *testing.T) {
+	r := mustCompare(t, load(t, "aws"), load(t, "aws", "zone: eu-central-1a", "zone: eu-central-1b", "flavor: m6i.xlarge", "flavor: m7i.xlarge"))
+	want := []string{"spec.cloud.zone: eu-central-1a -> eu-central-1b", "spec.nodeGroups[general].flavor: m6i.xlarge -> m7i.xlarge"}
+	if diff := cmp.Diff(want, asked(r)); diff != "" || len(r.Differences) != len(want) {
+		t.Errorf("%d differences (-want +got):\n%s", len(r.Differences), diff)
 	}
 }
 
