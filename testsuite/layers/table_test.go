@@ -55,7 +55,8 @@ var table = []layer{
 	},
 	{path: "internal/cloud/cloudtest", may: below, never: join(temporal, kubernetes, talos, clouds, stores)},
 	{path: "internal/cloud/exchange", may: below, never: join(temporal, kubernetes, talos, clouds, stores)},
-	{path: "internal/cloud/...", may: append([]string{"internal/cloud/exchange"}, below...), never: join(temporal, kubernetes, talos)},
+	{path: "internal/cloud/inventory", may: below, never: join(temporal, kubernetes, talos, clouds, stores)},
+	{path: "internal/cloud/...", may: append([]string{"internal/cloud/exchange", "internal/cloud/inventory"}, below...), never: join(temporal, kubernetes, talos)},
 	// What people copy from obeys what they will have to.
 	{path: "examples/nimbus", may: append([]string{"internal/cloud/exchange"}, below...), never: join(temporal, kubernetes, talos, clouds, stores)},
 	{path: "internal/talos", may: below, never: join(temporal, clouds)},

@@ -45,8 +45,9 @@ func TestNotFoundIsNotAbsence(t *testing.T) {
 			p := open(t, w)
 			clock := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 			p.seen = newSightings(window, func() time.Time { return clock })
+			p.Absence = p.seen
 			if tc.seen > 0 {
-				p.seen.saw("i-1", clock.Add(-tc.seen))
+				p.seen.Saw("i-1", clock.Add(-tc.seen))
 			}
 			check := func(want fault.Kind) {
 				t.Helper()
@@ -72,6 +73,7 @@ func TestMissingResource(t *testing.T) {
 	p := open(t, w)
 	clock := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	p.seen = newSightings(time.Minute, func() time.Time { return clock })
+	p.Absence = p.seen
 	r := cloud.Resource{Kind: kindVPC, Key: "vpc", ID: "vpc-1"}
 	if gone, err := p.DeleteResource(t.Context(), r); gone || !fault.Is(err, fault.NotYet) {
 		t.Errorf("at once: %t, %v", gone, err)

@@ -84,8 +84,8 @@ func (p *Provider) elbKind(name, within, action string, find finder) kind {
 		})
 		return out, err
 	}
-	k := kind{name: name, within: within, tags: p.elbTags}
-	k.list = func(ctx context.Context, o cloud.Owner) ([]item, error) {
+	k := kind{Name: name, Within: within, Tags: p.elbTags}
+	k.List = func(ctx context.Context, o cloud.Owner) ([]item, error) {
 		found, err := read(ctx, "list "+name+"s", endpointName(o.Cluster.UID), "")
 		if fault.Is(err, fault.NotFound) {
 			return nil, nil
@@ -95,7 +95,7 @@ func (p *Provider) elbKind(name, within, action string, find finder) kind {
 		}
 		return p.owned(ctx, o, found)
 	}
-	k.get = func(ctx context.Context, arn string) (item, error) {
+	k.Get = func(ctx context.Context, arn string) (item, error) {
 		if !plausibleID(arn) {
 			return item{}, fault.New(fault.Invalid, "read "+name, "%q is not an id of this cloud", arn)
 		}
@@ -103,7 +103,7 @@ func (p *Provider) elbKind(name, within, action string, find finder) kind {
 		if err != nil {
 			return item{}, err
 		}
-		if n := slices.IndexFunc(found, func(i item) bool { return i.id == arn }); n >= 0 {
+		if n := slices.IndexFunc(found, func(i item) bool { return i.ID == arn }); n >= 0 {
 			return found[n], nil
 		}
 		return item{}, fault.New(fault.NotFound, "read "+name, "%s is not there", arn)
@@ -115,14 +115,14 @@ func (p *Provider) elbKind(name, within, action string, find finder) kind {
 func (p *Provider) owned(ctx context.Context, o cloud.Owner, found []item) ([]item, error) {
 	var out []item
 	for _, i := range found {
-		tags, err := p.elbTags(ctx, i.id)
+		tags, err := p.elbTags(ctx, i.ID)
 		if fault.Is(err, fault.NotFound) { // deleted since
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if i.tags = tags; tags[tagCluster] == o.Cluster.UID {
+		if i.Tags, i.Made = tags, made(tags); o.Has(tags) {
 			out = append(out, i)
 		}
 	}
@@ -139,7 +139,7 @@ func names(name string) []string {
 // targetGroups hold the control planes by their private addresses.
 func (p *Provider) targetGroups() kind {
 	view := func(g *types.TargetGroup) item {
-		return item{id: sdk.ToString(g.TargetGroupArn), name: sdk.ToString(g.TargetGroupName), parent: sdk.ToString(g.VpcId), ready: true}
+		return item{ID: sdk.ToString(g.TargetGroupArn), Name: sdk.ToString(g.TargetGroupName), Parent: sdk.ToString(g.VpcId), Ready: true}
 	}
 	k := p.elbKind(kindTargetGroup, kindVPC, "DescribeTargetGroups", func(ctx context.Context, name, arn string) ([]item, error) {
 		out, err := p.elb.DescribeTargetGroups(ctx, &elb.DescribeTargetGroupsInput{Names: names(name), TargetGroupArns: names(arn)})
@@ -148,7 +148,7 @@ func (p *Provider) targetGroups() kind {
 		}
 		return views(out.TargetGroups, view), nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
@@ -169,10 +169,10 @@ func (p *Provider) targetGroups() kind {
 		}
 		return first(out.TargetGroups, view, tags), nil
 	}
-	k.mend = p.mendTargetGroup
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Mend = p.mendTargetGroup
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindTargetGroup, "DeleteTargetGroup", func(ctx context.Context) error {
-			_, err := p.elb.DeleteTargetGroup(ctx, &elb.DeleteTargetGroupInput{TargetGroupArn: sdk.String(i.id)})
+			_, err := p.elb.DeleteTargetGroup(ctx, &elb.DeleteTargetGroupInput{TargetGroupArn: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -182,7 +182,7 @@ func (p *Provider) targetGroups() kind {
 func (p *Provider) mendTargetGroup(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
 	var now *elb.DescribeTargetGroupAttributesOutput
 	err := p.calls.Call(ctx, exchange.Request{Op: "read target-group", Action: "DescribeTargetGroupAttributes"}, func(ctx context.Context) (err error) {
-		now, err = p.elb.DescribeTargetGroupAttributes(ctx, &elb.DescribeTargetGroupAttributesInput{TargetGroupArn: sdk.String(i.id)})
+		now, err = p.elb.DescribeTargetGroupAttributes(ctx, &elb.DescribeTargetGroupAttributesInput{TargetGroupArn: sdk.String(i.ID)})
 		return err
 	})
 	if err != nil {
@@ -202,7 +202,7 @@ func (p *Provider) mendTargetGroup(ctx context.Context, _ cloud.EnsureResourceRe
 		return nil
 	}
 	return p.change(ctx, "set up target-group", "ModifyTargetGroupAttributes", func(ctx context.Context) error {
-		_, err := p.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: sdk.String(i.id), Attributes: set})
+		_, err := p.elb.ModifyTargetGroupAttributes(ctx, &elb.ModifyTargetGroupAttributesInput{TargetGroupArn: sdk.String(i.ID), Attributes: set})
 		return err
 	})
 }
@@ -214,23 +214,23 @@ func first[T any](from []T, view func(*T) item, tags map[string]string) item {
 		return item{}
 	}
 	i := view(&from[0])
-	i.tags = tags
+	i.Tags = tags
 	return i
 }
 
 // loadBalancers are network load balancers in all subnets of the cluster.
 func (p *Provider) loadBalancers() kind {
 	view := func(l *types.LoadBalancer) item {
-		it := item{id: sdk.ToString(l.LoadBalancerArn), name: sdk.ToString(l.LoadBalancerName), parent: sdk.ToString(l.VpcId)}
+		it := item{ID: sdk.ToString(l.LoadBalancerArn), Name: sdk.ToString(l.LoadBalancerName), Parent: sdk.ToString(l.VpcId)}
 		if dns := sdk.ToString(l.DNSName); dns != "" {
-			it.attributes = []tag{{Key: attrAddress, Value: dns}}
+			it.Attributes = []tag{{Key: attrAddress, Value: dns}}
 		}
 		if l.State != nil {
-			it.state = string(l.State.Code)
+			it.State = string(l.State.Code)
 			// One that is being made has its name and takes a listener: machines can
 			// boot during the minutes that it takes. Impaired ones serve, only not
 			// everywhere.
-			it.ready = l.State.Code != types.LoadBalancerStateEnumFailed && len(it.attributes) > 0
+			it.Ready = l.State.Code != types.LoadBalancerStateEnumFailed && len(it.Attributes) > 0
 		}
 		return it
 	}
@@ -241,7 +241,7 @@ func (p *Provider) loadBalancers() kind {
 		}
 		return views(out.LoadBalancers, view), nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		var subnets []string
 		for _, r := range req.Have {
 			if r.Kind == kindSubnet {
@@ -265,9 +265,9 @@ func (p *Provider) loadBalancers() kind {
 		}
 		return first(out.LoadBalancers, view, tags), nil
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindLoadBalancer, "DeleteLoadBalancer", func(ctx context.Context) error {
-			_, err := p.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: sdk.String(i.id)})
+			_, err := p.elb.DeleteLoadBalancer(ctx, &elb.DeleteLoadBalancerInput{LoadBalancerArn: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -278,8 +278,8 @@ func (p *Provider) loadBalancers() kind {
 func (p *Provider) listeners() kind {
 	view := func(l *types.Listener) item {
 		return item{
-			id: sdk.ToString(l.ListenerArn), name: string(l.Protocol) + " " + strconv.Itoa(int(sdk.ToInt32(l.Port))),
-			parent: sdk.ToString(l.LoadBalancerArn), ready: true,
+			ID: sdk.ToString(l.ListenerArn), Name: string(l.Protocol) + " " + strconv.Itoa(int(sdk.ToInt32(l.Port))),
+			Parent: sdk.ToString(l.LoadBalancerArn), Ready: true,
 		}
 	}
 	find := func(ctx context.Context, balancer, arn string) ([]item, error) {
@@ -290,12 +290,12 @@ func (p *Provider) listeners() kind {
 		return views(out.Listeners, view), nil
 	}
 	k := p.elbKind(kindListener, kindLoadBalancer, "DescribeListeners", find)
-	k.list = func(ctx context.Context, o cloud.Owner) ([]item, error) {
-		balancers, err := p.kind(kindLoadBalancer)
+	k.List = func(ctx context.Context, o cloud.Owner) ([]item, error) {
+		balancers, err := p.Kind(kindLoadBalancer)
 		if err != nil {
 			return nil, err
 		}
-		in, err := balancers.list(ctx, o)
+		in, err := balancers.List(ctx, o)
 		if err != nil {
 			return nil, err
 		}
@@ -303,7 +303,7 @@ func (p *Provider) listeners() kind {
 		for _, b := range in {
 			var found []item
 			err := p.calls.Call(ctx, exchange.Request{Op: "list listeners", Action: "DescribeListeners"}, func(ctx context.Context) (err error) {
-				found, err = find(ctx, b.id, "")
+				found, err = find(ctx, b.ID, "")
 				return err
 			})
 			if fault.Is(err, fault.NotFound) { // deleted since
@@ -319,7 +319,7 @@ func (p *Provider) listeners() kind {
 		}
 		return out, nil
 	}
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		balancer, err := req.Need(kindLoadBalancer)
 		if err != nil {
 			return item{}, err
@@ -341,9 +341,9 @@ func (p *Provider) listeners() kind {
 		}
 		return first(out.Listeners, view, tags), nil
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindListener, "DeleteListener", func(ctx context.Context) error {
-			_, err := p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: sdk.String(i.id)})
+			_, err := p.elb.DeleteListener(ctx, &elb.DeleteListenerInput{ListenerArn: sdk.String(i.ID)})
 			return err
 		})
 	}

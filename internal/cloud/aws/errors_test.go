@@ -83,11 +83,11 @@ func TestKinds(t *testing.T) {
 		check("create", err, tc.create)
 		w.answer["DeleteVpc"] = no
 		p = open(t, w)
-		k, kerr := p.kind(kindVPC)
+		k, kerr := p.Kind(kindVPC)
 		if kerr != nil {
 			t.Fatal(kerr)
 		}
-		if err = k.remove(t.Context(), &item{id: "vpc-1"}); err == nil && tc.remove == fault.NotFound {
+		if err = k.Remove(t.Context(), &item{ID: "vpc-1"}); err == nil && tc.remove == fault.NotFound {
 			continue // absent is success
 		}
 		check("deletion", err, tc.remove)

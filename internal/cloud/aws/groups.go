@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 )
 
 // Ports that are opened: the Kubernetes API's and that of Talos.
@@ -118,16 +119,16 @@ func permissions(rules []rule) []types.IpPermission {
 func (p *Provider) securityGroups() kind {
 	view := func(g *types.SecurityGroup) item {
 		it := item{
-			id: sdk.ToString(g.GroupId), name: sdk.ToString(g.GroupName), parent: sdk.ToString(g.VpcId), tags: tagMap(g.Tags),
-			rules: g.IpPermissions, ready: true,
+			ID: sdk.ToString(g.GroupId), Name: sdk.ToString(g.GroupName), Parent: sdk.ToString(g.VpcId), Tags: tagMap(g.Tags),
+			Detail: settings{rules: g.IpPermissions}, Ready: true,
 		}
 		for key, value := range p.profiles {
 			if value != "" {
-				it.machine = append(it.machine, tag{Key: key, Value: value})
+				it.Machine = append(it.Machine, tag{Key: key, Value: value})
 			}
 		}
-		it.machine = append(it.machine, tag{Key: paramSecurityGroup, Value: it.id})
-		slices.SortFunc(it.machine, func(a, b tag) int { return strings.Compare(a.Key, b.Key) })
+		it.Machine = append(it.Machine, tag{Key: paramSecurityGroup, Value: it.ID})
+		slices.SortFunc(it.Machine, func(a, b tag) int { return strings.Compare(a.Key, b.Key) })
 		return it
 	}
 	k := p.ec2Kind(kindSecurityGroup, kindVPC, "DescribeSecurityGroups", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
@@ -137,7 +138,7 @@ func (p *Provider) securityGroups() kind {
 		}
 		return views(out.SecurityGroups, view), out.NextToken, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
@@ -156,17 +157,17 @@ func (p *Provider) securityGroups() kind {
 		// The answer has the id and the tags only.
 		return view(&types.SecurityGroup{GroupId: out.GroupId, GroupName: sdk.String(req.Step.Name), VpcId: sdk.String(vpc), Tags: ec2Tags(tags)}), nil
 	}
-	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+	k.Mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
 		cidrs := splitList(req.Step.Param(paramAllowed))
 		for _, r := range req.Have {
 			if r.Kind == kindVPC {
-				cidrs = append(cidrs, resourceAttribute(r, attrCIDR))
+				cidrs = append(cidrs, inventory.Attribute(r, attrCIDR))
 			}
 		}
-		add, revoke := diffRules(rulesOf(i.rules), wantedRules(i.id, cidrs))
+		add, revoke := diffRules(rulesOf(i.Detail.rules), wantedRules(i.ID, cidrs))
 		if len(add) > 0 {
 			err := p.change(ctx, "open ports of security-group", "AuthorizeSecurityGroupIngress", func(ctx context.Context) error {
-				_, err := p.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: sdk.String(i.id), IpPermissions: permissions(add)})
+				_, err := p.ec2.AuthorizeSecurityGroupIngress(ctx, &ec2.AuthorizeSecurityGroupIngressInput{GroupId: sdk.String(i.ID), IpPermissions: permissions(add)})
 				return err
 			})
 			if err != nil {
@@ -177,13 +178,13 @@ func (p *Provider) securityGroups() kind {
 			return nil
 		}
 		return p.change(ctx, "close ports of security-group", "RevokeSecurityGroupIngress", func(ctx context.Context) error {
-			_, err := p.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: sdk.String(i.id), IpPermissions: permissions(revoke)})
+			_, err := p.ec2.RevokeSecurityGroupIngress(ctx, &ec2.RevokeSecurityGroupIngressInput{GroupId: sdk.String(i.ID), IpPermissions: permissions(revoke)})
 			return err
 		})
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindSecurityGroup, "DeleteSecurityGroup", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteSecurityGroup(ctx, &ec2.DeleteSecurityGroupInput{GroupId: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -195,8 +196,8 @@ func (p *Provider) securityGroups() kind {
 func (p *Provider) placementGroups() kind {
 	view := func(g *types.PlacementGroup) item {
 		return item{
-			id: sdk.ToString(g.GroupName), name: sdk.ToString(g.GroupName), tags: tagMap(g.Tags),
-			state: string(g.State), ready: g.State == types.PlacementGroupStateAvailable,
+			ID: sdk.ToString(g.GroupName), Name: sdk.ToString(g.GroupName), Tags: tagMap(g.Tags),
+			State: string(g.State), Ready: g.State == types.PlacementGroupStateAvailable,
 		}
 	}
 	k := p.ec2Kind(kindPlacement, "", "DescribePlacementGroups", func(ctx context.Context, ids []string, f []types.Filter, _ *string) ([]item, *string, error) {
@@ -208,7 +209,7 @@ func (p *Provider) placementGroups() kind {
 		groups := slices.DeleteFunc(out.PlacementGroups, func(g types.PlacementGroup) bool { return g.State == types.PlacementGroupStateDeleted })
 		return views(groups, view), nil, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		var out *ec2.CreatePlacementGroupOutput
 		err := p.make(ctx, req, "CreatePlacementGroup", sendBy, func(ctx context.Context) (err error) {
 			out, err = p.ec2.CreatePlacementGroup(ctx, &ec2.CreatePlacementGroupInput{
@@ -221,13 +222,13 @@ func (p *Provider) placementGroups() kind {
 			return item{}, err
 		}
 		if out.PlacementGroup == nil { // older forms of the API answer "true"
-			return item{id: req.Step.Name, name: req.Step.Name, tags: tags}, nil
+			return item{ID: req.Step.Name, Name: req.Step.Name, Tags: tags}, nil
 		}
 		return view(out.PlacementGroup), nil
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindPlacement, "DeletePlacementGroup", func(ctx context.Context) error {
-			_, err := p.ec2.DeletePlacementGroup(ctx, &ec2.DeletePlacementGroupInput{GroupName: sdk.String(i.id)})
+			_, err := p.ec2.DeletePlacementGroup(ctx, &ec2.DeletePlacementGroupInput{GroupName: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -239,12 +240,4 @@ func splitList(s string) []string {
 		return nil
 	}
 	return strings.Split(s, ",")
-}
-
-func resourceAttribute(r cloud.Resource, key string) string {
-	i := slices.IndexFunc(r.Attributes, func(t tag) bool { return t.Key == key })
-	if i < 0 {
-		return ""
-	}
-	return r.Attributes[i].Value
 }

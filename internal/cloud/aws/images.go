@@ -186,7 +186,7 @@ func (p *Provider) describeImages(ctx context.Context, op string, in *ec2.Descri
 			if err != nil {
 				at = time.Time{}
 			}
-			p.seen.saw(a.ID, at)
+			p.seen.Saw(a.ID, at)
 			out = append(out, a)
 		}
 		if sdk.ToString(page.NextToken) == "" {
@@ -239,7 +239,7 @@ func (p *Provider) GetImage(ctx context.Context, id string) (cloud.Image, error)
 	}
 	found, err := p.describeImages(ctx, op, &ec2.DescribeImagesInput{ImageIds: []string{id}})
 	if fault.Is(err, fault.NotFound) || err == nil && len(found) == 0 {
-		return cloud.Image{}, p.seen.absent(op, id)
+		return cloud.Image{}, p.seen.Absent(op, id)
 	}
 	if err != nil {
 		return cloud.Image{}, err
@@ -301,7 +301,7 @@ func (p *Provider) removeImage(ctx context.Context, a *ami) error {
 	if err != nil && codeOf(err) != codeNoImage {
 		return err
 	}
-	p.seen.deleted(a.ID)
+	p.seen.Deleted(a.ID)
 	if a.snapshot == "" {
 		return nil
 	}

@@ -63,7 +63,7 @@ func (p *Provider) describeSnapshots(ctx context.Context, op string, in *ec2.Des
 			it := snapshot{
 				id: sdk.ToString(s.SnapshotId), state: s.State, message: exchange.Clip(sdk.ToString(s.StateMessage)), started: sdk.ToTime(s.StartTime), tags: tagMap(s.Tags),
 			}
-			p.seen.saw(it.id, it.started)
+			p.seen.Saw(it.id, it.started)
 			out = append(out, it)
 		}
 		if sdk.ToString(page.NextToken) == "" {
@@ -79,7 +79,7 @@ func (p *Provider) deleteSnapshot(ctx context.Context, id string) error {
 		return err
 	})
 	if err == nil {
-		p.seen.deleted(id)
+		p.seen.Deleted(id)
 		p.uploads.stop(id)
 	}
 	return err
@@ -127,8 +127,8 @@ func (p *Provider) startImport(ctx context.Context, req cloud.EnsureImageRequest
 	if !strings.HasPrefix(s.id, snapshotPrefix) {
 		return cloud.ImageLook{}, fault.New(fault.Ambiguous, op, "the cloud answered without an id")
 	}
-	p.seen.making(s.id)
-	p.seen.saw(s.id, time.Time{})
+	p.seen.Making(s.id)
+	p.seen.Saw(s.id, time.Time{})
 	im := s.image()
 	return cloud.ImageLook{Image: &im, Created: true}, nil
 }
@@ -142,7 +142,7 @@ func (p *Provider) importing(ctx context.Context, id string) (cloud.Image, error
 	}
 	found, err := p.describeSnapshots(ctx, op, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{id}})
 	if fault.Is(err, fault.NotFound) || err == nil && len(found) == 0 {
-		return cloud.Image{}, p.seen.absent(op, id)
+		return cloud.Image{}, p.seen.Absent(op, id)
 	}
 	if err != nil {
 		return cloud.Image{}, err

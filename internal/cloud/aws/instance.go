@@ -114,7 +114,7 @@ func (p *Provider) describe(ctx context.Context, op string, filters ...types.Fil
 		for _, r := range page.Reservations {
 			for n := range r.Instances {
 				i := instanceOf(&r.Instances[n])
-				p.seen.saw(i.id, i.launched)
+				p.seen.Saw(i.id, i.launched)
 				out = append(out, i)
 			}
 		}
@@ -176,12 +176,12 @@ func (p *Provider) instance(ctx context.Context, id string) (instance, error) {
 		for _, r := range out.Reservations {
 			for n := range r.Instances {
 				i := instanceOf(&r.Instances[n])
-				p.seen.saw(i.id, i.launched)
+				p.seen.Saw(i.id, i.launched)
 				return i, nil
 			}
 		}
 	}
-	return instance{}, p.seen.absent(op, id)
+	return instance{}, p.seen.Absent(op, id)
 }
 
 // plausibleID keeps nonsense out of requests: an empty one would turn "read

@@ -1,10 +1,8 @@
 package aws
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	sdk "github.com/aws/aws-sdk-go-v2/aws"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
@@ -31,66 +30,37 @@ const (
 
 // Attributes of resources.
 const (
-	attrAddress = "address" // of an endpoint
-	attrCIDR    = "cidr"
+	attrAddress = inventory.AttrAddress
+	attrCIDR    = inventory.AttrCIDR
 )
 
-// item is what all kinds have in common.
-type item struct {
-	id, name, zone, parent, state string
-	tags                          map[string]string
-	ready                         bool
-	// fresh says that this process has just made it and changed nothing since: its
-	// settings are the cloud's defaults, and reads may not show it yet.
-	fresh               bool
-	attributes, machine []tag
-	// routes, links and rules are what the settings of some kinds are judged by.
+// settings are what some kinds are judged by, beside what all have in common.
+type settings struct {
 	routes []types.Route
 	links  []types.RouteTableAssociation
 	rules  []types.IpPermission
 	public bool
 }
 
-func (i *item) attribute(key string) string {
-	n := slices.IndexFunc(i.attributes, func(t tag) bool { return t.Key == key })
-	if n < 0 {
-		return ""
-	}
-	return i.attributes[n].Value
-}
+type (
+	item = inventory.Item[settings]
+	kind = inventory.Kind[settings]
+)
 
-// made is when the create of an item was sent, zero if that is not known.
-func (i *item) made() time.Time {
-	at, err := time.Parse(time.RFC3339Nano, i.tags[tagMade])
+// made is when the create of a thing was sent, zero if that is not known.
+func made(tags map[string]string) time.Time {
+	at, err := time.Parse(time.RFC3339Nano, tags[tagMade])
 	if err != nil {
 		return time.Time{}
 	}
 	return at
 }
 
-// olderItem orders duplicates: the first one stays.
-func olderItem(a, b item) int {
-	return cmp.Or(a.made().Compare(b.made()), strings.Compare(a.id, b.id))
-}
-
-// kind is how one sort of resource is handled.
-type kind struct {
-	name string
-	// within is the kind of the resource that this one lives in, if any.
-	within string
-	// lags says that reads may not show it yet, and then call it missing.
-	lags bool
-	list func(ctx context.Context, o cloud.Owner) ([]item, error)
-	get  func(ctx context.Context, id string) (item, error)
-	// tags reads the tags of an item that get does not come with.
-	tags func(ctx context.Context, id string) (map[string]string, error)
-	// create makes an item, in one request. It is nil for what Ichor only ever
-	// cleans up.
-	create func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error)
-	// mend makes the settings of an item what the step wants; it is repeated
-	// until there is nothing to do.
-	mend   func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error
-	remove func(ctx context.Context, i *item) error
+// resourceTags are those of a new resource.
+func resourceTags(kind string, req cloud.EnsureResourceRequest) map[string]string {
+	tags := identity(req.Owner, req.Step.Name)
+	tags[tagKind], tags[tagKey], tags[tagMade] = kind, req.Step.Key, time.Now().UTC().Format(time.RFC3339Nano)
+	return tags
 }
 
 // kindsOf lists every kind in the order of deletion: what stands on others first.
@@ -99,14 +69,6 @@ func kindsOf(p *Provider) []kind {
 		p.listeners(), p.loadBalancers(), p.targetGroups(), p.placementGroups(), p.volumes(),
 		p.securityGroups(), p.subnets(), p.routeTables(), p.gateways(), p.vpcs(),
 	}
-}
-
-func (p *Provider) kind(name string) (kind, error) {
-	i := slices.IndexFunc(p.kinds, func(k kind) bool { return k.name == name })
-	if i < 0 {
-		return kind{}, fault.New(fault.Internal, "find resource kind", "AWS has no kind %q", name)
-	}
-	return p.kinds[i], nil
 }
 
 // describer reads one page of a kind, by ids or by filters.
@@ -127,7 +89,7 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 				return nil, err
 			}
 			for n := range page {
-				p.seen.saw(page[n].id, page[n].made())
+				p.seen.Saw(page[n].ID, page[n].Made)
 			}
 			out = append(out, page...)
 			if sdk.ToString(next) == "" {
@@ -136,13 +98,13 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 		}
 	}
 	return kind{
-		name: name, within: within, lags: true,
-		list: func(ctx context.Context, o cloud.Owner) ([]item, error) {
+		Name: name, Within: within, Lags: true, Zonal: name == kindSubnet,
+		List: func(ctx context.Context, o cloud.Owner) ([]item, error) {
 			filters := append([]types.Filter{filter("tag:"+tagCluster, o.Cluster.UID)}, more...)
 			found, err := read(ctx, "list "+name+"s", nil, filters)
-			return slices.DeleteFunc(found, func(i item) bool { return i.tags[tagCluster] != o.Cluster.UID }), err
+			return slices.DeleteFunc(found, func(i item) bool { return i.Tags[tagCluster] != o.Cluster.UID }), err
 		},
-		get: func(ctx context.Context, id string) (item, error) {
+		Get: func(ctx context.Context, id string) (item, error) {
 			if !plausibleID(id) {
 				return item{}, fault.New(fault.Invalid, "read "+name, "%q is not an id of this cloud", id)
 			}
@@ -150,7 +112,7 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 			if err != nil {
 				return item{}, err
 			}
-			if n := slices.IndexFunc(found, func(i item) bool { return i.id == id }); n >= 0 {
+			if n := slices.IndexFunc(found, func(i item) bool { return i.ID == id }); n >= 0 {
 				return found[n], nil
 			}
 			return item{}, fault.New(fault.NotFound, "read "+name, "%s is not there", id)

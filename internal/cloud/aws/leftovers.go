@@ -12,7 +12,7 @@ import (
 // and is attached to nothing.
 func (p *Provider) volumes() kind {
 	view := func(v *types.Volume) item {
-		return item{id: sdk.ToString(v.VolumeId), name: tagMap(v.Tags)[tagName], zone: sdk.ToString(v.AvailabilityZone), tags: tagMap(v.Tags), state: string(v.State), ready: true}
+		return item{ID: sdk.ToString(v.VolumeId), Name: tagMap(v.Tags)[tagName], Zone: sdk.ToString(v.AvailabilityZone), Tags: tagMap(v.Tags), State: string(v.State), Ready: true}
 	}
 	k := p.ec2Kind(kindVolume, "", "DescribeVolumes", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
 		out, err := p.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{VolumeIds: ids, Filters: f, NextToken: next})
@@ -21,9 +21,9 @@ func (p *Provider) volumes() kind {
 		}
 		return views(out.Volumes, view), out.NextToken, nil
 	}, filter("status", string(types.VolumeStateAvailable)))
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindVolume, "DeleteVolume", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteVolume(ctx, &ec2.DeleteVolumeInput{VolumeId: sdk.String(i.ID)})
 			return err
 		})
 	}

@@ -93,7 +93,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 	spec := req.Spec
 	op := "create instance " + spec.Name
 	in := launchRequest(spec, req.UserData.Reveal())
-	p.seen.making(machineKey(spec.Owner, spec.ID))
+	p.seen.Making(machineKey(spec.Owner, spec.ID))
 	var out *ec2.RunInstancesOutput
 	err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "RunInstances", Verb: exchange.Create, SendBy: sendBy}, func(ctx context.Context) (err error) {
 		out, err = p.ec2.RunInstances(ctx, in)
@@ -112,7 +112,7 @@ func (p *Provider) createMachine(ctx context.Context, req cloud.EnsureMachineReq
 		return cloud.MachineLook{}, fault.New(fault.Ambiguous, op, "the cloud answered with %d instances", len(out.Instances))
 	}
 	i := instanceOf(&out.Instances[0])
-	p.seen.saw(i.id, i.launched)
+	p.seen.Saw(i.id, i.launched)
 	switch {
 	case i.terminated():
 		return cloud.MachineLook{}, gone(op, spec)
@@ -159,7 +159,7 @@ func (p *Provider) heardBefore(ctx context.Context, req cloud.EnsureMachineReque
 	case n >= 0:
 		return look, unsettled("its instance %s is being terminated", found[n].id)
 	}
-	if err := p.seen.absent(op, "the instance of token "+token); !fault.Is(err, fault.NotFound) {
+	if err := p.seen.Absent(op, "the instance of token "+token); !fault.Is(err, fault.NotFound) {
 		return look, unsettled("its instance is not visible yet")
 	}
 	return look, gone(op, spec)
@@ -209,9 +209,9 @@ func (p *Provider) GetMachine(ctx context.Context, ref cloud.MachineRef) (cloud.
 		found = slices.DeleteFunc(found, func(i instance) bool { return i.terminated() })
 		if len(found) == 0 {
 			// A terminated one says nothing of the next attempt's.
-			return cloud.Machine{}, p.seen.absent(op, machineKey(ref.Owner, ref.ID))
+			return cloud.Machine{}, p.seen.Absent(op, machineKey(ref.Owner, ref.ID))
 		}
-		p.seen.making(machineKey(ref.Owner, ref.ID))
+		p.seen.Making(machineKey(ref.Owner, ref.ID))
 		return new(slices.MinFunc(found, func(a, b instance) int { return cmp.Or(rank(&a)-rank(&b), older(a, b)) })).machine(), nil
 	}
 	i, err := p.instance(ctx, ref.Cloud)
@@ -271,7 +271,7 @@ func (p *Provider) DeleteMachine(ctx context.Context, ref cloud.MachineRef) (boo
 	if ref.Cloud == "" {
 		// Nothing else is known of it than its tags.
 		if !slices.ContainsFunc(found, func(i instance) bool { return !i.terminated() }) {
-			unproven = p.seen.absent(op, machineKey(ref.Owner, ref.ID))
+			unproven = p.seen.Absent(op, machineKey(ref.Owner, ref.ID))
 		}
 	} else if !slices.ContainsFunc(found, func(i instance) bool { return i.id == ref.Cloud }) {
 		i, err := p.instance(ctx, ref.Cloud)

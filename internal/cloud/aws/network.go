@@ -21,9 +21,9 @@ const anywhere = "0.0.0.0/0"
 func (p *Provider) vpcs() kind {
 	view := func(v *types.Vpc) item {
 		return item{
-			id: sdk.ToString(v.VpcId), name: tagMap(v.Tags)[tagName], tags: tagMap(v.Tags),
-			state: string(v.State), ready: v.State == types.VpcStateAvailable,
-			attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(v.CidrBlock)}},
+			ID: sdk.ToString(v.VpcId), Name: tagMap(v.Tags)[tagName], Tags: tagMap(v.Tags),
+			State: string(v.State), Ready: v.State == types.VpcStateAvailable,
+			Attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(v.CidrBlock)}},
 		}
 	}
 	k := p.ec2Kind(kindVPC, "", "DescribeVpcs", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
@@ -33,7 +33,7 @@ func (p *Provider) vpcs() kind {
 		}
 		return views(out.Vpcs, view), out.NextToken, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		var out *ec2.CreateVpcOutput
 		err := p.make(ctx, req, "CreateVpc", sendBy, func(ctx context.Context) (err error) {
 			out, err = p.ec2.CreateVpc(ctx, &ec2.CreateVpcInput{
@@ -46,21 +46,21 @@ func (p *Provider) vpcs() kind {
 		}
 		return viewOr(out.Vpc, view), nil
 	}
-	k.mend = func(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
+	k.Mend = func(ctx context.Context, _ cloud.EnsureResourceRequest, i *item) error {
 		if named, err := p.namesHosts(ctx, i); named || err != nil {
 			return err
 		}
-		i.fresh = false
+		i.Fresh = false
 		return p.change(ctx, "give host names to vpc", "ModifyVpcAttribute", func(ctx context.Context) error {
 			_, err := p.ec2.ModifyVpcAttribute(ctx, &ec2.ModifyVpcAttributeInput{
-				VpcId: sdk.String(i.id), EnableDnsHostnames: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
+				VpcId: sdk.String(i.ID), EnableDnsHostnames: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
 			})
 			return err
 		})
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindVPC, "DeleteVpc", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteVpc(ctx, &ec2.DeleteVpcInput{VpcId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteVpc(ctx, &ec2.DeleteVpcInput{VpcId: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -69,18 +69,18 @@ func (p *Provider) vpcs() kind {
 
 // namesHosts reads whether a VPC gives host names, which a new one does not.
 func (p *Provider) namesHosts(ctx context.Context, vpc *item) (bool, error) {
-	if vpc.fresh {
+	if vpc.Fresh {
 		return false, nil
 	}
 	var now *ec2.DescribeVpcAttributeOutput
 	err := p.calls.Call(ctx, exchange.Request{Op: "read vpc", Action: "DescribeVpcAttribute"}, func(ctx context.Context) (err error) {
 		now, err = p.ec2.DescribeVpcAttribute(ctx, &ec2.DescribeVpcAttributeInput{
-			VpcId: sdk.String(vpc.id), Attribute: types.VpcAttributeNameEnableDnsHostnames,
+			VpcId: sdk.String(vpc.ID), Attribute: types.VpcAttributeNameEnableDnsHostnames,
 		})
 		return err
 	})
 	if fault.Is(err, fault.NotFound) {
-		return false, p.seen.absent("read vpc", vpc.id)
+		return false, p.seen.Absent("read vpc", vpc.ID)
 	}
 	return err == nil && now.EnableDnsHostnames != nil && sdk.ToBool(now.EnableDnsHostnames.Value), err
 }
@@ -88,11 +88,11 @@ func (p *Provider) namesHosts(ctx context.Context, vpc *item) (bool, error) {
 // gateways are attached to their VPC.
 func (p *Provider) gateways() kind {
 	view := func(g *types.InternetGateway) item {
-		it := item{id: sdk.ToString(g.InternetGatewayId), name: tagMap(g.Tags)[tagName], tags: tagMap(g.Tags), state: "detached"}
+		it := item{ID: sdk.ToString(g.InternetGatewayId), Name: tagMap(g.Tags)[tagName], Tags: tagMap(g.Tags), State: "detached"}
 		for _, a := range g.Attachments {
-			it.parent, it.state = sdk.ToString(a.VpcId), string(a.State)
+			it.Parent, it.State = sdk.ToString(a.VpcId), string(a.State)
 			// "available" is what the API says, "attached" what its documentation does.
-			it.ready = a.State == "available" || a.State == types.AttachmentStatusAttached
+			it.Ready = a.State == "available" || a.State == types.AttachmentStatusAttached
 		}
 		return it
 	}
@@ -103,7 +103,7 @@ func (p *Provider) gateways() kind {
 		}
 		return views(out.InternetGateways, view), out.NextToken, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		var out *ec2.CreateInternetGatewayOutput
 		err := p.make(ctx, req, "CreateInternetGateway", sendBy, func(ctx context.Context) (err error) {
 			out, err = p.ec2.CreateInternetGateway(ctx, &ec2.CreateInternetGatewayInput{
@@ -116,24 +116,24 @@ func (p *Provider) gateways() kind {
 		}
 		return viewOr(out.InternetGateway, view), nil
 	}
-	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+	k.Mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
 		vpc, err := req.Need(kindVPC)
-		if err != nil || i.parent != "" {
+		if err != nil || i.Parent != "" {
 			return err
 		}
 		err = p.change(ctx, "attach internet-gateway", "AttachInternetGateway", func(ctx context.Context) error {
-			_, err := p.ec2.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: sdk.String(i.id), VpcId: sdk.String(vpc)})
+			_, err := p.ec2.AttachInternetGateway(ctx, &ec2.AttachInternetGatewayInput{InternetGatewayId: sdk.String(i.ID), VpcId: sdk.String(vpc)})
 			return err
 		})
 		if err == nil {
-			i.parent, i.ready, i.state = vpc, true, string(types.AttachmentStatusAttached)
+			i.Parent, i.Ready, i.State = vpc, true, string(types.AttachmentStatusAttached)
 		}
 		return err
 	}
-	k.remove = func(ctx context.Context, i *item) error {
-		if i.parent != "" {
+	k.Remove = func(ctx context.Context, i *item) error {
+		if i.Parent != "" {
 			err := p.erase(ctx, kindGateway, "DetachInternetGateway", func(ctx context.Context) error {
-				_, err := p.ec2.DetachInternetGateway(ctx, &ec2.DetachInternetGatewayInput{InternetGatewayId: sdk.String(i.id), VpcId: sdk.String(i.parent)})
+				_, err := p.ec2.DetachInternetGateway(ctx, &ec2.DetachInternetGatewayInput{InternetGatewayId: sdk.String(i.ID), VpcId: sdk.String(i.Parent)})
 				return err
 			})
 			if err != nil && codeOf(err) != "Gateway.NotAttached" {
@@ -141,7 +141,7 @@ func (p *Provider) gateways() kind {
 			}
 		}
 		return p.erase(ctx, kindGateway, "DeleteInternetGateway", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteInternetGateway(ctx, &ec2.DeleteInternetGatewayInput{InternetGatewayId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteInternetGateway(ctx, &ec2.DeleteInternetGatewayInput{InternetGatewayId: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -152,8 +152,8 @@ func (p *Provider) gateways() kind {
 func (p *Provider) routeTables() kind {
 	view := func(t *types.RouteTable) item {
 		return item{
-			id: sdk.ToString(t.RouteTableId), name: tagMap(t.Tags)[tagName], parent: sdk.ToString(t.VpcId), tags: tagMap(t.Tags),
-			routes: t.Routes, links: t.Associations, ready: defaultRoute(t.Routes) != "",
+			ID: sdk.ToString(t.RouteTableId), Name: tagMap(t.Tags)[tagName], Parent: sdk.ToString(t.VpcId), Tags: tagMap(t.Tags),
+			Detail: settings{routes: t.Routes, links: t.Associations}, Ready: defaultRoute(t.Routes) != "",
 		}
 	}
 	k := p.ec2Kind(kindRouteTable, kindVPC, "DescribeRouteTables", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
@@ -163,7 +163,7 @@ func (p *Provider) routeTables() kind {
 		}
 		return views(out.RouteTables, view), out.NextToken, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
@@ -180,12 +180,12 @@ func (p *Provider) routeTables() kind {
 		}
 		return viewOr(out.RouteTable, view), nil
 	}
-	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+	k.Mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
 		gateway, err := req.Need(kindGateway)
 		if err != nil {
 			return err
 		}
-		switch has := defaultRoute(i.routes); has {
+		switch has := defaultRoute(i.Detail.routes); has {
 		case gateway:
 			return nil
 		case "":
@@ -194,17 +194,17 @@ func (p *Provider) routeTables() kind {
 		}
 		err = p.change(ctx, "route to the internet", "CreateRoute", func(ctx context.Context) error {
 			_, err := p.ec2.CreateRoute(ctx, &ec2.CreateRouteInput{
-				RouteTableId: sdk.String(i.id), DestinationCidrBlock: sdk.String(anywhere), GatewayId: sdk.String(gateway),
+				RouteTableId: sdk.String(i.ID), DestinationCidrBlock: sdk.String(anywhere), GatewayId: sdk.String(gateway),
 			})
 			return err
 		})
 		if err == nil {
-			i.ready = true
+			i.Ready = true
 		}
 		return err
 	}
-	k.remove = func(ctx context.Context, i *item) error {
-		for _, l := range i.links {
+	k.Remove = func(ctx context.Context, i *item) error {
+		for _, l := range i.Detail.links {
 			if sdk.ToBool(l.Main) {
 				continue
 			}
@@ -217,7 +217,7 @@ func (p *Provider) routeTables() kind {
 			}
 		}
 		return p.erase(ctx, kindRouteTable, "DeleteRouteTable", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteRouteTable(ctx, &ec2.DeleteRouteTableInput{RouteTableId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteRouteTable(ctx, &ec2.DeleteRouteTableInput{RouteTableId: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -241,10 +241,10 @@ func defaultRoute(routes []types.Route) string {
 func (p *Provider) subnets() kind {
 	view := func(s *types.Subnet) item {
 		return item{
-			id: sdk.ToString(s.SubnetId), name: tagMap(s.Tags)[tagName], zone: sdk.ToString(s.AvailabilityZone),
-			parent: sdk.ToString(s.VpcId), tags: tagMap(s.Tags), public: sdk.ToBool(s.MapPublicIpOnLaunch),
-			state: string(s.State), ready: s.State == types.SubnetStateAvailable,
-			attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(s.CidrBlock)}},
+			ID: sdk.ToString(s.SubnetId), Name: tagMap(s.Tags)[tagName], Zone: sdk.ToString(s.AvailabilityZone),
+			Parent: sdk.ToString(s.VpcId), Tags: tagMap(s.Tags), Detail: settings{public: sdk.ToBool(s.MapPublicIpOnLaunch)},
+			State: string(s.State), Ready: s.State == types.SubnetStateAvailable,
+			Attributes: []tag{{Key: attrCIDR, Value: sdk.ToString(s.CidrBlock)}},
 		}
 	}
 	k := p.ec2Kind(kindSubnet, kindVPC, "DescribeSubnets", func(ctx context.Context, ids []string, f []types.Filter, next *string) ([]item, *string, error) {
@@ -254,7 +254,7 @@ func (p *Provider) subnets() kind {
 		}
 		return views(out.Subnets, view), out.NextToken, nil
 	})
-	k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+	k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
 		vpc, err := req.Need(kindVPC)
 		if err != nil {
 			return item{}, err
@@ -272,11 +272,11 @@ func (p *Provider) subnets() kind {
 		}
 		return viewOr(out.Subnet, view), nil
 	}
-	k.mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
-		if !i.public {
+	k.Mend = func(ctx context.Context, req cloud.EnsureResourceRequest, i *item) error {
+		if !i.Detail.public {
 			err := p.change(ctx, "give public addresses in subnet", "ModifySubnetAttribute", func(ctx context.Context) error {
 				_, err := p.ec2.ModifySubnetAttribute(ctx, &ec2.ModifySubnetAttributeInput{
-					SubnetId: sdk.String(i.id), MapPublicIpOnLaunch: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
+					SubnetId: sdk.String(i.ID), MapPublicIpOnLaunch: &types.AttributeBooleanValue{Value: sdk.Bool(true)},
 				})
 				return err
 			})
@@ -286,9 +286,9 @@ func (p *Provider) subnets() kind {
 		}
 		return p.associate(ctx, req, i)
 	}
-	k.remove = func(ctx context.Context, i *item) error {
+	k.Remove = func(ctx context.Context, i *item) error {
 		return p.erase(ctx, kindSubnet, "DeleteSubnet", func(ctx context.Context) error {
-			_, err := p.ec2.DeleteSubnet(ctx, &ec2.DeleteSubnetInput{SubnetId: sdk.String(i.id)})
+			_, err := p.ec2.DeleteSubnet(ctx, &ec2.DeleteSubnetInput{SubnetId: sdk.String(i.ID)})
 			return err
 		})
 	}
@@ -302,35 +302,36 @@ func (p *Provider) associate(ctx context.Context, req cloud.EnsureResourceReques
 	if err != nil {
 		return err
 	}
-	if !subnet.fresh {
-		if done, err := p.associated(ctx, id, subnet.id); done || err != nil {
+	if !subnet.Fresh {
+		if done, err := p.associated(ctx, id, subnet.ID); done || err != nil {
 			return err
 		}
 	}
-	subnet.fresh = false
+	subnet.Fresh = false
 	return p.change(ctx, "associate route-table", "AssociateRouteTable", func(ctx context.Context) error {
-		_, err := p.ec2.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: sdk.String(id), SubnetId: sdk.String(subnet.id)})
+		_, err := p.ec2.AssociateRouteTable(ctx, &ec2.AssociateRouteTableInput{RouteTableId: sdk.String(id), SubnetId: sdk.String(subnet.ID)})
 		return err
 	})
 }
 
 // associated reads whether a subnet uses a route table.
 func (p *Provider) associated(ctx context.Context, id, subnet string) (bool, error) {
-	k, err := p.kind(kindRouteTable)
+	k, err := p.Kind(kindRouteTable)
 	if err != nil {
 		return false, err
 	}
-	table, err := k.get(ctx, id)
+	table, err := k.Get(ctx, id)
 	if fault.Is(err, fault.NotFound) {
-		return false, p.seen.absent("read "+kindRouteTable, id)
+		return false, p.seen.Absent("read "+kindRouteTable, id)
 	}
-	return slices.ContainsFunc(table.links, func(l types.RouteTableAssociation) bool { return sdk.ToString(l.SubnetId) == subnet }), err
+	return slices.ContainsFunc(table.Detail.links, func(l types.RouteTableAssociation) bool { return sdk.ToString(l.SubnetId) == subnet }), err
 }
 
 func views[T any](from []T, view func(*T) item) []item {
 	out := make([]item, len(from))
 	for n := range from {
 		out[n] = view(&from[n])
+		out[n].Made = made(out[n].Tags)
 	}
 	return out
 }
@@ -340,5 +341,7 @@ func viewOr[T any](from *T, view func(*T) item) item {
 	if from == nil {
 		return item{}
 	}
-	return view(from)
+	i := view(from)
+	i.Made = made(i.Tags)
+	return i
 }

@@ -1,21 +1,21 @@
 package aws
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/fault"
 )
 
 // Parameters of steps.
 const (
-	paramZone     = "zone"
-	paramCIDR     = "cidr"
+	paramZone     = inventory.ParamZone
+	paramCIDR     = inventory.ParamCIDR
+	paramExisting = inventory.ParamExisting
 	paramAllowed  = "allowedCIDRs"
-	paramExisting = "existing"
 )
 
 // zoneBits split a network by zones: into eight parts, by the letter of the
@@ -65,7 +65,7 @@ func (p *Provider) PlanInfrastructure(spec cloud.InfrastructureSpec) ([]cloud.St
 		return nil, err
 	}
 	nodes := name + "-nodes-" + cloud.Fingerprint(spec.Owner.Cluster.UID)[:8]
-	steps = append(steps, step(kindSecurityGroup, "nodes", nodes, "security group "+nodes, tag{Key: paramAllowed, Value: strings.Join(spec.AllowedCIDRs, ",")}))
+	steps = append(steps, inventory.Step(kindSecurityGroup, "nodes", nodes, "security group "+nodes, tag{Key: paramAllowed, Value: strings.Join(spec.AllowedCIDRs, ",")}))
 	if spec.LoadBalancer == nil {
 		return steps, nil
 	}
@@ -74,9 +74,9 @@ func (p *Provider) PlanInfrastructure(spec cloud.InfrastructureSpec) ([]cloud.St
 	}
 	api := endpointName(spec.Owner.Cluster.UID)
 	return append(steps,
-		step(kindTargetGroup, "targets", api, "target group of "+name),
-		step(kindLoadBalancer, "lb", api, "load balancer of "+name),
-		step(kindListener, "listener", api, "listener of "+name)), nil
+		inventory.Step(kindTargetGroup, "targets", api, "target group of "+name),
+		inventory.Step(kindLoadBalancer, "lb", api, "load balancer of "+name),
+		inventory.Step(kindListener, "listener", api, "listener of "+name)), nil
 }
 
 // flavorNetwork is the one sort of load balancer that carries the Kubernetes API
@@ -96,8 +96,8 @@ func networkSteps(spec cloud.InfrastructureSpec, zones []string) ([]cloud.Step, 
 			return nil, fault.New(fault.Invalid, op, "spec.network.existing: one subnet serves one zone, and the cluster is in %s", strings.Join(zones, ", "))
 		}
 		return []cloud.Step{
-			step(kindVPC, "vpc", e.Network, "existing VPC "+e.Network, tag{Key: paramExisting, Value: e.Network}),
-			step(kindSubnet, "subnet/"+zones[0], e.Subnet, "existing subnet "+e.Subnet,
+			inventory.Step(kindVPC, "vpc", e.Network, "existing VPC "+e.Network, tag{Key: paramExisting, Value: e.Network}),
+			inventory.Step(kindSubnet, "subnet/"+zones[0], e.Subnet, "existing subnet "+e.Subnet,
 				tag{Key: paramCIDR, Value: e.CIDR}, tag{Key: paramExisting, Value: e.Subnet}, tag{Key: paramZone, Value: zones[0]}),
 		}, nil
 	}
@@ -109,23 +109,19 @@ func networkSteps(spec cloud.InfrastructureSpec, zones []string) ([]cloud.Step, 
 		return nil, fault.New(fault.Invalid, op, "spec.network.cidr: %s must be a /%d to /%d: it is split into eight parts, one for each zone", network, largestNetwork, smallestSubnet-zoneBits)
 	}
 	steps := []cloud.Step{
-		step(kindVPC, "vpc", name, "VPC "+spec.CIDR, tag{Key: paramCIDR, Value: spec.CIDR}),
-		step(kindGateway, "gateway", name, "internet gateway "+name),
-		step(kindRouteTable, "routes", name, "route table "+name),
+		inventory.Step(kindVPC, "vpc", name, "VPC "+spec.CIDR, tag{Key: paramCIDR, Value: spec.CIDR}),
+		inventory.Step(kindGateway, "gateway", name, "internet gateway "+name),
+		inventory.Step(kindRouteTable, "routes", name, "route table "+name),
 	}
 	for _, z := range zones {
 		part, err := subnetCIDR(network, z)
 		if err != nil {
 			return nil, err
 		}
-		steps = append(steps, step(kindSubnet, "subnet/"+z, name+"-"+z, "subnet "+part.String()+" in "+z,
+		steps = append(steps, inventory.Step(kindSubnet, "subnet/"+z, name+"-"+z, "subnet "+part.String()+" in "+z,
 			tag{Key: paramCIDR, Value: part.String()}, tag{Key: paramZone, Value: z}))
 	}
 	return steps, nil
-}
-
-func step(kind, key, name, title string, params ...tag) cloud.Step {
-	return cloud.Step{Kind: kind, Key: key, Name: name, Title: title, Params: params}
 }
 
 // PlacementStep implements cloud.Infrastructure. A shard is never larger than
@@ -134,27 +130,10 @@ func (p *Provider) PlacementStep(owner cloud.Owner, _ string, shard int) (cloud.
 	// Names are unique in an account's region, those of clusters are not.
 	name := fmt.Sprintf("%s-%s-%d-%s", owner.Cluster.Name, owner.Group, shard, cloud.Fingerprint(owner.Cluster.UID)[:8])
 	key := fmt.Sprintf("placement/%s/%d", owner.Group, shard)
-	return step(kindPlacement, key, name, "placement group "+name), nil
+	return inventory.Step(kindPlacement, key, name, "placement group "+name), nil
 }
 
 // EndpointHost implements cloud.Infrastructure.
 func (p *Provider) EndpointHost(have []cloud.Resource) string {
-	for _, r := range have {
-		if host := resourceAttribute(r, attrAddress); r.Kind == kindLoadBalancer && host != "" {
-			return host
-		}
-	}
-	return ""
-}
-
-// elsewhere says that a resource is not where, or not what, its step wants. A
-// step is frozen, so only the cloud can have got it wrong.
-func elsewhere(s cloud.Step, i *item) string {
-	if want := s.Param(paramZone); want != "" && i.zone != "" && i.zone != want {
-		return fmt.Sprintf("%s %s is in zone %q instead of %q", s.Kind, i.id, i.zone, want)
-	}
-	if want, has := s.Param(paramCIDR), i.attribute(attrCIDR); want != "" && has != "" && has != want {
-		return fmt.Sprintf("%s %s has the range %s instead of %s", s.Kind, cmp.Or(i.id, "without an id"), has, want)
-	}
-	return ""
+	return inventory.EndpointHost(have, kindLoadBalancer)
 }

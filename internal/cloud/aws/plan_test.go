@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -104,7 +105,7 @@ func TestSubnets(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if part != part.Masked() || !covers(network.String(), part.String()) || part.Bits() > smallestSubnet {
+			if part != part.Masked() || !inventory.Covers(network.String(), part.String()) || part.Bits() > smallestSubnet {
 				t.Errorf("%s of %s", part, network)
 			}
 			for _, other := range parts {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -97,6 +98,7 @@ type Options struct {
 // Provider is one account in one region. It is safe for concurrent use; open an
 // account once, so that its rate limit, and what it knows of absence, is shared.
 type Provider struct {
+	*inventory.Inventory[settings]
 	region      string
 	credentials sdk.CredentialsProvider
 	profiles    map[string]string // instance profiles by parameter of machines
@@ -112,7 +114,6 @@ type Provider struct {
 	byMachine   *collector
 	flavors     flavorCache
 	uploads     *uploads
-	kinds       []kind
 	log         *slog.Logger
 }
 
@@ -198,7 +199,10 @@ func New(ctx context.Context, o Options) (*Provider, error) {
 	p.seen = newSightings(p.calls.Waits.AbsenceWindow, time.Now)
 	p.byID = p.collect("instance-id", func(i *instance) string { return i.id })
 	p.byMachine = p.collect("tag:"+tagMachine, func(i *instance) string { return i.tags[tagMachine] })
-	p.kinds = kindsOf(p)
+	p.Inventory = &inventory.Inventory[settings]{
+		Cloud: "AWS", In: " in the region " + o.Region, Kinds: kindsOf(p), Tags: resourceTags, SendBy: p.calls.SendBy,
+		PlausibleID: plausibleID, Fits: inventory.Covers, Absence: p.seen, Pause: p.calls.Waits.Poll, Log: p.log,
+	}
 	return p, nil
 }
 

@@ -62,15 +62,15 @@ func TestSightings(t *testing.T) {
 	s := newSightings(time.Minute, func() time.Time { return now })
 	absent := func(id string, want fault.Kind) {
 		t.Helper()
-		if err := s.absent("read", id); !fault.Is(err, want) {
+		if err := s.Absent("read", id); !fault.Is(err, want) {
 			t.Errorf("%s after %s: %v, want %s", id, now.Sub(time.Unix(1e9, 0)), err, want)
 		}
 	}
-	s.saw("old", now.Add(-time.Hour))
-	s.saw("young", now)
-	s.saw("confirmed", now)
-	s.deleted("confirmed")
-	s.saw("confirmed", now) // a reader that lags
+	s.Saw("old", now.Add(-time.Hour))
+	s.Saw("young", now)
+	s.Saw("confirmed", now)
+	s.Deleted("confirmed")
+	s.Saw("confirmed", now) // a reader that lags
 	absent("old", fault.NotFound)
 	absent("young", fault.NotYet)
 	absent("unknown", fault.NotYet)
@@ -78,12 +78,12 @@ func TestSightings(t *testing.T) {
 	now = now.Add(40 * time.Second)
 	absent("unknown", fault.NotYet)
 	absent("young", fault.NotYet)
-	s.saw("back", now)
+	s.Saw("back", now)
 	absent("back", fault.NotYet)
 	now = now.Add(20 * time.Second)
 	absent("unknown", fault.NotFound)
 	absent("young", fault.NotFound)
-	s.saw("back", now) // it was only a lag
+	s.Saw("back", now) // it was only a lag
 	absent("back", fault.NotYet)
 	// A look long ago does not count for one now.
 	absent("twice", fault.NotYet)
@@ -92,7 +92,7 @@ func TestSightings(t *testing.T) {
 	// Nor does one from before a create.
 	absent("made", fault.NotYet)
 	now = now.Add(50 * time.Second)
-	s.making("made")
+	s.Making("made")
 	now = now.Add(20 * time.Second)
 	absent("made", fault.NotYet)
 }
@@ -101,10 +101,10 @@ func TestSightingsForget(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	s := newSightings(time.Minute, func() time.Time { return now })
 	for n := range keep + 1 {
-		s.saw(fmt.Sprint("i-", n), now)
+		s.Saw(fmt.Sprint("i-", n), now)
 	}
 	now = now.Add(time.Hour)
-	s.saw("last", now)
+	s.Saw("last", now)
 	if len(s.born) > 2 {
 		t.Errorf("%d are remembered", len(s.born))
 	}

@@ -33,8 +33,8 @@ func newSightings(window time.Duration, now func() time.Time) *sightings {
 // keep is how many entries are kept before the old ones are dropped.
 const keep = 20000
 
-// saw notes that a thing exists and, if that is known, since when.
-func (s *sightings) saw(id string, since time.Time) {
+// Saw notes that a thing exists and, if that is known, since when.
+func (s *sightings) Saw(id string, since time.Time) {
 	now := s.now()
 	if since.IsZero() || since.After(now) {
 		since = now
@@ -55,24 +55,24 @@ func (s *sightings) saw(id string, since time.Time) {
 	}
 }
 
-// making notes that a thing may exist from now on: looks from before say nothing.
-func (s *sightings) making(id string) {
+// Making notes that a thing may exist from now on: looks from before say nothing.
+func (s *sightings) Making(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.lost, id)
 	delete(s.gone, id)
 }
 
-// deleted notes that the cloud confirmed that a thing is gone.
-func (s *sightings) deleted(id string) {
+// Deleted notes that the cloud confirmed that a thing is gone.
+func (s *sightings) Deleted(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone[id] = s.now()
 }
 
-// absent judges that a thing was not found: NotFound when that is proof, and
+// Absent judges that a thing was not found: NotFound when that is proof, and
 // otherwise NotYet.
-func (s *sightings) absent(op, id string) error {
+func (s *sightings) Absent(op, id string) error {
 	now := s.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()

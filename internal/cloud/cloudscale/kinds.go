@@ -1,16 +1,15 @@
 package cloudscale
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/cluster"
 )
 
@@ -29,59 +28,40 @@ const (
 
 // Attributes of resources.
 const (
-	attrAddress = "address" // of an endpoint
-	attrCIDR    = "cidr"
+	attrAddress = inventory.AttrAddress
+	attrCIDR    = inventory.AttrCIDR
 )
 
-// item is what all kinds have in common.
-type item struct {
-	id, name, zone, parent, state string
-	tags                          sdk.TagMap
-	created                       time.Time // zero where the API does not say
-	ready                         bool
-	attributes                    []cluster.Tag
-}
-
-// kind is how one sort of resource is handled.
-type kind struct {
-	name string
-	// within is the kind of the resource that this one lives in, if any.
-	within string
-	// list returns what carries exactly this tag.
-	list func(ctx context.Context, key, value string) ([]item, error)
-	get  func(ctx context.Context, id string) (item, error)
-	// create is nil for what Ichor only ever cleans up.
-	create func(ctx context.Context, req cloud.EnsureResourceRequest, tags *sdk.TagMap, sendBy time.Time) (item, error)
-	remove func(ctx context.Context, id string) error
-}
+type (
+	item = inventory.Item[struct{}]
+	kind = inventory.Kind[struct{}]
+)
 
 // handle makes a kind of one of the SDK's services.
 func handle[T, C any](p *Provider, name, within string, s service[T, C], view func(*T) item, build func(cloud.EnsureResourceRequest, *sdk.TagMap) (*C, error)) kind {
-	k := kind{name: name, within: within}
-	k.list = func(ctx context.Context, key, value string) ([]item, error) {
-		all, err := listTagged(ctx, p, name+"s", s, key, value)
+	k := kind{Name: name, Within: within}
+	k.List = func(ctx context.Context, o cloud.Owner) ([]item, error) {
+		all, err := listTagged(ctx, p, name+"s", s, cluster.TagCluster, o.Cluster.UID)
 		if err != nil {
 			return nil, err
 		}
-		var out []item
+		out := make([]item, len(all))
 		for i := range all {
-			if it := view(&all[i]); it.tags[key] == value {
-				out = append(out, it)
-			}
+			out[i] = view(&all[i])
 		}
 		return out, nil
 	}
-	k.get = func(ctx context.Context, id string) (item, error) {
+	k.Get = func(ctx context.Context, id string) (item, error) {
 		t, err := get(ctx, p, name, s, id)
 		if err != nil {
 			return item{}, err
 		}
 		return view(t), nil
 	}
-	k.remove = func(ctx context.Context, id string) error { return erase(ctx, p, name, id, s.Delete) }
+	k.Remove = func(ctx context.Context, i *item) error { return erase(ctx, p, name, i.ID, s.Delete) }
 	if build != nil {
-		k.create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags *sdk.TagMap, sendBy time.Time) (item, error) {
-			body, err := build(req, tags)
+		k.Create = func(ctx context.Context, req cloud.EnsureResourceRequest, tags map[string]string, sendBy time.Time) (item, error) {
+			body, err := build(req, new(sdk.TagMap(tags)))
 			if err != nil {
 				return item{}, err
 			}
@@ -99,11 +79,6 @@ func handle[T, C any](p *Provider, name, within string, s service[T, C], view fu
 	return k
 }
 
-// olderItem orders duplicates: the first one stays.
-func olderItem(a, b item) int {
-	return cmp.Or(a.created.Compare(b.created), strings.Compare(a.id, b.id))
-}
-
 // kindsOf lists every kind in the order of deletion: what stands on others
 // first. A load balancer takes pool, listener and monitor with it, so deleting
 // those afterwards only proves that they are gone.
@@ -113,32 +88,32 @@ func kindsOf(p *Provider) []kind {
 		handle(p, kindFloatingIP, "", c.FloatingIPs, floatingIP, nil),
 		handle(p, kindLoadBalancer, "", c.LoadBalancers, loadBalancer, loadBalancerRequest),
 		handle(p, kindMonitor, kindPool, c.LoadBalancerHealthMonitors, func(m *sdk.LoadBalancerHealthMonitor) item {
-			return item{id: m.UUID, name: m.Type, parent: m.Pool.UUID, tags: m.Tags, created: m.CreatedAt, ready: true}
+			return item{ID: m.UUID, Name: m.Type, Parent: m.Pool.UUID, Tags: m.Tags, Made: m.CreatedAt, Ready: true}
 		}, monitorRequest),
 		handle(p, kindListener, kindPool, c.LoadBalancerListeners, func(l *sdk.LoadBalancerListener) item {
-			it := item{id: l.UUID, name: l.Name, tags: l.Tags, created: l.CreatedAt, ready: true}
-			if l.Pool != nil {
-				it.parent = l.Pool.UUID
+			it := item{ID: l.UUID, Name: l.Name, Tags: l.Tags, Made: l.CreatedAt, Ready: true}
+			if it.Parent = "no pool"; l.Pool != nil {
+				it.Parent = l.Pool.UUID
 			}
 			return it
 		}, listenerRequest),
 		handle(p, kindPool, kindLoadBalancer, c.LoadBalancerPools, func(p *sdk.LoadBalancerPool) item {
-			return item{id: p.UUID, name: p.Name, parent: p.LoadBalancer.UUID, tags: p.Tags, created: p.CreatedAt, ready: true}
+			return item{ID: p.UUID, Name: p.Name, Parent: p.LoadBalancer.UUID, Tags: p.Tags, Made: p.CreatedAt, Ready: true}
 		}, poolRequest),
 		handle(p, kindVolume, "", c.Volumes, func(v *sdk.Volume) item {
-			return item{id: v.UUID, name: v.Name, zone: v.Zone.Slug, tags: v.Tags, created: v.CreatedAt, ready: true}
+			return item{ID: v.UUID, Name: v.Name, Zone: v.Zone.Slug, Tags: v.Tags, Made: v.CreatedAt, Ready: true}
 		}, noRequest[sdk.VolumeCreateRequest]()),
 		handle(p, kindServerGroup, "", c.ServerGroups, func(g *sdk.ServerGroup) item {
-			return item{id: g.UUID, name: g.Name, zone: g.Zone.Slug, tags: g.Tags, ready: true}
+			return item{ID: g.UUID, Name: g.Name, Zone: g.Zone.Slug, Tags: g.Tags, Ready: true}
 		}, serverGroupRequest),
 		handle(p, kindSubnet, kindNetwork, c.Subnets, func(s *sdk.Subnet) item {
 			return item{
-				id: s.UUID, name: s.CIDR, parent: s.Network.UUID, tags: s.Tags, ready: true,
-				attributes: []cluster.Tag{{Key: attrCIDR, Value: s.CIDR}},
+				ID: s.UUID, Name: s.CIDR, Parent: s.Network.UUID, Tags: s.Tags, Ready: true,
+				Attributes: []cluster.Tag{{Key: attrCIDR, Value: s.CIDR}},
 			}
 		}, subnetRequest),
 		handle(p, kindNetwork, "", c.Networks, func(n *sdk.Network) item {
-			return item{id: n.UUID, name: n.Name, zone: n.Zone.Slug, tags: n.Tags, created: n.CreatedAt, ready: true}
+			return item{ID: n.UUID, Name: n.Name, Zone: n.Zone.Slug, Tags: n.Tags, Made: n.CreatedAt, Ready: true}
 		}, networkRequest),
 	}
 }
@@ -150,18 +125,18 @@ func noRequest[C any]() func(cloud.EnsureResourceRequest, *sdk.TagMap) (*C, erro
 // only say that members are not healthy yet, as before bootstrap.
 func loadBalancer(l *sdk.LoadBalancer) item {
 	it := item{
-		id: l.UUID, name: l.Name, zone: l.Zone.Slug, tags: l.Tags, created: l.CreatedAt, state: l.Status,
-		ready: l.Status != "changing" && len(l.VIPAddresses) > 0,
+		ID: l.UUID, Name: l.Name, Zone: l.Zone.Slug, Tags: l.Tags, Made: l.CreatedAt, State: l.Status,
+		Ready: l.Status != "changing" && len(l.VIPAddresses) > 0,
 	}
 	vips := slices.Clone(l.VIPAddresses)
 	slices.SortStableFunc(vips, func(a, b sdk.VIPAddress) int { return a.Version - b.Version })
 	if len(vips) > 0 {
-		it.attributes = []cluster.Tag{{Key: attrAddress, Value: vips[0].Address}}
+		it.Attributes = []cluster.Tag{{Key: attrAddress, Value: vips[0].Address}}
 	}
 	return it
 }
 
 // floatingIP is known by its address; the API has no id for it.
 func floatingIP(f *sdk.FloatingIP) item {
-	return item{id: f.IP(), name: f.Network, tags: f.Tags, created: f.CreatedAt, ready: true}
+	return item{ID: f.IP(), Name: f.Network, Tags: f.Tags, Made: f.CreatedAt, Ready: true}
 }

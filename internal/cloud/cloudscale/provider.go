@@ -14,6 +14,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
@@ -68,9 +69,9 @@ type Options struct {
 // Provider is one account. It is safe for concurrent use; open an account once,
 // so that its rate limit is shared.
 type Provider struct {
+	*inventory.Inventory[struct{}]
 	sdk       *sdk.Client
 	calls     *exchange.Caller
-	kinds     []kind
 	listeners locks
 	log       *slog.Logger
 }
@@ -112,7 +113,10 @@ func New(o Options) (*Provider, error) {
 		},
 		log: o.Logger,
 	}
-	p.kinds = kindsOf(p)
+	p.Inventory = &inventory.Inventory[struct{}]{
+		Cloud: "cloudscale.ch", Kinds: kindsOf(p), Tags: resourceTags, SendBy: p.calls.SendBy, PlausibleID: plausibleID,
+		Fits: func(want, has string) bool { return want == has }, Log: p.log,
+	}
 	return p, nil
 }
 

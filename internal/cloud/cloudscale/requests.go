@@ -6,6 +6,7 @@ import (
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
 	"github.com/ichor-project/ichor/internal/cloud"
+	"github.com/ichor-project/ichor/internal/cloud/inventory"
 )
 
 // apiPort is the Kubernetes API's.
@@ -18,11 +19,11 @@ const idleTimeoutMS = 600_000
 
 // Parameters of steps.
 const (
-	paramZone     = "zone"
+	paramZone     = inventory.ParamZone
 	paramFlavor   = "flavor"
-	paramCIDR     = "cidr"
+	paramCIDR     = inventory.ParamCIDR
 	paramAllowed  = "allowedCIDRs"
-	paramExisting = "existing"
+	paramExisting = inventory.ParamExisting
 )
 
 func networkRequest(req cloud.EnsureResourceRequest, tags *sdk.TagMap) (*sdk.NetworkCreateRequest, error) {
