@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"slices"
 	"sync"
 	"testing"
@@ -22,41 +21,11 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/lender"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
-
-// addresses lends addresses on which nothing listens.
-type addresses struct {
-	mu   sync.Mutex
-	next uint16
-	lent map[netip.Addr]bool
-}
-
-func (a *addresses) TakeAddress() (netip.Addr, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.lent == nil {
-		a.lent = map[netip.Addr]bool{}
-	}
-	a.next++
-	addr := netip.AddrFrom4([4]byte{127, 250, byte(a.next >> 8), byte(a.next)})
-	a.lent[addr] = true
-	return addr, nil
-}
-
-func (a *addresses) GiveAddress(addr netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.lent, addr)
-}
-
-func (a *addresses) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.lent)
-}
 
 // machine is a guest that only remembers what became of it.
 type machine struct {
@@ -119,7 +88,7 @@ type cloud struct {
 	aws       *aws.Cloud
 	account   *account.Account
 	faults    *faults.Injector
-	addresses *addresses
+	addresses *lender.Lender
 	park      *park
 }
 
@@ -137,7 +106,7 @@ func startWith(t testing.TB, s account.Settings) *cloud {
 func startAt(t testing.TB, s account.Settings, lat account.Latencies) *cloud {
 	t.Helper()
 	clock := world.NewClock(5000)
-	c := &cloud{addresses: &addresses{}, park: &park{specs: map[string]guest.Server{}, log: map[string][]string{}}, faults: faults.New(clock, 0, nil)}
+	c := &cloud{addresses: lender.New(250), park: &park{specs: map[string]guest.Server{}, log: map[string][]string{}}, faults: faults.New(clock, 0, nil)}
 	c.account = account.New(account.Options{
 		Clock: clock, Addresses: c.addresses, Latencies: &lat, Settings: &s, TalosVersions: []string{"v1.12.4", "v1.13.5"}, StockSchematic: "stock",
 		Identify: identify,
@@ -153,7 +122,7 @@ func startAt(t testing.TB, s account.Settings, lat account.Latencies) *cloud {
 		c.faults.Clear()
 		server.Close()
 		c.aws.Close()
-		if n := c.addresses.count(); n != 0 {
+		if n := c.addresses.Lent(); n != 0 {
 			t.Errorf("%d addresses were not given back", n)
 		}
 	})

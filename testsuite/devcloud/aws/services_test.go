@@ -46,7 +46,7 @@ func TestLoadBalancersOfTheCloud(t *testing.T) {
 		t.Errorf("%+v", before)
 	}
 	c.aws.Reset()
-	if after := c.aws.State(); after.Count != 0 || c.addresses.count() != 0 {
+	if after := c.aws.State(); after.Count != 0 || c.addresses.Lent() != 0 {
 		t.Errorf("after a reset there are %d resources", after.Count)
 	}
 }

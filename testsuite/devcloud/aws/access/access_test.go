@@ -2,7 +2,6 @@ package access
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -13,13 +12,9 @@ import (
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/ec2"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/iam"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/lender"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
 )
-
-type noAddresses struct{}
-
-func (noAddresses) TakeAddress() (netip.Addr, error) { return netip.MustParseAddr("127.0.0.1"), nil }
-func (noAddresses) GiveAddress(netip.Addr)           {}
 
 type site struct {
 	Rights
@@ -30,7 +25,7 @@ type site struct {
 
 func start(t *testing.T) *site {
 	t.Helper()
-	a := account.New(account.Options{Clock: world.NewClock(1000), Addresses: noAddresses{}})
+	a := account.New(account.Options{Clock: world.NewClock(1000), Addresses: lender.New(252)})
 	b := elb.New(elb.Options{Account: a})
 	t.Cleanup(func() {
 		b.Close()

@@ -75,6 +75,7 @@ func bootModes(t account.InstanceType) []string {
 }
 
 var byType = lookup[account.InstanceType]{
+	set:  "instanceTypeSet",
 	code: "InvalidInstanceType", missing: "The following supplied instance types do not exist: [%s]",
 	id: func(t account.InstanceType) string { return t.Name },
 	fields: func(t account.InstanceType) fields {
@@ -95,6 +96,7 @@ type offering struct {
 }
 
 var byOffering = lookup[offering]{
+	set:    "instanceTypeOfferingSet",
 	id:     func(o offering) string { return o.Type + "@" + o.Location },
 	fields: func(o offering) fields { return fields{"instance-type": one(o.Type), "location": one(o.Location)} },
 }
@@ -153,50 +155,30 @@ var byRegion = lookup[region]{
 }
 
 func (f *face) catalog(to map[string]query.Action) {
-	type types struct {
-		Items     []instanceType `xml:"instanceTypeSet>item"`
-		NextToken string         `xml:"nextToken,omitempty"`
-	}
-	type offered struct {
-		Items     []offering `xml:"instanceTypeOfferingSet>item"`
-		NextToken string     `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "DescribeInstanceTypes", func(_ account.View, in struct {
-		paging
+		asked
 		InstanceType []string
-		Filter       []filter
 	},
-	) (types, error) {
+	) (found[instanceType], error) {
 		if len(in.InstanceType) > 0 && in.MaxResults != nil {
-			return types{}, query.Refuse("InvalidParameterCombination", "The parameter InstanceType cannot be used with the parameter MaxResults")
-		}
-		chosen, err := choose(f, account.InstanceTypes(), byType, in.InstanceType, in.Filter)
-		if err != nil {
-			return types{}, err
+			return found[instanceType]{}, query.Refuse("InvalidParameterCombination", "The parameter InstanceType cannot be used with the parameter MaxResults")
 		}
 		limit := 100 // the API's own
 		if in.MaxResults == nil && len(in.InstanceType) == 0 {
 			in.MaxResults = &limit
 		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byType.id)
-		return types{each(chosen, f.instanceType), next}, err
+		return look(f, account.InstanceTypes(), byType, in.InstanceType, in.asked, f.instanceType)
 	})
 	on(f, to, "DescribeInstanceTypeOfferings", func(_ account.View, in struct {
-		paging
+		asked
 		LocationType string
-		Filter       []filter
 	},
-	) (offered, error) {
+	) (found[offering], error) {
 		all, err := offerings(in.LocationType)
 		if err != nil {
-			return offered{}, err
+			return found[offering]{}, err
 		}
-		chosen, err := choose(f, all, byOffering, nil, in.Filter)
-		if err != nil {
-			return offered{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byOffering.id)
-		return offered{chosen, next}, err
+		return look(f, all, byOffering, nil, in.asked, func(o offering) offering { return o })
 	})
 	on(f, to, "DescribeAvailabilityZones", func(_ account.View, in struct {
 		ZoneName             []string

@@ -81,6 +81,9 @@ type lookup[T any] struct {
 	prefix  string // of ids; empty means that they are names
 	code    string // for an id that does not exist
 	missing string // its message, with %s for the id
+	ids     string // the parameter that lists ids
+	set     string // what the resources are called together
+	least   int    // of the size of a page; zero means 5
 }
 
 // choose returns the resources with the given ids (all of them must exist) that

@@ -145,6 +145,7 @@ func (f *face) groupNames(ids []string) []groupID {
 
 var byGroup = lookup[account.SecurityGroup]{
 	prefix: "sg", code: "InvalidGroup.NotFound", missing: "The security group '%s' does not exist",
+	ids: "GroupId", set: "securityGroupInfo",
 	id: func(g account.SecurityGroup) string { return g.ID },
 	fields: func(g account.SecurityGroup) fields {
 		var cidrs, groups []string
@@ -199,6 +200,7 @@ func (f *face) rule(group string, egress bool) func(account.Rule) ruleOut {
 
 var byRule = lookup[ruleOut]{
 	prefix: "sgr", code: "InvalidSecurityGroupRuleId.NotFound", missing: "The security group rule ID '%s' does not exist",
+	ids: "SecurityGroupRuleId", set: "securityGroupRuleSet",
 	id: func(r ruleOut) string { return r.ID },
 	fields: func(r ruleOut) fields {
 		return fields{"group-id": one(r.Group), "security-group-rule-id": one(r.ID)}
@@ -206,14 +208,6 @@ var byRule = lookup[ruleOut]{
 }
 
 func (f *face) groups(to map[string]query.Action) {
-	type described struct {
-		Items     []securityGroup `xml:"securityGroupInfo>item"`
-		NextToken string          `xml:"nextToken,omitempty"`
-	}
-	type describedRules struct {
-		Items     []ruleOut `xml:"securityGroupRuleSet>item"`
-		NextToken string    `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "CreateSecurityGroup", func(v account.View, in struct {
 		GroupName        string
 		GroupDescription string
@@ -232,19 +226,7 @@ func (f *face) groups(to map[string]query.Action) {
 			Tags []tag  `xml:"tagSet>item"`
 		}{done{true}, made.ID, f.tagsOf(made.ID)}, err
 	})
-	on(f, to, "DescribeSecurityGroups", func(v account.View, in struct {
-		paging
-		GroupID []string `query:"GroupId"`
-		Filter  []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.SecurityGroups(), byGroup, in.GroupID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byGroup.id)
-		return described{each(chosen, f.securityGroup), next}, err
-	})
+	describe(f, to, "DescribeSecurityGroups", byGroup, account.View.SecurityGroups, f.securityGroup)
 	on(f, to, "AuthorizeSecurityGroupIngress", func(v account.View, in struct {
 		GroupID          string       `query:"GroupId"`
 		Permissions      []permission `query:"IpPermissions"`
@@ -277,23 +259,12 @@ func (f *face) groups(to map[string]query.Action) {
 		}
 		return ok(v.RevokeIngress(in.GroupID, rules, in.RuleID))
 	})
-	on(f, to, "DescribeSecurityGroupRules", func(v account.View, in struct {
-		paging
-		RuleID []string `query:"SecurityGroupRuleId"`
-		Filter []filter
-	},
-	) (describedRules, error) {
-		var all []ruleOut
+	describe(f, to, "DescribeSecurityGroupRules", byRule, func(v account.View) (all []ruleOut) {
 		for _, g := range v.SecurityGroups() {
 			all = append(append(all, each(g.Ingress, f.rule(g.ID, false))...), f.rule(g.ID, true)(g.Egress))
 		}
-		chosen, err := choose(f, all, byRule, in.RuleID, in.Filter)
-		if err != nil {
-			return describedRules{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byRule.id)
-		return describedRules{chosen, next}, err
-	})
+		return all
+	}, func(r ruleOut) ruleOut { return r })
 	on(f, to, "DeleteSecurityGroup", func(v account.View, in struct {
 		GroupID string `query:"GroupId"`
 	},

@@ -48,6 +48,7 @@ func (f *face) image(i account.Image) image {
 
 var byImage = lookup[account.Image]{
 	prefix: "ami", code: "InvalidAMIID.NotFound", missing: "The image id '[%s]' does not exist",
+	ids: "ImageId", set: "imagesSet", least: 1,
 	id: func(i account.Image) string { return i.ID },
 	fields: func(i account.Image) fields {
 		return fields{
@@ -67,27 +68,16 @@ func owned(owner string, by []string) bool {
 }
 
 func (f *face) images(to map[string]query.Action) {
-	type described struct {
-		Items     []image `xml:"imagesSet>item"`
-		NextToken string  `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "DescribeImages", func(v account.View, in struct {
-		paging
+		asked
 		ImageID           []string `query:"ImageId"`
 		Owner             []string
 		ExecutableBy      []string
 		IncludeDeprecated *bool
 		IncludeDisabled   *bool
-		Filter            []filter
 	},
-	) (described, error) {
-		chosen, err := choose(f, v.Images(), byImage, in.ImageID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen = slices.DeleteFunc(chosen, func(i account.Image) bool { return !owned(i.Owner, in.Owner) })
-		chosen, next, err := page(f, chosen, in.paging, 1, byImage.id)
-		return described{each(chosen, f.image), next}, err
+	) (found[image], error) {
+		return look(f, v.Images(), byImage, in.ImageID, in.asked, f.image, func(i account.Image) bool { return owned(i.Owner, in.Owner) })
 	})
 	on(f, to, "RegisterImage", func(v account.View, in struct {
 		Name, Description, Architecture, BootMode, ImdsSupport string
@@ -147,6 +137,7 @@ func (f *face) snapshot(s account.Snapshot) snapshot {
 
 var bySnapshot = lookup[account.Snapshot]{
 	prefix: "snap", code: "InvalidSnapshot.NotFound", missing: "The snapshot '%s' does not exist.",
+	ids: "SnapshotId", set: "snapshotSet",
 	id: func(s account.Snapshot) string { return s.ID },
 	fields: func(s account.Snapshot) fields {
 		return fields{
@@ -157,27 +148,15 @@ var bySnapshot = lookup[account.Snapshot]{
 }
 
 func (f *face) snapshots(to map[string]query.Action) {
-	type described struct {
-		Items     []snapshot `xml:"snapshotSet>item"`
-		NextToken string     `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "DescribeSnapshots", func(v account.View, in struct {
-		paging
+		asked
 		SnapshotID   []string `query:"SnapshotId"`
 		Owner        []string
 		RestorableBy []string
-		Filter       []filter
 	},
-	) (described, error) {
-		chosen, err := choose(f, v.Snapshots(), bySnapshot, in.SnapshotID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		if !owned(account.AccountID, in.Owner) {
-			chosen = nil
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, bySnapshot.id)
-		return described{each(chosen, f.snapshot), next}, err
+	) (found[snapshot], error) {
+		return look(f, v.Snapshots(), bySnapshot, in.SnapshotID, in.asked, f.snapshot,
+			func(account.Snapshot) bool { return owned(account.AccountID, in.Owner) })
 	})
 	on(f, to, "DeleteSnapshot", func(v account.View, in struct {
 		SnapshotID string `query:"SnapshotId"`
@@ -221,6 +200,7 @@ func (f *face) volume(v account.Volume) volume {
 
 var byVolume = lookup[account.Volume]{
 	prefix: "vol", code: "InvalidVolume.NotFound", missing: "The volume '%s' does not exist.",
+	ids: "VolumeId", set: "volumeSet",
 	id: func(v account.Volume) string { return v.ID },
 	fields: func(v account.Volume) fields {
 		return fields{
@@ -231,23 +211,7 @@ var byVolume = lookup[account.Volume]{
 }
 
 func (f *face) volumes(to map[string]query.Action) {
-	type described struct {
-		Items     []volume `xml:"volumeSet>item"`
-		NextToken string   `xml:"nextToken,omitempty"`
-	}
-	on(f, to, "DescribeVolumes", func(v account.View, in struct {
-		paging
-		VolumeID []string `query:"VolumeId"`
-		Filter   []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.Volumes(), byVolume, in.VolumeID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byVolume.id)
-		return described{each(chosen, f.volume), next}, err
-	})
+	describe(f, to, "DescribeVolumes", byVolume, account.View.Volumes, f.volume)
 	on(f, to, "DeleteVolume", func(v account.View, in struct {
 		VolumeID string `query:"VolumeId"`
 	},

@@ -62,6 +62,7 @@ func (f *face) networkInterface(n account.Interface) networkInterface {
 
 var byInterface = lookup[account.Interface]{
 	prefix: "eni", code: "InvalidNetworkInterfaceID.NotFound", missing: "The networkInterface ID '%s' does not exist",
+	ids: "NetworkInterfaceId", set: "networkInterfaceSet",
 	id: func(n account.Interface) string { return n.ID },
 	fields: func(n account.Interface) fields {
 		return fields{
@@ -74,23 +75,7 @@ var byInterface = lookup[account.Interface]{
 }
 
 func (f *face) interfaces(to map[string]query.Action) {
-	type described struct {
-		Items     []networkInterface `xml:"networkInterfaceSet>item"`
-		NextToken string             `xml:"nextToken,omitempty"`
-	}
-	on(f, to, "DescribeNetworkInterfaces", func(v account.View, in struct {
-		paging
-		InterfaceID []string `query:"NetworkInterfaceId"`
-		Filter      []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.Interfaces(), byInterface, in.InterfaceID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byInterface.id)
-		return described{each(chosen, f.networkInterface), next}, err
-	})
+	describe(f, to, "DescribeNetworkInterfaces", byInterface, account.View.Interfaces, f.networkInterface)
 }
 
 type placementGroup struct {

@@ -21,6 +21,7 @@ func (f *face) vpc(v account.VPC) vpc {
 
 var byVPC = lookup[account.VPC]{
 	prefix: "vpc", code: "InvalidVpcID.NotFound", missing: "The vpc ID '%s' does not exist",
+	ids: "VpcId", set: "vpcSet",
 	id: func(v account.VPC) string { return v.ID },
 	fields: func(v account.VPC) fields {
 		return fields{"vpc-id": one(v.ID), "cidr": one(v.CIDR.String()), "cidr-block": one(v.CIDR.String()), "state": one("available"), "is-default": one("false"), "owner-id": one(account.AccountID)}
@@ -49,6 +50,7 @@ func (f *face) gateway(g account.InternetGateway) gateway {
 
 var byGateway = lookup[account.InternetGateway]{
 	prefix: "igw", code: "InvalidInternetGatewayID.NotFound", missing: "The internetGateway ID '%s' does not exist",
+	ids: "InternetGatewayId", set: "internetGatewaySet",
 	id: func(g account.InternetGateway) string { return g.ID },
 	fields: func(g account.InternetGateway) fields {
 		return fields{"internet-gateway-id": one(g.ID), "attachment.vpc-id": one(g.VPC), "attachment.state": one(word(g.VPC != "", "available", "")), "owner-id": one(account.AccountID)}
@@ -56,10 +58,6 @@ var byGateway = lookup[account.InternetGateway]{
 }
 
 func (f *face) network(to map[string]query.Action) {
-	type described struct {
-		Items     []vpc  `xml:"vpcSet>item"`
-		NextToken string `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "CreateVpc", func(v account.View, in struct {
 		CidrBlock, InstanceTenancy string
 		TagSpecification           []tagSpec
@@ -74,19 +72,7 @@ func (f *face) network(to map[string]query.Action) {
 			VPC vpc `xml:"vpc"`
 		}{f.vpc(made)}, err
 	})
-	on(f, to, "DescribeVpcs", func(v account.View, in struct {
-		paging
-		VpcID  []string `query:"VpcId"`
-		Filter []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.VPCs(), byVPC, in.VpcID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byVPC.id)
-		return described{each(chosen, f.vpc), next}, err
-	})
+	describe(f, to, "DescribeVpcs", byVPC, account.View.VPCs, f.vpc)
 	on(f, to, "ModifyVpcAttribute", func(v account.View, in struct {
 		VpcID              string                `query:"VpcId"`
 		EnableDNSSupport   *struct{ Value bool } `query:"EnableDnsSupport"`
@@ -145,20 +131,7 @@ func (f *face) vpcAttribute(v account.View, in struct {
 	return out, nil
 }
 
-// each encodes all of a list.
-func each[A, B any](in []A, do func(A) B) []B {
-	out := make([]B, 0, len(in))
-	for _, a := range in {
-		out = append(out, do(a))
-	}
-	return out
-}
-
 func (f *face) gateways(to map[string]query.Action) {
-	type described struct {
-		Items     []gateway `xml:"internetGatewaySet>item"`
-		NextToken string    `xml:"nextToken,omitempty"`
-	}
 	type pair struct {
 		GatewayID string `query:"InternetGatewayId"`
 		VpcID     string `query:"VpcId"`
@@ -172,19 +145,7 @@ func (f *face) gateways(to map[string]query.Action) {
 			Gateway gateway `xml:"internetGateway"`
 		}{f.gateway(v.CreateInternetGateway(tags))}, nil
 	})
-	on(f, to, "DescribeInternetGateways", func(v account.View, in struct {
-		paging
-		GatewayID []string `query:"InternetGatewayId"`
-		Filter    []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.InternetGateways(), byGateway, in.GatewayID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byGateway.id)
-		return described{each(chosen, f.gateway), next}, err
-	})
+	describe(f, to, "DescribeInternetGateways", byGateway, account.View.InternetGateways, f.gateway)
 	on(f, to, "AttachInternetGateway", func(v account.View, in pair) (done, error) {
 		return ok(v.AttachInternetGateway(in.GatewayID, in.VpcID))
 	})

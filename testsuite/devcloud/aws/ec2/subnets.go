@@ -30,6 +30,7 @@ func (f *face) subnet(s account.Subnet) subnet {
 
 var bySubnet = lookup[account.Subnet]{
 	prefix: "subnet", code: "InvalidSubnetID.NotFound", missing: "The subnet ID '%s' does not exist",
+	ids: "SubnetId", set: "subnetSet",
 	id: func(s account.Subnet) string { return s.ID },
 	fields: func(s account.Subnet) fields {
 		return fields{
@@ -41,10 +42,6 @@ var bySubnet = lookup[account.Subnet]{
 }
 
 func (f *face) subnets(to map[string]query.Action) {
-	type described struct {
-		Items     []subnet `xml:"subnetSet>item"`
-		NextToken string   `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "CreateSubnet", func(v account.View, in struct {
 		VpcID              string `query:"VpcId"`
 		CidrBlock          string
@@ -62,19 +59,7 @@ func (f *face) subnets(to map[string]query.Action) {
 			Subnet subnet `xml:"subnet"`
 		}{f.subnet(made)}, err
 	})
-	on(f, to, "DescribeSubnets", func(v account.View, in struct {
-		paging
-		SubnetID []string `query:"SubnetId"`
-		Filter   []filter
-	},
-	) (described, error) {
-		chosen, err := choose(f, v.Subnets(), bySubnet, in.SubnetID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, bySubnet.id)
-		return described{each(chosen, f.subnet), next}, err
-	})
+	describe(f, to, "DescribeSubnets", bySubnet, account.View.Subnets, f.subnet)
 	on(f, to, "ModifySubnetAttribute", func(v account.View, in struct {
 		SubnetID            string                `query:"SubnetId"`
 		MapPublicIPOnLaunch *struct{ Value bool } `query:"MapPublicIpOnLaunch"`
@@ -139,6 +124,7 @@ func (f *face) routeTable(r account.RouteTable, vpcs []account.VPC) routeTable {
 
 var byRouteTable = lookup[account.RouteTable]{
 	prefix: "rtb", code: "InvalidRouteTableID.NotFound", missing: "The routeTable ID '%s' does not exist",
+	ids: "RouteTableId", set: "routeTableSet",
 	id: func(r account.RouteTable) string { return r.ID },
 	fields: func(r account.RouteTable) fields {
 		out := fields{
@@ -159,10 +145,6 @@ var byRouteTable = lookup[account.RouteTable]{
 }
 
 func (f *face) routes(to map[string]query.Action) {
-	type described struct {
-		Items     []routeTable `xml:"routeTableSet>item"`
-		NextToken string       `xml:"nextToken,omitempty"`
-	}
 	on(f, to, "CreateRouteTable", func(v account.View, in struct {
 		VpcID            string `query:"VpcId"`
 		ClientToken      string
@@ -180,18 +162,12 @@ func (f *face) routes(to map[string]query.Action) {
 		}{f.routeTable(made, v.VPCs()), in.ClientToken}, err
 	})
 	on(f, to, "DescribeRouteTables", func(v account.View, in struct {
-		paging
+		asked
 		TableID []string `query:"RouteTableId"`
-		Filter  []filter
 	},
-	) (described, error) {
-		chosen, err := choose(f, v.RouteTables(), byRouteTable, in.TableID, in.Filter)
-		if err != nil {
-			return described{}, err
-		}
-		chosen, next, err := page(f, chosen, in.paging, 5, byRouteTable.id)
+	) (found[routeTable], error) {
 		vpcs := v.VPCs()
-		return described{each(chosen, func(r account.RouteTable) routeTable { return f.routeTable(r, vpcs) }), next}, err
+		return look(f, v.RouteTables(), byRouteTable, in.TableID, in.asked, func(r account.RouteTable) routeTable { return f.routeTable(r, vpcs) })
 	})
 	on(f, to, "CreateRoute", func(v account.View, in struct {
 		TableID     string `query:"RouteTableId"`

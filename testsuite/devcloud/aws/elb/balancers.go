@@ -274,12 +274,8 @@ func (s *Service) describeLoadBalancers(bend faults.Bend, in describeLoadBalance
 			return balancersXML{}, query.Refuse("LoadBalancerNotFound", "Load balancers '[%s]' not found", name)
 		}
 	}
-	part, next, err := page(out, func(b *balancer) string { return b.arn }, in.PageSize, in.Marker)
-	result := balancersXML{NextMarker: next}
-	for _, b := range part {
-		result.LoadBalancers = append(result.LoadBalancers, b.xml())
-	}
-	return result, err
+	part, next, err := encoded(out, func(b *balancer) string { return b.arn }, in.PageSize, in.Marker, (*balancer).xml)
+	return balancersXML{part, next}, err
 }
 
 // balancer finds one by its name.

@@ -159,7 +159,7 @@ func TestLoadBalancerBlocksDeletion(t *testing.T) {
 	check(t, v.DeleteSubnet(s.subnets[0]))
 	check(t, v.DeleteSecurityGroup(front.ID))
 	check(t, v.DetachInternetGateway(igw, s.vpc))
-	if n := s.addresses.count(); n != 0 {
+	if n := s.addresses.Lent(); n != 0 {
 		t.Errorf("%d addresses are still lent", n)
 	}
 }

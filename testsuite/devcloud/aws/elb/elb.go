@@ -242,6 +242,15 @@ func page[T any](all []T, id func(T) string, size *int32, marker string) (out []
 	return all, "", nil
 }
 
+// encoded is page with what the part looks like in an answer.
+func encoded[T, X any](all []T, id func(T) string, size *int32, marker string, show func(T) X) (out []X, next string, err error) {
+	part, next, err := page(all, id, size, marker)
+	for _, v := range part {
+		out = append(out, show(v))
+	}
+	return out, next, err
+}
+
 // hidden says whether a fault lets young resources out of lists.
 func hidden(bend faults.Bend, created time.Time) bool {
 	return bend.Stale > 0 && time.Since(created) < bend.Stale

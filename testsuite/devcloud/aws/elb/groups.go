@@ -257,12 +257,8 @@ func (s *Service) describeTargetGroups(bend faults.Bend, in describeTargetGroups
 			return targetGroupsXML{}, query.Refuse("TargetGroupNotFound", "One or more target groups not found: '%s'", id)
 		}
 	}
-	part, next, err := page(out, func(g *targetGroup) string { return g.arn }, in.PageSize, in.Marker)
-	result := targetGroupsXML{NextMarker: next}
-	for _, g := range part {
-		result.TargetGroups = append(result.TargetGroups, s.groupXML(g))
-	}
-	return result, err
+	part, next, err := encoded(out, func(g *targetGroup) string { return g.arn }, in.PageSize, in.Marker, s.groupXML)
+	return targetGroupsXML{part, next}, err
 }
 
 // group finds one by its name.

@@ -23,6 +23,7 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/account"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/elb"
+	"github.com/ichor-project/ichor/testsuite/devcloud/aws/lender"
 	"github.com/ichor-project/ichor/testsuite/devcloud/aws/sigv4"
 	"github.com/ichor-project/ichor/testsuite/devcloud/faults"
 	"github.com/ichor-project/ichor/testsuite/devcloud/world"
@@ -34,34 +35,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // speed.
 const patience = 60 * time.Second
 
-// addresses lends loopback addresses of 127.251.0.0/16, which this package owns.
-type addresses struct {
-	mu   sync.Mutex
-	next uint16
-	lent map[netip.Addr]bool
-}
-
-func (a *addresses) TakeAddress() (netip.Addr, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.next++
-	addr := netip.AddrFrom4([4]byte{127, 251, byte(a.next >> 8), byte(a.next)})
-	a.lent[addr] = true
-	return addr, nil
-}
-
-func (a *addresses) GiveAddress(addr netip.Addr) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.lent, addr)
-}
-
-func (a *addresses) count() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.lent)
-}
-
 // site is an account with a network and a client of the vendor's.
 type site struct {
 	*sdk.Client
@@ -69,7 +42,7 @@ type site struct {
 	account   *account.Account
 	elb       *elb.Service
 	faults    *faults.Injector
-	addresses *addresses
+	addresses *lender.Lender
 	vpc       string
 	subnets   []string
 	group     string // lets in everything from the VPC
@@ -80,7 +53,7 @@ const speed = 600
 
 func start(t *testing.T) *site {
 	t.Helper()
-	lent := &addresses{lent: map[netip.Addr]bool{}}
+	lent := lender.New(251)
 	clock := world.NewClock(speed)
 	a := account.New(account.Options{
 		Clock: clock, Addresses: lent, Settings: &account.Settings{PageLimit: 1000}, TalosVersions: []string{"v1.13.0"},
@@ -92,7 +65,7 @@ func start(t *testing.T) *site {
 		srv.Close()
 		e.Close()
 		a.Close()
-		if n := lent.count(); n > 0 {
+		if n := lent.Lent(); n > 0 {
 			t.Errorf("%d addresses are still lent", n)
 		}
 	})

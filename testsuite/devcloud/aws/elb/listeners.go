@@ -161,12 +161,8 @@ func (s *Service) describeListeners(bend faults.Bend, in describeListeners) (lis
 			return listenersXML{}, query.Refuse("ListenerNotFound", "One or more listeners not found: '%s'", arn)
 		}
 	}
-	part, next, err := page(out, func(l *listener) string { return l.arn }, in.PageSize, in.Marker)
-	result := listenersXML{NextMarker: next}
-	for _, l := range part {
-		result.Listeners = append(result.Listeners, l.xml())
-	}
-	return result, err
+	part, next, err := encoded(out, func(l *listener) string { return l.arn }, in.PageSize, in.Marker, (*listener).xml)
+	return listenersXML{part, next}, err
 }
 
 type ofListener struct {

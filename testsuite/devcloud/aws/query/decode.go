@@ -32,6 +32,16 @@ func Pick(form url.Values, into any) error {
 	return d.value("", reflect.ValueOf(into).Elem())
 }
 
+// Take removes a list of texts from a form and returns it.
+func Take(form url.Values, name string) (out []string, err error) {
+	d := decoder{form: form, used: map[string]bool{}}
+	err = d.list(name, reflect.ValueOf(&out).Elem())
+	for k := range d.used {
+		delete(form, k)
+	}
+	return out, err
+}
+
 type decoder struct {
 	form url.Values
 	used map[string]bool
