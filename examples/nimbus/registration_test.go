@@ -19,6 +19,7 @@ import (
 var limits = check.Cloud{
 	Name: nimbus.Name, Zones: []string{"north", "south"}, ZonalNetworks: true,
 	UserDataMax: 32 << 10, MinDiskGiB: 10,
+	Marks: check.Marks{Platform: "nocloud", ProviderID: "nimbus://MACHINE"},
 }
 
 // spec is one for Nimbus that differs from another cloud's where it must.
@@ -54,7 +55,8 @@ func TestRegistryOpensIt(t *testing.T) {
 		t.Errorf("waits (-the cloud's own +opened with):\n%s", diff)
 	}
 	caps := p.Capabilities()
-	if diff := cmp.Diff([]any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit}, []any{limits.UserDataMax, limits.UserDataGzip, limits.SpreadLimit}); diff != "" {
+	have := []any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit, caps.TalosPlatform}
+	if diff := cmp.Diff(have, []any{limits.UserDataMax, limits.UserDataGzip, limits.SpreadLimit, limits.Marks.Platform}); diff != "" {
 		t.Errorf("limits (-provider +check):\n%s", diff)
 	}
 }
