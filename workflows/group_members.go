@@ -149,6 +149,10 @@ func (g *group) subnets(zone string) []string {
 	return out
 }
 
+// changeFindFirst is the version gate of groups that look for an unanswered
+// machine before they ask for it elsewhere.
+const changeFindFirst = "find-before-elsewhere"
+
 func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 	d := &g.desk
 	if g.scales {
@@ -178,7 +182,8 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 		return nil, temporal.NewCanceledError() // not sent yet: it begins again with resume
 	}
 	machine, err := ensure(ctx, d, &m.Evidence, g.try(d, id, placement))
-	if kindOf(err) != fault.Capacity || !m.Evidence.Pending {
+	if kindOf(err) != fault.Capacity || !m.Evidence.Pending ||
+		workflow.GetVersion(ctx, changeFindFirst, workflow.DefaultVersion, 1) < 1 {
 		return machine, err
 	}
 	// An earlier create of the same request had no answer. Elsewhere is another
