@@ -22,6 +22,18 @@ func (d *Devcloud) AWSEnvironment() map[string]string { return d.awsEnvironment(
 // AWSOwner is AWSEnvironment with credentials that no policy limits, for judges.
 func (d *Devcloud) AWSOwner() map[string]string { return d.awsEnvironment(nil) }
 
+// AWSKeys are the secrets of everybody who is let in at AWS, by access key, for who
+// sets them anew.
+func (d *Devcloud) AWSKeys() map[string]string {
+	out := map[string]string{account.DefaultKey: account.DefaultSecret}
+	for _, p := range []*aws.Principal{d.worker, d.nodes} {
+		if p != nil {
+			out[p.Key] = p.Secret
+		}
+	}
+	return out
+}
+
 func (d *Devcloud) awsEnvironment(p *aws.Principal) map[string]string {
 	if p == nil {
 		p = &aws.Principal{Key: account.DefaultKey, Secret: account.DefaultSecret}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -47,7 +48,7 @@ type Cloud struct {
 	// machine is the folder of devcloud's own API for the machine of an id.
 	machine string
 	act     func(ctx context.Context, s *Stack, id string, what Action) error
-	copy    func(ctx context.Context, s *Stack, of Resource, name string, tags map[string]string) (string, error)
+	twin    func(ctx context.Context, s *Stack, of Resource, name string, tags map[string]string) (string, error)
 	// scarce makes the cloud lack Scarce.
 	scarce func(ctx context.Context, s *Stack, what string) error
 	// credentials makes credentials of secrets, and accept has the account take them.
@@ -220,7 +221,7 @@ func (s *Stack) ByHand(ctx context.Context, m Resource, what Action) error {
 		return err
 	}
 	if what == Vanish || what == Halt {
-		return s.Cloud(ctx, "POST", c.machine+m.ID+"/"+string(what), nil, nil)
+		return s.Cloud(ctx, http.MethodPost, c.machine+m.ID+"/"+string(what), nil, nil)
 	}
 	return c.act(ctx, s, m.ID, what)
 }
@@ -231,7 +232,7 @@ func (s *Stack) Console(ctx context.Context, m Resource) (lines []string, err er
 	if err != nil {
 		return nil, err
 	}
-	return lines, s.Cloud(ctx, "GET", c.machine+m.ID+"/console", nil, &lines)
+	return lines, s.Cloud(ctx, http.MethodGet, c.machine+m.ID+"/console", nil, &lines)
 }
 
 // Break replaces the faults of a machine; none heal it.
@@ -239,7 +240,7 @@ func (s *Stack) Break(ctx context.Context, m Resource, faults map[string]any) er
 	if faults == nil {
 		faults = map[string]any{}
 	}
-	return s.Cloud(ctx, "PUT", "_devcloud/guests/"+m.ID+"/faults", faults, nil)
+	return s.Cloud(ctx, http.MethodPut, "_devcloud/guests/"+m.ID+"/faults", faults, nil)
 }
 
 // Copy makes a machine of the same image and size under another name and with
@@ -249,5 +250,5 @@ func (s *Stack) Copy(ctx context.Context, m Resource, name string, tags map[stri
 	if err != nil {
 		return "", err
 	}
-	return c.copy(ctx, s, m, name, tags)
+	return c.twin(ctx, s, m, name, tags)
 }

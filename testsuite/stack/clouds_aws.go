@@ -79,12 +79,12 @@ var aws = Cloud{
 		_, err := s.EC2(ctx, action, url.Values{"InstanceId.1": {id}})
 		return err
 	},
-	copy:   copyInstance,
+	twin:   copyInstance,
 	scarce: lackCapacity,
 	credentials: func(secret func(string) string) (string, map[string]string) {
 		return "env:AWS_CREDENTIALS", map[string]string{
 			"AWS_CREDENTIALS": fmt.Sprintf(`{"accessKeyId": %q, "secretAccessKey": %q, "sessionToken": %q}`,
-				extraKey, secret("the credentials"), secret("the credentials' session token")),
+				workerKey, secret("the credentials"), secret("the credentials' session token")),
 		}
 	},
 	accept:  acceptKeys,
@@ -151,7 +151,7 @@ func (s *Stack) EC2(ctx context.Context, action string, params url.Values) ([]by
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	sum := sha256.Sum256([]byte(body))
-	keys := sdk.Credentials{AccessKeyID: s.AWS["AWS_ACCESS_KEY_ID"], SecretAccessKey: s.AWS["AWS_SECRET_ACCESS_KEY"]}
+	keys := sdk.Credentials{AccessKeyID: s.awsOwner["AWS_ACCESS_KEY_ID"], SecretAccessKey: s.awsOwner["AWS_SECRET_ACCESS_KEY"]}
 	if err := v4.NewSigner().SignHTTP(ctx, keys, req, hex.EncodeToString(sum[:]), "ec2", s.AWS["AWS_REGION"], time.Now()); err != nil {
 		return nil, err
 	}
@@ -222,18 +222,21 @@ func lackCapacity(ctx context.Context, s *Stack, what string) error {
 	return s.SetAWS(ctx, "capacity", map[string]int{what: 0})
 }
 
-// extraKey is the id of the key that Credentials makes.
-const extraKey = "AKIADEVCLOUDEXAMPLE1"
+// workerKey is the id of the worker's key.
+const workerKey = "AKIADEVCLOUDWORKER00"
 
-// acceptKeys adds a key to the account's own, which stays the judge's.
+// acceptKeys gives the worker's key another secret.
 func acceptKeys(ctx context.Context, s *Stack, settings map[string]string) error {
 	var key struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 	if err := json.Unmarshal([]byte(settings["AWS_CREDENTIALS"]), &key); err != nil {
 		return err
 	}
-	return s.SetAWS(ctx, "keys", map[string]string{
-		s.AWS["AWS_ACCESS_KEY_ID"]: s.AWS["AWS_SECRET_ACCESS_KEY"], key.AccessKeyID: key.SecretAccessKey + ":" + key.SessionToken,
-	})
+	all := maps.Clone(s.awsKeys)
+	if all[key.AccessKeyID] == "" {
+		return fmt.Errorf("devcloud knows no key %s", key.AccessKeyID)
+	}
+	all[key.AccessKeyID] = key.SecretAccessKey + ":" + key.SessionToken
+	return s.SetAWS(ctx, "keys", all)
 }
 
 // SetAWS changes one of the settings of the emulated AWS.

@@ -51,7 +51,7 @@ var cloudscale = Cloud{
 			return s.Cloud(ctx, http.MethodPost, path+"/start", nil, nil)
 		}
 	},
-	copy: func(ctx context.Context, s *Stack, of Resource, name string, tags map[string]string) (string, error) {
+	twin: func(ctx context.Context, s *Stack, of Resource, name string, tags map[string]string) (string, error) {
 		var made struct{ UUID string }
 		err := s.Cloud(ctx, http.MethodPost, "v1/servers", map[string]any{
 			"name": name, "flavor": of.Detail, "image": of.Tags[cluster.TagImage], "zone": of.Zone, "tags": tags,

@@ -60,8 +60,10 @@ type Stack struct {
 	UIURL           string
 	CloudURL        string
 	FactoryURL      string
-	// AWS is the environment in which an SDK of AWS finds the emulated account.
-	AWS map[string]string
+	// AWS is the environment in which an SDK of AWS finds the emulated account and
+	// may do what the documented policy allows. awsOwner may do everything.
+	AWS, awsOwner map[string]string
+	awsKeys       map[string]string // all secrets, by access key
 }
 
 var loopback = netip.MustParseAddr("127.0.0.1")
@@ -158,12 +160,19 @@ func (s *Stack) startCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// What works at AWS works with the rights that the guide says.
+	root, err := Root()
+	if err != nil {
+		return err
+	}
+	policies := filepath.Join(root, "docs", "reference")
 	s.cloud, err = proc.Start(proc.Spec{
 		Name: "devcloud", Path: filepath.Join(s.opts.Bin, "devcloud"), Log: s.log("devcloud"),
 		Args: append([]string{
 			"--listen", "127.0.0.1:" + strconv.Itoa(cloudPort), "--factory-listen", "127.0.0.1:" + strconv.Itoa(factoryPort),
 			"--speed", strconv.FormatFloat(max(s.opts.Speed, 1), 'f', -1, 64), "--loopback-prefix", prefix,
 			"--data", filepath.Join(s.opts.Dir, "devcloud"), "--tools", filepath.Join(s.opts.Bin, "tools"),
+			"--aws-policy", filepath.Join(policies, "aws-iam-policy.json"), "--aws-node-policy", filepath.Join(policies, "aws-iam-node-policy.json"),
 		}, s.opts.CloudArgs...),
 		Grace: 20 * time.Second,
 	})
@@ -184,11 +193,11 @@ func (s *Stack) readURLs() error {
 	defer func() { _ = f.Close() }() // opened for reading
 	for scan := bufio.NewScanner(f); scan.Scan(); {
 		var line struct {
-			URL, Factory string
-			AWS          map[string]string
+			URL, Factory           string
+			AWS, AWSOwner, AWSKeys map[string]string
 		}
 		if strings.HasPrefix(scan.Text(), "{") && json.Unmarshal(scan.Bytes(), &line) == nil && line.URL != "" {
-			s.CloudURL, s.FactoryURL, s.AWS = line.URL, line.Factory, line.AWS
+			s.CloudURL, s.FactoryURL, s.AWS, s.awsOwner, s.awsKeys = line.URL, line.Factory, line.AWS, line.AWSOwner, line.AWSKeys
 			return nil
 		}
 	}

@@ -109,7 +109,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err != nil {
 		return err
 	}
-	ready := map[string]any{"url": d.URL(), "factory": d.FactoryURL(), "speed": d.World().Clock().Speed(), "pid": os.Getpid(), "aws": d.AWSEnvironment(), "awsOwner": d.AWSOwner()}
+	ready := map[string]any{
+		"url": d.URL(), "factory": d.FactoryURL(), "speed": d.World().Clock().Speed(), "pid": os.Getpid(),
+		"aws": d.AWSEnvironment(), "awsOwner": d.AWSOwner(), "awsKeys": d.AWSKeys(),
+	}
 	if err := json.NewEncoder(stdout).Encode(ready); err != nil {
 		return errors.Join(err, d.Close())
 	}
