@@ -1,5 +1,7 @@
 package check
 
+import "slices"
+
 // Marks are what a cloud leaves on a cluster, so that the same cluster on two clouds
 // differs in them and in nothing else. A cloud declares its own; whatever differs
 // beside them between two clouds is a mistake of Ichor.
@@ -15,9 +17,13 @@ type Marks struct {
 	// Controllers are parts of the names of images that only this cloud's clusters
 	// run. Secrets are the Kubernetes Secrets, as namespace/name, that those need.
 	Controllers, Secrets []string
-	// Fields are those of the nodes that this cloud forces.
+	// Fields are those of the nodes that this cloud forces beside those that every
+	// cloud does.
 	Fields []MarkedField
 }
+
+// Forced are the fields of the nodes that the cloud forces.
+func (m Marks) Forced() []MarkedField { return slices.Concat(carried(), m.Fields) }
 
 // MarkedField is a field that holds a cloud's word. What else the field holds is the
 // same on every cloud.
@@ -45,13 +51,13 @@ const (
 // carried are the fields that hold a platform or an endpoint wherever there is one.
 // Paths with a kind of document are those of the config contract v1.14, the others
 // those of v1.13.
-func carried(own ...MarkedField) []MarkedField {
+func carried() []MarkedField {
 	const (
 		installs = "an installer writes the kernel arguments of the platform that it was made for"
 		host     = "the cloud names the load balancer of the Kubernetes API when it makes it"
 		cert     = "the certificate is for the host of the load balancer"
 	)
-	return append([]MarkedField{
+	return []MarkedField{
 		{"installer", WordPlatform, installs},
 		{"machine.install.image", WordPlatform, installs},
 		{"cluster.controlPlane.endpoint", WordEndpoint, host},
@@ -60,7 +66,7 @@ func carried(own ...MarkedField) []MarkedField {
 		{"machine.certSANs", WordEndpoint, cert},
 		{"cluster.apiServer.certSANs", WordEndpoint, cert},
 		{"KubeAPIServerConfig.certExtraSANs", WordEndpoint, cert},
-	}, own...)
+	}
 }
 
 // Sources of what is declared: the platforms and their names in Talos' machinery
@@ -72,7 +78,6 @@ func awsMarks() Marks {
 		Platform: "aws", ProviderID: "aws:///ZONE/INSTANCE", NamedEndpoint: true,
 		Controllers: []string{"provider-aws/cloud-controller-manager", "aws-ebs-csi-driver"},
 		Secrets:     []string{"kube-system/aws-secret"},
-		Fields:      carried(),
 	}
 }
 
@@ -81,9 +86,9 @@ func cloudscaleMarks() Marks {
 		Platform: "openstack", ProviderID: "cloudscale://UUID",
 		Controllers: []string{"cloudscale-cloud-controller-manager", "cloudscale-csi-plugin"},
 		Secrets:     []string{"kube-system/cloudscale"},
-		Fields: carried(MarkedField{
+		Fields: []MarkedField{{
 			"NetworkRuleConfig[ichor-kubernetes-api].ingress", WordEndpoint,
 			"a load balancer with an address of its own may connect from it; one that is a DNS name connects from the network of the nodes",
-		}),
+		}},
 	}
 }

@@ -253,7 +253,7 @@ func (d *Difference) explain(list []cause) {
 // forced says whether a cloud declares that it forces a field that differs between
 // two worlds: without the cloud's word, both must say the same.
 func forced(a, b world, path string, was, is *value) cause {
-	for _, f := range slices.Concat(a.cloud.Marks.Fields, b.cloud.Marks.Fields) {
+	for _, f := range slices.Concat(a.cloud.Marks.Forced(), b.cloud.Marks.Forced()) {
 		if f.Field == path && slices.Equal(a.wordless(was, f.Word), b.wordless(is, f.Word)) {
 			return cause{class: Forced, why: f.Why}
 		}
