@@ -257,17 +257,17 @@ func page(t *testing.T, clouds []column) []byte {
 func forced(clouds []check.Cloud) []row {
 	var out []row
 	for _, k := range clouds {
-		for _, f := range k.Marks.Fields {
+		for _, f := range k.Marks.Forced() {
 			title := "`" + f.Field + "`"
 			if slices.ContainsFunc(out, func(r row) bool { return r.title == title }) {
 				continue
 			}
 			out = append(out, row{title: title, means: f.Why, say: func(_ *testing.T, c column) string {
-				i := slices.IndexFunc(c.limits.Marks.Fields, func(x check.MarkedField) bool { return x.Field == f.Field })
+				i := slices.IndexFunc(c.limits.Marks.Forced(), func(x check.MarkedField) bool { return x.Field == f.Field })
 				if i < 0 {
 					return "nothing of it"
 				}
-				return "the " + string(c.limits.Marks.Fields[i].Word)
+				return "the " + string(c.limits.Marks.Forced()[i].Word)
 			}})
 		}
 	}
