@@ -61,30 +61,55 @@ func arrivalTable(b *strings.Builder, all []series) {
 	b.WriteString("\n")
 }
 
-// describeTable shows that machines are asked for together.
+// createPath is what machines cost while they are made: launches, what spreads
+// them, and what makes control planes the endpoint's.
+var createPath = []struct {
+	name   string
+	routes []string
+}{
+	{"RunInstances", []string{"ec2:RunInstances"}},
+	{"Calls for placement groups", []string{"ec2:CreatePlacementGroup", "ec2:DescribePlacementGroups"}},
+	{"RegisterTargets and DescribeTargetHealth, for all control planes", []string{
+		"elasticloadbalancing:RegisterTargets", "elasticloadbalancing:DescribeTargetHealth",
+	}},
+}
+
+// describeTable shows what machines cost, and that they are asked for together.
 func describeTable(b *strings.Builder, all []series) {
-	b.WriteString("### Machines are described together\n\nA group is looked at with one paged call for all of its machines, and looks for single machines that come together share\na call. So there are fewer calls for each machine, the more of them there are; one by one it would be the same number.\n\n")
+	b.WriteString("### Calls for machines\n\nPer node in parentheses. A group is looked at with one paged call for all of its machines, and looks for single machines\nthat come together share a call. So there are fewer describes for each machine, the more of them there are; one by one it\nwould be the same number.\n\n")
 	shapesHead(b, all)
-	for _, o := range []struct {
-		name string
-		pick func(measurement) map[string]int
-	}{
-		{"Provisioning", func(m measurement) map[string]int { return m.calls }},
-		{"Deletion", func(m measurement) map[string]int { return m.deletionCalls }},
-	} {
-		count := func(one series) int { return of(one.runs, func(m measurement) int { return o.pick(m)[describes] }) }
-		perNode := func(one series) float64 { return float64(count(one)) / float64(one.shape.nodes()) }
-		shapesRow(b, all, o.name+": DescribeInstances", func(one series) string { return fmt.Sprint(count(one)) })
-		shapesRow(b, all, "– per node, aim: fewer with more nodes", func(one series) string {
-			text := fmt.Sprintf("**%.2f**", perNode(one))
+	count := func(one series, calls func(measurement) map[string]int, routes ...string) (n int, perNode float64) {
+		n = of(one.runs, func(m measurement) (sum int) {
+			for _, route := range routes {
+				sum += calls(m)[route]
+			}
+			return sum
+		})
+		return n, float64(n) / float64(one.shape.nodes())
+	}
+	provisioned := func(m measurement) map[string]int { return m.calls }
+	deleted := func(m measurement) map[string]int { return m.deletionCalls }
+	for _, part := range createPath {
+		shapesRow(b, all, "Provisioning: "+part.name, func(one series) string {
+			n, perNode := count(one, provisioned, part.routes...)
+			return fmt.Sprintf("%d (%.2f)", n, perNode)
+		})
+	}
+	describing := func(name string, calls func(measurement) map[string]int) {
+		shapesRow(b, all, name+": DescribeInstances, aim: fewer per node with more nodes", func(one series) string {
+			n, perNode := count(one, calls, describes)
+			text := fmt.Sprintf("%d (**%.2f**)", n, perNode)
 			for _, smaller := range all {
 				if smaller.shape.nodes() < one.shape.nodes() {
-					return text + " " + held(perNode(one) < perNode(smaller))
+					_, before := count(smaller, calls, describes)
+					return text + " " + held(perNode < before)
 				}
 			}
 			return text
 		})
 	}
+	describing("Provisioning", provisioned)
+	describing("Deletion", deleted)
 	b.WriteString("\n")
 }
 
