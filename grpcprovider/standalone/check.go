@@ -20,6 +20,8 @@ type limits struct {
 	userDataMax int // bytes
 	// chain says that credentials may come from the surroundings.
 	chain bool
+	// fresh says that machines which exist cannot become members.
+	fresh bool
 	// params are the words that a group may use.
 	params []string
 }
@@ -27,7 +29,7 @@ type limits struct {
 // clouds are the clouds that Ichor knows, with the limits that internal/check
 // has for specs; a test holds the two together.
 var clouds = map[string]limits{
-	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10, chain: true, params: []string{"instanceProfile", "securityGroup"}},
+	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10, chain: true, fresh: true, params: []string{"instanceProfile", "securityGroup"}},
 	"cloudscale": {zones: []string{"lpg1", "rma1"}, minDiskGiB: 10, userDataMax: 32 << 10},
 }
 
@@ -202,6 +204,9 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 	}
 	r.params = g.Params
 	g.tags(&r, f.ClusterTag, s, p)
+	if r.adopt != nil && known.fresh {
+		p.Add(field+".tag", "machines of %s that exist cannot be taken over; leave out tag and clusterTag, and the group begins empty", s.cloud)
+	}
 	if g.UserData == "" {
 		p.Add(field+".userData", "is required: @path of a file with the machine config, or the text itself")
 	}

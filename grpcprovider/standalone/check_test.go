@@ -69,7 +69,8 @@ func TestCheckReportsEveryProblemWithPathAndLine(t *testing.T) {
 		{"unknown zone", strings.Replace(minimal, "zone: rma1", "zone: rma9\n  alternatives: [{zone: xyz}]", 1), []string{
 			"nodeGroups[0].zone (line 7): cloudscale has no such zone", "nodeGroups[0].alternatives[0].zone (line 8): cloudscale has no such zone",
 		}},
-		{"credentials of the surroundings", strings.NewReplacer("env:CLOUDSCALE_API_TOKEN", `"chain:"`, "rma1", "eu-central-1a").Replace(minimal) + "cloud: aws\n", nil},
+		{"credentials of the surroundings", strings.NewReplacer("env:CLOUDSCALE_API_TOKEN", `"chain:"`, "rma1", "eu-central-1a", "  tag: k8s-autoscaler-group\n", "").Replace(minimal) + "cloud: aws\n", nil},
+		{"machines of AWS that exist", strings.Replace(minimal, "rma1", "eu-central-1a", 1) + "cloud: aws\n", []string{"nodeGroups[0].tag (line 10): machines of aws that exist cannot be taken over"}},
 		{"parameters of another cloud", group("  params: {securityGroup: sg-1}\n"), []string{"nodeGroups[0].params.securityGroup (line 11): is not a parameter of machines on cloudscale; it has none"}},
 		{"no such surroundings", strings.Replace(minimal, "env:CLOUDSCALE_API_TOKEN", `"chain:"`, 1), []string{"credentials (line 2): "}},
 		{"a token as credentials", strings.Replace(minimal, "env:CLOUDSCALE_API_TOKEN", canary, 1), []string{"credentials (line 2): is not a reference"}},
@@ -120,7 +121,7 @@ func TestCheckReportsEveryProblemWithPathAndLine(t *testing.T) {
 func TestLimitsAreThoseOfSpecs(t *testing.T) {
 	want := map[string]limits{}
 	for _, k := range check.Clouds() {
-		want[k.Name] = limits{zones: k.Zones, minDiskGiB: k.MinDiskGiB, userDataMax: k.UserDataMax, chain: k.Chain, params: clouds[k.Name].params}
+		want[k.Name] = limits{zones: k.Zones, minDiskGiB: k.MinDiskGiB, userDataMax: k.UserDataMax, chain: k.Chain, fresh: clouds[k.Name].fresh, params: clouds[k.Name].params}
 	}
 	if diff := cmp.Diff(want, clouds, cmp.AllowUnexported(limits{})); diff != "" {
 		t.Error(diff)
