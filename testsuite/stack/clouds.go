@@ -54,20 +54,11 @@ type Cloud struct {
 	// credentials makes credentials of secrets, and accept has the account take them.
 	credentials func(secret func(what string) string) (reference string, settings map[string]string)
 	accept      func(ctx context.Context, s *Stack, settings map[string]string) error
-	// ground is where stand-alone groups grow; prepare completes it, and launch makes
-	// a machine there.
+	// ground is where stand-alone groups grow; prepare completes it.
 	ground  Ground
 	prepare func(ctx context.Context, s *Stack, g *Ground) error
-	launch  func(ctx context.Context, s *Stack, g Ground, name string, tags map[string]string) (string, error)
 	// born and gone are the timeline's words for the ends of a machine's life.
 	born, gone string
-	// wrote says what a request makes or deletes.
-	wrote func(method, path string) string
-	// untagged is a fault of the request that changes the tags of a machine.
-	untagged func(id string) map[string]any
-	// packed is the field of packed user data in the create of a machine; empty where
-	// user data is sent as it is.
-	packed string
 	// kinds gives a resource its kind by what devcloud calls it, and says whether it
 	// is one at all.
 	kinds func(kind string, r *Resource) bool
@@ -158,33 +149,6 @@ func (c Cloud) Unauthorized(route string) map[string]any {
 	f := c.unauthorized(route)
 	f["route"], f["effect"], f["count"] = route, "status", -1
 	return f
-}
-
-// What a request makes or deletes, as Wrote says it.
-const (
-	MadeMachine    = "made a machine"
-	DeletedMachine = "deleted a machine" // or asked for it again
-	MadePlacement  = "made a placement group"
-)
-
-// Wrote says what a request makes or deletes; empty if nothing. What the table has
-// no words for goes by the request itself.
-func (c Cloud) Wrote(method, path string) string { return c.wrote(method, path) }
-
-// Untagged is a fault by which the tags of a machine cannot be changed.
-func (c Cloud) Untagged(id string) map[string]any {
-	f := c.untagged(id)
-	f["count"] = -1
-	return f
-}
-
-// UserData is what the create of a machine contains when its user data contains a
-// text: the text, or no more than that there is user data where that is packed.
-func (c Cloud) UserData(text string) string {
-	if c.packed != "" {
-		return c.packed
-	}
-	return text
 }
 
 // MakeScarce makes the cloud lack Scarce.

@@ -3,7 +3,6 @@ package stack
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/xml"
@@ -88,28 +87,9 @@ var aws = Cloud{
 		}
 	},
 	accept:  acceptKeys,
-	ground:  Ground{Credentials: "chain:", Zone: "eu-central-1a", Flavor: "m6i.large", Larger: "m6i.xlarge"},
+	ground:  Ground{Credentials: "chain:", Zone: "eu-central-1a", Flavor: "m6i.large"},
 	prepare: prepareNetwork,
-	launch:  launchInstance,
 	born:    "RunInstances", gone: "instance_is_terminated",
-	wrote: func(method, path string) string {
-		action := path[strings.LastIndex(path, "/")+1:]
-		switch {
-		case action == "RunInstances":
-			return MadeMachine
-		case action == "CreatePlacementGroup":
-			return MadePlacement
-		case action == "TerminateInstances":
-			return DeletedMachine
-		case method == http.MethodGet, strings.HasPrefix(action, "Describe"), strings.HasPrefix(action, "Get"), action == "CreateTags", action == "DeleteTags":
-			return ""
-		}
-		return method + " " + path
-	},
-	untagged: func(id string) map[string]any {
-		return map[string]any{"route": ec2Route + "CreateTags", "contains": id, "effect": "status", "status": http.StatusInternalServerError}
-	},
-	packed: "UserData=",
 	kinds: func(kind string, r *Resource) bool {
 		r.Kind = map[string]string{
 			"instances": Machines, "vpcs": Networks, "networkInterfaces": "network interfaces", "internetGateways": "internet gateways",
@@ -182,20 +162,9 @@ func copyInstance(ctx context.Context, s *Stack, of Resource, name string, tags 
 	if err := xml.Unmarshal(raw, &was); err != nil {
 		return "", err
 	}
-	return launchInstance(ctx, s, Ground{Image: was.Image, Flavor: was.Type, Subnets: []string{was.Subnet}}, name, tags)
-}
-
-// launchInstance launches an instance in the one subnet that machines have here.
-func launchInstance(ctx context.Context, s *Stack, g Ground, name string, tags map[string]string) (string, error) {
 	form := url.Values{
-		"ImageId": {g.Image}, "InstanceType": {g.Flavor}, "SubnetId": {g.Subnets[0]}, "MinCount": {"1"}, "MaxCount": {"1"},
+		"ImageId": {was.Image}, "InstanceType": {was.Type}, "SubnetId": {was.Subnet}, "MinCount": {"1"}, "MaxCount": {"1"},
 		"TagSpecification.1.ResourceType": {"instance"},
-	}
-	for i, id := range g.Groups {
-		form.Set("SecurityGroupId."+strconv.Itoa(i+1), id)
-	}
-	if g.UserData != "" {
-		form.Set("UserData", base64.StdEncoding.EncodeToString([]byte(g.UserData)))
 	}
 	all := maps.Clone(tags)
 	if all == nil {
@@ -207,8 +176,7 @@ func launchInstance(ctx context.Context, s *Stack, g Ground, name string, tags m
 		form.Set(at+".Key", k)
 		form.Set(at+".Value", all[k])
 	}
-	raw, err := s.EC2(ctx, "RunInstances", form)
-	if err != nil {
+	if raw, err = s.EC2(ctx, "RunInstances", form); err != nil {
 		return "", err
 	}
 	var made struct {

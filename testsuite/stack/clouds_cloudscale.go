@@ -65,26 +65,9 @@ var cloudscale = Cloud{
 		return "env:CLOUDSCALE_API_TOKEN", map[string]string{"CLOUDSCALE_API_TOKEN": secret("the credentials")}
 	},
 	accept:  func(context.Context, *Stack, map[string]string) error { return nil }, // every token opens the account
-	ground:  Ground{Credentials: "env:CLOUDSCALE_API_TOKEN", Zone: "rma1", Image: "flatcar", Flavor: "flex-8-2", Larger: "flex-16-4"},
+	ground:  Ground{Credentials: "env:CLOUDSCALE_API_TOKEN", Zone: "rma1", Image: "flatcar", Flavor: "flex-8-2", TakesOver: true},
 	prepare: func(context.Context, *Stack, *Ground) error { return nil },
-	launch:  launchServer,
 	born:    "server_create", gone: "server_is_gone",
-	wrote: func(method, path string) string {
-		switch {
-		case method == http.MethodPost && path == "/v1/servers":
-			return MadeMachine
-		case method == http.MethodPost && path == "/v1/server-groups":
-			return MadePlacement
-		case method == http.MethodDelete && strings.HasPrefix(path, "/v1/servers/"):
-			return DeletedMachine
-		case method == http.MethodPost, method == http.MethodDelete:
-			return method + " " + path
-		}
-		return ""
-	},
-	untagged: func(id string) map[string]any {
-		return map[string]any{"route": "PATCH /v1/servers/" + id, "effect": "tag-patch-500"}
-	},
 	kinds: func(kind string, r *Resource) bool {
 		r.Kind = strings.ReplaceAll(strings.TrimPrefix(kind, "custom_"), "_", " ")
 		switch kind {

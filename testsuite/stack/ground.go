@@ -5,25 +5,19 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/ichor-project/ichor/internal/cluster"
 )
 
-// Ground is what machines need of an account in which Ichor has made nothing: the
-// words of a file of stand-alone groups.
+// Ground is what machines need of an account in which Ichor has made nothing, in
+// the words of a file of stand-alone groups.
 type Ground struct {
-	Cloud, Credentials, Zone, Image string
-	// Flavor and Larger are two sizes of machines.
-	Flavor, Larger string
-	Subnets        []string
-	// Groups are the security groups of machines, where there are some.
-	Groups []string
-	// UserData is what machines boot with.
-	UserData string
+	Cloud, Credentials, Zone, Image, Flavor string
+	Subnets                                 []string
+	// TakesOver says that machines which exist can become members: at AWS they
+	// cannot.
+	TakesOver bool
 }
 
 // File is the head of a file of stand-alone groups of the cluster "shop".
@@ -32,29 +26,14 @@ func (g Ground) File() string {
 }
 
 // Group is the part of a group in such a file that the cloud decides; it fits
-// between the braces of a YAML mapping.
-func (g Ground) Group() string {
+// between the braces of a YAML mapping. The group takes over machines with the tag
+// where that can be done.
+func (g Ground) Group(tag string) string {
 	out := fmt.Sprintf("flavor: %s, image: %s, subnets: [%s]", g.Flavor, g.Image, strings.Join(g.Subnets, ", "))
-	if len(g.Groups) > 0 {
-		out += fmt.Sprintf(", params: {securityGroup: %q}", strings.Join(g.Groups, ","))
+	if g.TakesOver {
+		out += ", tag: " + tag
 	}
 	return out
-}
-
-// Join makes g the place where a cluster has its machines, in the zone of g.
-func (c Cloud) Join(a Account, name string, g *Ground) {
-	g.Subnets, g.Groups = nil, nil
-	for _, r := range a.Resources {
-		if r.Tags[cluster.TagClusterName] != name || r.Cloud != c.Name {
-			continue
-		}
-		switch {
-		case r.Kind == Subnets && (r.Zone == g.Zone || r.Zone == ""):
-			g.Subnets = append(g.Subnets, r.ID)
-		case r.Kind == "security groups":
-			g.Groups = append(g.Groups, r.ID)
-		}
-	}
 }
 
 // Prepare makes what a machine needs in the account and cannot do without.
@@ -62,32 +41,6 @@ func (c Cloud) Prepare(ctx context.Context, s *Stack) (Ground, error) {
 	g := c.ground
 	g.Cloud = c.Name
 	return g, c.prepare(ctx, s, &g)
-}
-
-// Launch makes a machine as its owner would, without Ichor, and returns its id.
-func (s *Stack) Launch(ctx context.Context, g Ground, name string, tags map[string]string) (string, error) {
-	c, err := Named(g.Cloud)
-	if err != nil {
-		return "", err
-	}
-	return c.launch(ctx, s, g, name, tags)
-}
-
-func launchServer(ctx context.Context, s *Stack, g Ground, name string, tags map[string]string) (string, error) {
-	body := map[string]any{
-		"name": name, "zone": g.Zone, "flavor": g.Flavor, "image": g.Image, "ssh_keys": []string{}, "volume_size_gb": 50, "tags": tags,
-	}
-	if g.UserData != "" {
-		body["user_data"] = g.UserData
-	}
-	if len(g.Subnets) > 0 {
-		body["interfaces"] = []any{
-			map[string]any{"network": "public"}, map[string]any{"addresses": []any{map[string]any{"subnet": g.Subnets[0]}}},
-		}
-	}
-	var made struct{ UUID string }
-	err := s.Cloud(ctx, http.MethodPost, "v1/servers", body, &made)
-	return made.UUID, err
 }
 
 // prepareNetwork makes a VPC with a subnet, for an account has none, and finds a
