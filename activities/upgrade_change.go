@@ -94,6 +94,7 @@ func unchangeable(was, want cluster.Spec) problemList {
 		same(field+".image", old.Image, g.Image, machines)
 		same(field+".networks", old.Networks, g.Networks, machines)
 		same(field+".antiAffinity", old.AntiAffinity, g.AntiAffinity, machines)
+		same(field+".spot", old.Spot, g.Spot, machines)
 		same(field+".count", old.Count, g.Count, "it counts when the cluster is created; scale the group instead")
 	}
 	for _, g := range was.NodeGroups {

@@ -135,7 +135,7 @@ func createdBy(c cluster.Cluster) []planned {
 	}
 	machines("control plane", cluster.ControlPlaneGroup, s.ControlPlane.Zone, s.ControlPlane.Flavor, s.ControlPlane.DiskGiB, s.ControlPlane.Replicas, s.ControlPlane.AntiAffinity, "")
 	for _, g := range s.NodeGroups {
-		machines("worker", g.Name, g.Zone, g.Flavor, g.DiskGiB, g.InitialCount(), g.AntiAffinity, fmt.Sprintf(", scales %d to %d", g.Min, g.Max))
+		machines("worker", g.Name, g.Zone, g.Flavor, g.DiskGiB, g.InitialCount(), g.AntiAffinity, scales(g))
 	}
 	for _, k := range s.Secrets {
 		out = append(out, planned{Kind: "secret", Name: k.Namespace + "/" + k.Name, Count: 1, Detail: "key " + k.Key + " from " + k.From})
@@ -144,6 +144,14 @@ func createdBy(c cluster.Cluster) []planned {
 		out = append(out, planned{Kind: "manifest", Name: m.Name, Count: 1, Detail: "applied as soon as the API answers"})
 	}
 	return out
+}
+
+func scales(g cluster.NodeGroup) string {
+	how := fmt.Sprintf(", scales %d to %d", g.Min, g.Max)
+	if g.Spot {
+		how += ", may be taken back by the cloud"
+	}
+	return how
 }
 
 func (a *app) printPlan(p planAnswer, c cluster.Cluster) error {

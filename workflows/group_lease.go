@@ -186,7 +186,7 @@ func (g *group) reconfigure(in GroupInput) bool {
 // sameConfig compares what a group makes its machines of, and its bounds.
 func sameConfig(a, b GroupInput) bool {
 	return a.Cloud == b.Cloud && a.Zone == b.Zone && a.Flavor == b.Flavor && a.DiskGiB == b.DiskGiB && a.ImageID == b.ImageID &&
-		a.Spread == b.Spread && a.Min == b.Min && a.Max == b.Max && slices.Equal(a.Subnets, b.Subnets) &&
+		a.Spread == b.Spread && a.Spot == b.Spot && a.Min == b.Min && a.Max == b.Max && slices.Equal(a.Subnets, b.Subnets) &&
 		slices.Equal(a.Zones, b.Zones) && slices.Equal(a.ZoneSubnets, b.ZoneSubnets) && slices.Equal(a.Params, b.Params) &&
 		slices.Equal(a.Networks, b.Networks) && slices.Equal(a.Tags, b.Tags) && slices.Equal(a.Alternatives, b.Alternatives) &&
 		samePointee(a.Autoscaling, b.Autoscaling) && sameStandalone(a.Standalone, b.Standalone)

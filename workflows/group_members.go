@@ -228,7 +228,7 @@ func (g *group) try(d *desk, id, placement string) try[cloud.Machine] {
 		in := activities.EnsureMachineInput{Cloud: g.in.Cloud, Create: create, Machine: cloud.MachineSpec{
 			ID: id, Name: m.Name, Owner: g.owner(), Role: g.in.Role, Zone: zone, Flavor: flavor,
 			ImageID: g.in.ImageID, DiskGiB: g.in.DiskGiB, Subnets: g.subnets(zone), Networks: g.in.Networks,
-			PlacementGroup: placement, Tags: g.in.Tags, Params: g.in.Params, Attempt: m.Attempt,
+			PlacementGroup: placement, Spot: g.in.Spot, Tags: g.in.Tags, Params: g.in.Params, Attempt: m.Attempt,
 		}}
 		if g.in.Standalone != nil {
 			in.UserData = g.in.Standalone.UserData

@@ -28,6 +28,8 @@ type GroupInput struct {
 	Params   []cluster.Tag `json:"params,omitempty"`
 	Networks []string      `json:"networks,omitempty"`
 	Tags     []cluster.Tag `json:"tags,omitempty"`
+	// Spot rents machines that the cloud may take back.
+	Spot bool `json:"spot,omitempty"`
 	// Spread keeps members on different hosts, in shards of the cloud's limit.
 	Spread bool `json:"spread"`
 	Target int  `json:"target"`

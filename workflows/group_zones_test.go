@@ -31,7 +31,7 @@ func TestZonesAreBalanced(t *testing.T) {
 	in.Zone, in.Zones, in.Flavor = "a", []string{"a", "b", "c"}, "large"
 	in.Subnets = []string{"everywhere"}
 	in.ZoneSubnets = []ZoneSubnet{{Zone: "a", ID: "in-a"}, {Zone: "b", ID: "in-b"}, {Zone: "c", ID: "in-c"}}
-	in.Params = []cluster.Tag{{Key: "securityGroup", Value: "sg"}}
+	in.Params, in.Spot = []cluster.Tag{{Key: "securityGroup", Value: "sg"}}, true
 	in.Alternatives = []cluster.Alternative{{Flavor: "small"}, {Flavor: "small", Zone: "c"}}
 	runGroup(t, w, in, map[time.Duration]act{
 		1 * time.Hour: more("a", 1),
@@ -41,8 +41,8 @@ func TestZonesAreBalanced(t *testing.T) {
 	var asked []string
 	for _, s := range w.asked {
 		asked = append(asked, s.Zone+" "+s.Flavor)
-		if !slices.Equal(s.Subnets, []string{"everywhere", "in-" + s.Zone}) || len(s.Params) != 1 || s.Params[0].Value != "sg" {
-			t.Errorf("a machine of zone %s: subnets %v, params %v", s.Zone, s.Subnets, s.Params)
+		if !slices.Equal(s.Subnets, []string{"everywhere", "in-" + s.Zone}) || len(s.Params) != 1 || s.Params[0].Value != "sg" || !s.Spot {
+			t.Errorf("a machine of zone %s: subnets %v, params %v, spot %t", s.Zone, s.Subnets, s.Params, s.Spot)
 		}
 	}
 	slices.Sort(asked[:min(4, len(asked))])

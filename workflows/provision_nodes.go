@@ -57,7 +57,7 @@ func (p *provision) workerGroup(ng cluster.NodeGroup) GroupInput {
 	}
 	return p.resolved(GroupInput{
 		Group: ng.Name, Role: cluster.RoleWorker, Zone: ng.Zone, Zones: ng.Zones, Flavor: ng.Flavor, DiskGiB: ng.DiskGiB,
-		ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags),
+		ImageID: ng.Image, Networks: ng.Networks, Tags: tags(ng.Tags), Spot: ng.Spot,
 		Spread: ng.AntiAffinity == nil || *ng.AntiAffinity, Target: count,
 		Min: ng.Min, Max: ng.Max, Alternatives: ng.Alternatives, Autoscaling: ng.Autoscaling,
 	})

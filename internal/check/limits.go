@@ -43,6 +43,8 @@ type Cloud struct {
 	// OpenEndpoint says that the cloud's load balancer admits everybody, whatever
 	// spec.network.adminCIDRs are.
 	OpenEndpoint bool
+	// Spot says that the cloud rents machines that it may take back.
+	Spot bool
 	// Unbootable are prefixes of flavors on which Talos does not boot.
 	Unbootable []string
 	// Chain says that credentials may come from the worker's surroundings, as
@@ -65,7 +67,7 @@ func Clouds() []Cloud {
 		// is the load balancer's. Disk: the size of the published images. Flavors:
 		// Talos on AWS, prerequisites.
 		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
-		NetworkBits: [2]int{16, 25}, ZoneBits: 3, ZoneTaken: 6, OpenEndpoint: true, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
+		NetworkBits: [2]int{16, 25}, ZoneBits: 3, ZoneTaken: 6, OpenEndpoint: true, Spot: true, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
 		Marks: awsMarks(),
 	}, {
 		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
@@ -250,6 +252,9 @@ func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
 	check("spec.controlPlane", s.ControlPlane.DiskGiB)
 	for i, g := range s.NodeGroups {
 		check(at("spec.nodeGroups", i), g.DiskGiB)
+		if g.Spot && !k.Spot {
+			p.Add(at("spec.nodeGroups", i)+".spot", "%s rents no machines that it may take back", k.Name)
+		}
 	}
 }
 

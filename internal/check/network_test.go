@@ -13,6 +13,24 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 )
 
+// Where the check takes spot machines, the provider has them.
+func TestSpotIsThatOfTheProvider(t *testing.T) {
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	p, err := aws.New(t.Context(), aws.Options{Region: "eu-central-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := strings.NewReplacer("provider: cloudscale", "provider: aws", "zone: lpg1", "zone: eu-central-1a", "max: 4\n", "max: 4\n    spot: true\n").Replace(good)
+	if problems := check.Spec(decode(t, spec), check.Options{}); p.Capabilities().Spot != (len(problems) == 0) {
+		t.Errorf("the provider has spot machines: %t, and the check says %v", p.Capabilities().Spot, problems)
+	}
+	control := strings.Replace(spec, "replicas: 3", "replicas: 3\n    spot: true", 1)
+	if _, _, err := cluster.Decode([]byte(control)); err == nil || !strings.Contains(err.Error(), "spec.controlPlane.spot") {
+		t.Errorf("spot machines for etcd: %v", err)
+	}
+}
+
 // What the check takes for a network's size is what the provider plans with.
 func TestNetworksAreThoseOfTheProvider(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")

@@ -45,7 +45,7 @@ func TestDecodeReportsEveryProblemWithPathAndLine(t *testing.T) {
 		{"case counts", "Kind: Cluster\n", Problems{{Field: "Kind", Line: 1, Reason: "unknown field; did you mean kind?"}}},
 		{"several", "kind: 7\nspec:\n  nodeGroups:\n  - name: a\n    size: 3\n  - name: [b]\n    min: many\n    max: 1.5\n    antiAffinity: 1\n", Problems{
 			{Field: "kind", Line: 1, Reason: "must be text, not a number; put it in quotes"},
-			{Field: "spec.nodeGroups[0].size", Line: 5, Reason: "unknown field; known are alternatives, antiAffinity, autoscaling, count, diskGiB, extensions, flavor, image, labels, max, min, name, networks, patches, schematic, tags, taints, zone, zones"},
+			{Field: "spec.nodeGroups[0].size", Line: 5, Reason: "unknown field; known are alternatives, antiAffinity, autoscaling, count, diskGiB, extensions, flavor, image, labels, max, min, name, networks, patches, schematic, spot, tags, taints, zone, zones"},
 			{Field: "spec.nodeGroups[1].name", Line: 6, Reason: "must be text, not a list"},
 			{Field: "spec.nodeGroups[1].min", Line: 7, Reason: "must be a whole number, not text"},
 			{Field: "spec.nodeGroups[1].max", Line: 8, Reason: "must be a whole number, not a number"},

@@ -173,6 +173,9 @@ type NodeGroup struct {
 	Schematic string `json:"schematic,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// Networks are further networks (the cloud's ids) beside the cluster's.
 	Networks []string `json:"networks,omitempty"`
+	// Spot rents machines for less that the cloud may take back at any time; the
+	// group then replaces them. Only on clouds that have such machines.
+	Spot bool `json:"spot,omitempty"`
 	// AntiAffinity spreads machines over hosts; default true.
 	AntiAffinity *bool `json:"antiAffinity,omitempty"`
 	// Labels of the Kubernetes nodes.
