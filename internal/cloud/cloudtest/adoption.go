@@ -84,7 +84,7 @@ func testAdoptForeign(t *testing.T, w Cloud) {
 		seen[m.Ref.ID] = true
 	}
 	before = w.WriteRequests()
-	if diff := cmp.Diff(first, adoptAll(t, w, req)); diff != "" {
+	if diff := cmp.Diff(stateless(first), stateless(adoptAll(t, w, req))); diff != "" {
 		t.Errorf("adopting again changes machines (-first +second):\n%s", diff)
 	}
 	if n := w.WriteRequests() - before; n != 0 {
@@ -153,6 +153,15 @@ func testAdoptRefuses(t *testing.T, w Cloud) {
 	if n := w.WriteRequests(); n != 0 {
 		t.Errorf("a refused request made %d writes", n)
 	}
+}
+
+// stateless are machines without what passes by itself: a slow test sees them start.
+func stateless(machines []cloud.Machine) []cloud.Machine {
+	out := slices.Clone(machines)
+	for i := range out {
+		out[i].State = ""
+	}
+	return out
 }
 
 // machineRefs are the identities of machines; what state they are in changes.
