@@ -284,7 +284,7 @@ func (s *Stack) Close() error {
 	}
 	s.mu.Unlock()
 	if s.cloud != nil {
-		errs = append(errs, s.cloud.Stop())
+		errs = append(errs, s.refused(), s.cloud.Stop())
 	}
 	if s.temporal != nil {
 		errs = append(errs, s.temporal.Stop())
