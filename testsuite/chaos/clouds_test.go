@@ -157,11 +157,13 @@ var grounds = map[string]ground{
 			ec2 + "DeregisterImage":                1,
 			ec2 + "DeleteSnapshot":                 1,
 		},
-		unique:   ec2 + "CreateVpc", // a launch that is repeated has no second effect
-		flavors:  [2]string{"m6i.xlarge", "c6i.xlarge"},
-		weather:  awsWeather,
-		climate:  awsClimate,
-		settings: map[string]string{"ICHOR_RECONCILE_INTERVAL": "3s"},
+		unique:  ec2 + "CreateVpc", // a launch that is repeated has no second effect
+		flavors: [2]string{"m6i.xlarge", "c6i.xlarge"},
+		weather: awsWeather,
+		climate: awsClimate,
+		// Absence is proven by looks that are not further apart than the window, so
+		// it is longer than the longest pause between two, as in reality.
+		settings: map[string]string{"ICHOR_RECONCILE_INTERVAL": "3s", "ICHOR_BACKOFF": "100ms", "ICHOR_ABSENCE_WINDOW": "5s"},
 		losses:   []string{"interrupt", "vanish", "terminate"},
 		twin: func(t *testing.T, r *rig.Rig, s rig.State) (string, func()) {
 			vpc := s.Kind(stack.Networks)[0]
