@@ -202,6 +202,8 @@ GOTEST      := $(TOOLBIN)/gotestsum --format pkgname-and-test-fails --format-hid
 # Which cloud the suites and the demos run on.
 CLOUD ?= cloudscale
 export ICHOR_TEST_CLOUD ?= $(CLOUD)
+# Machines that exist become members of a group on cloudscale.ch only.
+takes_over := $(if $(filter cloudscale,$(ICHOR_TEST_CLOUD)),./testsuite/standalone/...)
 
 # suite PATTERN PACKAGES: runs the tests that match. A pattern that matches none is
 # an error, since go test calls it success.
@@ -219,7 +221,7 @@ unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
 
 e2e: TIMEOUT = 40m
 e2e: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) ## End to end: real Temporal, real kube-apiserver, devcloud; CLOUD=aws
-	$(call suite,^Test,./testsuite/e2e/... ./testsuite/provider/... ./testsuite/standalone/...)
+	$(call suite,^Test,./testsuite/e2e/... ./testsuite/provider/... $(takes_over))
 
 autoscaler: TIMEOUT = 40m
 autoscaler: $(SYSTEM) $(BIN)/ichor-grpcprovider $(TEST_TOOLS) $(AUTOSCALERS) ## The real Cluster Autoscaler drives the provider

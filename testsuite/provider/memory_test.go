@@ -45,8 +45,8 @@ func TestNothingIsForgottenWithoutAWorker(t *testing.T) {
 
 	w = s.worker()
 	three := s.sees(p, "three machines", func(g group) bool { return g.Target == 3 && g.count("Running") == 3 && g.named() })
-	if servers, creates := s.machines(); servers != 3 || creates != 3 {
-		t.Errorf("%d servers of %d create requests", servers, creates)
+	if machines, creates := s.machines(); machines != 3 || creates != 3 {
+		t.Errorf("%d machines of %d create requests", machines, creates)
 	}
 	for id := range asked.Instances {
 		if g := s.groupOf(p, id); g != groupID {
@@ -73,10 +73,10 @@ func TestNothingIsForgottenWithoutAWorker(t *testing.T) {
 
 	s.worker()
 	s.sees(p, "two machines", func(g group) bool { return g.Target == 2 && len(g.Instances) == 2 && g.count("Running") == 2 })
-	s.until("two servers", func() bool { n, _ := s.machines(); return n == 2 })
+	s.until("two machines", func() bool { n, _ := s.machines(); return n == 2 })
 	s.remove(p, victim) // gone is success
-	if servers, creates := s.machines(); servers != 2 || creates != 3 {
-		t.Errorf("%d servers of %d create requests", servers, creates)
+	if machines, creates := s.machines(); machines != 2 || creates != 3 {
+		t.Errorf("%d machines of %d create requests", machines, creates)
 	}
 }
 
@@ -91,7 +91,7 @@ func TestACloudThatHangsHoldsNothingUp(t *testing.T) {
 	s.sees(p, "two machines", func(g group) bool { return g.count("Running") == 2 })
 	s.until("a memo with two ready", func() bool { return s.memo().Ready == 2 })
 	s.must(w.Kill())
-	s.must(s.Cloud(t.Context(), http.MethodPost, "_devcloud/faults", map[string]any{"id": "hang", "route": "* /v1/**", "effect": "hang", "count": -1}, nil))
+	s.must(s.Cloud(t.Context(), http.MethodPost, "_devcloud/faults", map[string]any{"id": "hang", "route": chosen.Routes.All, "effect": "hang", "count": -1}, nil))
 
 	p = s.restart(p)
 	s.refresh(p)
@@ -136,8 +136,8 @@ func TestAGroupThatHasNeverRun(t *testing.T) {
 	s.same("before the first refresh of the next provider", p, asked)
 	s.worker()
 	s.sees(p, "two machines", func(g group) bool { return g.Target == 2 && g.count("Running") == 2 })
-	if servers, creates := s.machines(); servers != 2 || creates != 2 {
-		t.Errorf("%d servers of %d create requests", servers, creates)
+	if machines, creates := s.machines(); machines != 2 || creates != 2 {
+		t.Errorf("%d machines of %d create requests", machines, creates)
 	}
 }
 
@@ -174,8 +174,8 @@ func TestTwoProvidersExceedMax(t *testing.T) {
 	for _, p := range []*server{one, two} {
 		s.sees(p, "five places", func(g group) bool { return g.Target == 5 && g.count("Running") == 5 && len(g.Instances) == 5 })
 	}
-	if servers, creates := s.machines(); servers != 5 || creates != 5 {
-		t.Errorf("%d servers of %d create requests", servers, creates)
+	if machines, creates := s.machines(); machines != 5 || creates != 5 {
+		t.Errorf("%d machines of %d create requests", machines, creates)
 	}
 }
 

@@ -35,15 +35,15 @@ const (
 )
 
 // file starts the one group of these tests.
-const file = `cluster: shop
-credentials: env:CLOUDSCALE_API_TOKEN
-kubeconfig: none
-zone: rma1
+const file = `%skubeconfig: none
 nodeGroups:
-  - {name: worker, flavor: flex-8-2, min: 0, max: 5, image: flatcar, userData: "some text", tag: role=worker}
+  - {name: worker, min: 0, max: 5, userData: "some text", %s}
 `
 
 var bin string
+
+// chosen is the cloud that the suite runs on: ICHOR_TEST_CLOUD names it.
+var chosen stack.Cloud
 
 func TestMain(m *testing.M) {
 	root, err := stack.Root()
@@ -51,7 +51,9 @@ func TestMain(m *testing.M) {
 		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
 			bin = filepath.Join(root, "bin")
 		}
-		err = stack.Missing(bin)
+		if chosen, err = stack.Chosen(); err == nil {
+			err = stack.Missing(bin, chosen)
+		}
 	}
 	if err == nil {
 		_, err = os.Stat(filepath.Join(bin, "ichor-grpcprovider"))
@@ -68,6 +70,7 @@ type system struct {
 	*stack.Stack
 	t        *testing.T
 	dir      string
+	ground   stack.Ground
 	temporal client.Client
 }
 
@@ -86,6 +89,8 @@ func start(t *testing.T) *system {
 			t.Errorf("stop the system: %v", err)
 		}
 	})
+	s.must(err)
+	s.ground, err = chosen.Prepare(t.Context(), s.Stack)
 	s.must(err)
 	s.temporal, err = s.Dial(t.Context())
 	s.must(err)
@@ -119,7 +124,7 @@ func (s *system) begin() {
 func (s *system) config() string {
 	s.t.Helper()
 	path := filepath.Join(s.dir, "groups.yaml")
-	s.must(os.WriteFile(path, []byte(file), 0o600))
+	s.must(os.WriteFile(path, fmt.Appendf(nil, file, s.ground.File(), s.ground.Group("role=worker")), 0o600))
 	return path
 }
 
@@ -163,25 +168,25 @@ func (s *system) signals(name string) int {
 	return n
 }
 
-// machines counts the group's servers in the account, and the create requests
+// machines counts the group's machines in the account, and the create requests
 // that the cloud has had.
-func (s *system) machines() (servers, creates int) {
+func (s *system) machines() (machines, creates int) {
 	s.t.Helper()
 	a, err := s.Account(s.t.Context())
 	s.must(err)
 	for _, r := range a.Machines() {
 		if r.Tags["ichor/group"] == "worker" {
-			servers++
+			machines++
 		}
 	}
 	var log []struct{ Method, Path string }
 	s.must(s.Cloud(s.t.Context(), http.MethodGet, "_devcloud/requests", nil, &log))
 	for _, r := range log {
-		if r.Method == http.MethodPost && r.Path == "/v1/servers" {
+		if r.Method+" "+r.Path == chosen.Routes.Machine {
 			creates++
 		}
 	}
-	return servers, creates
+	return machines, creates
 }
 
 // server is a running ichor-grpcprovider with a client.
