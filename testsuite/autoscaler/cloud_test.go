@@ -3,15 +3,14 @@ package autoscaler
 import (
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
-// prefix is what the names of a group's servers begin with.
+// prefix is what the names of a group's machines begin with.
 func (s *system) prefix(group string) string { return s.name + "-" + group + "-" }
 
-// servers are the group's servers in the account.
+// servers are the group's machines in the account.
 func (s *system) servers(group string) []stack.Resource {
 	s.t.Helper()
 	a, err := s.Account(s.ctx())
@@ -25,40 +24,21 @@ func (s *system) servers(group string) []stack.Resource {
 	return out
 }
 
-// bill is what the cloud's own journal says of a group: how many servers were
-// ever created and how many there were at most at one time.
+// bill is what the cloud's own journal says of a group: how many machines were
+// ever made and how many there were at most at one time.
 type bill struct{ Created, Peak int }
 
 func (s *system) bill(group string) bill {
 	s.t.Helper()
-	var journal []struct {
-		Time    time.Time
-		Name    string
-		Message string
-	}
-	s.must(s.Cloud(s.ctx(), http.MethodGet, "_devcloud/timeline", nil, &journal))
-	var b bill
-	now := 0
-	for _, e := range journal {
-		if !strings.Contains(e.Message, " "+s.prefix(group)) {
-			continue
-		}
-		switch e.Name {
-		case "server_create":
-			b.Created++
-			now++
-			b.Peak = max(b.Peak, now)
-		case "server_is_gone":
-			now--
-		}
-	}
-	return b
+	b, err := s.Births(s.ctx(), s.prefix(group))
+	s.must(err)
+	return bill(b)
 }
 
-// fault bends the requests that create servers of a group until the test ends.
+// fault bends the requests that create machines of a group until the test ends.
 func (s *system) fault(group, effect string, more map[string]any) (remove func()) {
 	s.t.Helper()
-	f := map[string]any{"route": "POST /v1/servers", "contains": s.prefix(group), "effect": effect, "count": -1}
+	f := map[string]any{"route": chosen.Routes.Machine, "contains": s.prefix(group), "effect": effect, "count": -1}
 	for k, v := range more {
 		f[k] = v
 	}

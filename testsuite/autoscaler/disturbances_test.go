@@ -42,7 +42,7 @@ func TestDisturbances(t *testing.T) {
 // The request is accepted all the same, the loops go on, and the machine is made
 // when the cloud is back.
 func cloudHangs(s *system, g string) {
-	id, err := s.Fault(s.ctx(), map[string]any{"route": "* /v1/**", "effect": "hang", "count": -1})
+	id, err := s.Fault(s.ctx(), map[string]any{"route": chosen.Routes.All, "effect": "hang", "count": -1})
 	s.must(err)
 	l := s.pods(g, 1)
 	asked := s.first(0, mIncrease, g, nil)
@@ -262,7 +262,7 @@ func outageTimes(t *testing.T) times {
 // cloudAway: the cloud's API answers with 503 for the whole outage.
 func cloudAway(s *system, g string) {
 	defer report(s)
-	id, err := s.Fault(s.ctx(), map[string]any{"route": "* /v1/**", "effect": "status", "status": 503, "body": "<html>down</html>", "count": -1})
+	id, err := s.Fault(s.ctx(), map[string]any{"route": chosen.Routes.All, "effect": "status", "status": 503, "body": "<html>down</html>", "count": -1})
 	s.must(err)
 	l := s.pods(g, 2)
 	s.pass(g, s.outage.outage)

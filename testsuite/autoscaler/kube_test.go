@@ -16,10 +16,11 @@ import (
 // poolLabel ties pods to a group's nodes.
 const poolLabel = "example.com/pool"
 
-// newGroup has machines of 4 CPUs, of which a pod that asks for 3 fills one.
+// newGroup has machines of 4 CPUs, of which a pod that asks for 3 fills one; the
+// cloud's flavor of that size comes with the cluster.
 func newGroup(name string, least, most int) cluster.NodeGroup {
 	return cluster.NodeGroup{
-		Name: name, Flavor: "flex-8-4", Min: least, Max: most, Labels: map[string]string{poolLabel: name},
+		Name: name, Min: least, Max: most, Labels: map[string]string{poolLabel: name},
 	}
 }
 

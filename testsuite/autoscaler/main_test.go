@@ -23,13 +23,18 @@ const (
 
 var root, bin string
 
+// chosen is the cloud that the suite runs on: ICHOR_TEST_CLOUD names it.
+var chosen stack.Cloud
+
 func TestMain(m *testing.M) {
 	var err error
 	if root, err = stack.Root(); err == nil {
 		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
 			bin = filepath.Join(root, "bin")
 		}
-		err = stack.Missing(bin)
+		if chosen, err = stack.Chosen(); err == nil {
+			err = stack.Missing(bin, chosen)
+		}
 		for _, p := range []string{"ichor-grpcprovider", "tools/" + string(oldWire), "tools/" + string(newWire)} {
 			_, missing := os.Stat(filepath.Join(bin, p))
 			err = errors.Join(err, missing)

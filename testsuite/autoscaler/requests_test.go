@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/certs"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/wire"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // requests are sequences of calls of the test's own, beside the autoscaler:
@@ -122,6 +124,11 @@ func (s *system) cleaned(g string) {
 	})
 }
 
+// stranger is the provider ID of a machine that does not exist.
+func stranger(id string) string {
+	return chosen.ProviderID(stack.Resource{ID: id, Zone: chosen.Zones[0]})
+}
+
 // bounds: what is out of bounds is refused and creates nothing; of two requests
 // at once that fit only one by one, one is refused.
 func bounds(s *system, g string) {
@@ -186,9 +193,9 @@ func batch(s *system, g, other string) {
 	// The autoscaler deletes what it was told of, and a busy Temporal lets the
 	// provider learn late of machines whose nodes are there.
 	s.until("the provider knows all of them", func() bool { return s.knows(g, ids) && s.knows(other, others) })
-	for _, stranger := range []string{others[0], planes.Items[0].Spec.ProviderID, "cloudscale://unknown"} {
-		if err := s.remove(c, g, append(slices.Clone(ids), stranger)...); err == nil {
-			s.t.Errorf("a batch with %s was accepted", stranger)
+	for _, foreign := range []string{others[0], planes.Items[0].Spec.ProviderID, stranger("unknown")} {
+		if err := s.remove(c, g, append(slices.Clone(ids), foreign)...); err == nil {
+			s.t.Errorf("a batch with %s was accepted", foreign)
 		}
 	}
 	s.wantTarget(g, 5)
@@ -224,7 +231,7 @@ func foreign(s *system) {
 	s.must(err)
 	refs := []*wire.ExternalGrpcNode{{Name: planes.Items[0].Name, ProviderID: planes.Items[0].Spec.ProviderID}, {Name: "by-hand"}, {}}
 	for i := range 1000 {
-		refs = append(refs, &wire.ExternalGrpcNode{Name: fmt.Sprintf("n%d", i), ProviderID: fmt.Sprintf("cloudscale://%d", i)})
+		refs = append(refs, &wire.ExternalGrpcNode{Name: fmt.Sprintf("n%d", i), ProviderID: stranger(strconv.Itoa(i))})
 	}
 	began := time.Now()
 	for _, ref := range refs {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,10 +118,14 @@ func startCluster(t *testing.T, groups []cluster.NodeGroup, override map[string]
 	t.Cleanup(s.temporal.Close)
 	s.startWorker()
 
-	spec, err := stack.Spec(root, s.name)
+	spec, err := chosen.Spec(root, s.name)
 	s.must(err)
-	spec = stack.Small(spec)
-	spec.Spec.NodeGroups = groups
+	spec = chosen.Small(spec)
+	flavor := spec.Spec.NodeGroups[0].Flavor // of four CPUs
+	spec.Spec.NodeGroups = slices.Clone(groups)
+	for i := range spec.Spec.NodeGroups {
+		spec.Spec.NodeGroups[i].Flavor = flavor
+	}
 	file, err := s.WriteSpec(spec)
 	s.must(err)
 	s.ichor("provision", "-f", file)
