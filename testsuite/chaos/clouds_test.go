@@ -17,6 +17,9 @@ import (
 type ground struct {
 	// kinds are those of resources that EnsureResource makes.
 	kinds []string
+	// spared are activities for which a run there has no need, so that no kill at
+	// them is demanded.
+	spared []string
 	// creates are the routes by which the product makes things, with how many
 	// requests of a run without faults go there. That the list is complete is
 	// proven from the log of each run: creating tells requests that make something.
@@ -101,6 +104,7 @@ var grounds = map[string]ground{
 		kinds: []string{
 			"vpc", "internet-gateway", "route-table", "subnet", "security-group", "target-group", "load-balancer", "listener", "placement-group",
 		},
+		spared: []string{"WaitResource"}, // all of them can be built on as soon as they are made
 		creates: map[string]int{
 			ebs:                           1,
 			ec2 + "RegisterImage":         1,
