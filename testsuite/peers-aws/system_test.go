@@ -69,7 +69,7 @@ func start(t *testing.T) *system {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.judge = newJudge(t, s.AWS)
+	s.judge = newJudge(t, s.AWSOwner)
 	// Pages of two make everybody ask for the next one.
 	s.settings(t, map[string]any{"pageLimit": 2})
 	spec, err := stack.Example(root, cloud.Autoscale, name)

@@ -131,7 +131,7 @@ func (s *Stack) EC2(ctx context.Context, action string, params url.Values) ([]by
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
 	sum := sha256.Sum256([]byte(body))
-	keys := sdk.Credentials{AccessKeyID: s.awsOwner["AWS_ACCESS_KEY_ID"], SecretAccessKey: s.awsOwner["AWS_SECRET_ACCESS_KEY"]}
+	keys := sdk.Credentials{AccessKeyID: s.AWSOwner["AWS_ACCESS_KEY_ID"], SecretAccessKey: s.AWSOwner["AWS_SECRET_ACCESS_KEY"]}
 	if err := v4.NewSigner().SignHTTP(ctx, keys, req, hex.EncodeToString(sum[:]), "ec2", s.AWS["AWS_REGION"], time.Now()); err != nil {
 		return nil, err
 	}

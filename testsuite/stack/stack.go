@@ -61,8 +61,8 @@ type Stack struct {
 	CloudURL        string
 	FactoryURL      string
 	// AWS is the environment in which an SDK of AWS finds the emulated account and
-	// may do what the documented policy allows. awsOwner may do everything.
-	AWS, awsOwner map[string]string
+	// may do what the documented policy allows. AWSOwner may do everything.
+	AWS, AWSOwner map[string]string
 	awsKeys       map[string]string // all secrets, by access key
 }
 
@@ -197,7 +197,7 @@ func (s *Stack) readURLs() error {
 			AWS, AWSOwner, AWSKeys map[string]string
 		}
 		if strings.HasPrefix(scan.Text(), "{") && json.Unmarshal(scan.Bytes(), &line) == nil && line.URL != "" {
-			s.CloudURL, s.FactoryURL, s.AWS, s.awsOwner, s.awsKeys = line.URL, line.Factory, line.AWS, line.AWSOwner, line.AWSKeys
+			s.CloudURL, s.FactoryURL, s.AWS, s.AWSOwner, s.awsKeys = line.URL, line.Factory, line.AWS, line.AWSOwner, line.AWSKeys
 			return nil
 		}
 	}
