@@ -1,6 +1,6 @@
 // Package proc runs helper processes for tests and for the demo: databases, API
-// servers, workers. A process started here cannot outlive its parent: the kernel
-// kills it when the parent dies, however the parent dies.
+// servers, workers. A process started here cannot outlive its parent unless it is
+// meant to: the kernel kills it when the parent dies, however the parent dies.
 package proc
 
 import (
@@ -37,6 +37,9 @@ type Spec struct {
 	Log string
 	// Grace is the time between SIGTERM and SIGKILL; DefaultGrace if zero.
 	Grace time.Duration
+	// Detached gives the process a session of its own, in which it outlives its
+	// parent: whoever starts it must leave somebody a way to end it.
+	Detached bool
 }
 
 // Process is a started process. All methods may be called at any time from any
@@ -79,14 +82,14 @@ func Start(spec Spec) (*Process, error) {
 	cmd.Env, cmd.Dir = spec.Env, spec.Dir
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if spec.Detached {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	}
 
 	p := &Process{name: spec.Name, log: spec.Log, grace: spec.Grace, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The parent-death signal fires when the *thread* that forked ends, so
-		// that thread has to stay for as long as the child lives.
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
+		defer stay()()
 		err := cmd.Start()
 		// The child has its own copy of the descriptor by now, if it runs at all.
 		closeErr := out.Close()
@@ -105,6 +108,25 @@ func Start(spec Spec) (*Process, error) {
 		return nil, fmt.Errorf("proc: start %s: %w", spec.Name, err)
 	}
 	return p, nil
+}
+
+// Run runs a prepared command to its end, as cmd.Run does: for what a test or the
+// demo calls and waits for. Where the parent dies first, the command dies, too.
+func Run(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	defer stay()()
+	return cmd.Run()
+}
+
+// stay keeps the thread of a goroutine until the returned function is called: the
+// parent-death signal fires when the *thread* that forked ends, so that thread has
+// to stay for as long as the child lives.
+func stay() (leave func()) {
+	runtime.LockOSThread()
+	return runtime.UnlockOSThread
 }
 
 // Name is the name given in the Spec.

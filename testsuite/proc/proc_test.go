@@ -1,14 +1,12 @@
 package proc_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,15 +25,7 @@ func TestMain(m *testing.M) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "parent":
-		// Starts a child, says its id and waits to be killed.
-		child, err := proc.Start(proc.Spec{Path: "/bin/sleep", Args: []string{"600"}, Log: os.Args[1]})
-		if err != nil {
-			panic(err)
-		}
-		if _, err := os.Stdout.WriteString(strconv.Itoa(child.PID()) + "\n"); err != nil {
-			panic(err)
-		}
-		select {}
+		parent(os.Args[1])
 	}
 }
 
@@ -126,59 +116,6 @@ func TestStartRefuses(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A parent that is killed without warning takes its processes along.
-func TestChildDiesWithItsParent(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	parent := exec.Command(self, filepath.Join(t.TempDir(), "child.log"))
-	parent.Env = append(os.Environ(), roleVariable+"=parent")
-	out, err := parent.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	line, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		t.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !alive(pid) {
-		t.Fatal("the child does not run")
-	}
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Wait(); err == nil {
-		t.Error("the parent ended by itself")
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for lives(pid) {
-		if ctx.Err() != nil {
-			t.Fatal("the child outlived its parent")
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// lives is false also for a killed process that its new parent has not reaped
-// yet, which in a container without an init may take for ever.
-func lives(pid int) bool {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return false
-	}
-	_, after, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(after, "Z")
 }
 
 func TestFreePortsDiffer(t *testing.T) {
