@@ -41,7 +41,9 @@ type InspectGroupInput struct {
 	Cloud cluster.Cloud `json:"cloud"`
 	Owner cloud.Owner   `json:"owner"`
 	Kube  KubeTarget    `json:"kube"`
-	Known []MemberFact  `json:"known"` // sorted by id; those with a machine
+	// Known are the members with a machine, sorted by id. Read of each are ID,
+	// CloudID, Name and NodeReady.
+	Known []MemberFact `json:"known"`
 	// Account is where an owner without a record began, if that is known.
 	Account string `json:"account,omitempty"`
 }

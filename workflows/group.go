@@ -30,6 +30,7 @@ func ScaleNodeGroup(ctx workflow.Context, in GroupInput) error {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	g := newGroup(ctx, in)
 	g.scales = workflow.GetVersion(ctx, changeScaling, workflow.DefaultVersion, 1) >= 1
+	g.sharesLooks = workflow.GetVersion(ctx, changeLooks, workflow.DefaultVersion, 1) >= 1
 	if err := g.handlers(ctx); err != nil {
 		return err
 	}
@@ -100,6 +101,8 @@ type group struct {
 	// heard says that a request was applied since then.
 	heard, publishSoon bool
 	inspecting         bool
+	// sharesLooks is false in runs that began before changeLooks.
+	sharesLooks bool
 	// refused, failedToLearn and blind count failures in a row of what is tried
 	// for ever.
 	refused, failedToLearn, blind int

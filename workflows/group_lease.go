@@ -80,7 +80,7 @@ func (g *group) lease(ctx workflow.Context, in activities.LeaseInput) (activitie
 			g.set(ctx, m.ID, m.Phase, "")
 		}
 		// What happened meanwhile was not this group's affair; now it is.
-		g.state.Inspected = now.Add(-g.timing().Reconcile)
+		g.lookSoon(now)
 		return activities.LeaseResult{Message: "returned"}, nil
 	case g.state.Ending:
 		return out, fail(fault.Conflict, "group %s is being deleted: %s", g.in.Group, g.state.Reason)
@@ -103,6 +103,29 @@ func (g *group) lease(ctx workflow.Context, in activities.LeaseInput) (activitie
 	}
 	g.state.Generation++
 	return activities.LeaseResult{Held: true, Message: "until " + m.Lease.Until.UTC().Format(time.RFC3339)}, nil
+}
+
+// changeLooks is the version gate of looks that releases share: runs from before
+// it look at the whole group after each.
+const changeLooks = "shared-looks"
+
+// looksPerReconcile is how many looks at the whole group releases may cause within
+// the time between two of its own: one a minute by default. An upgrade of hundreds
+// of nodes gives one back every few seconds, and each look lists every machine and
+// leaves every member in history.
+const looksPerReconcile = 15
+
+// lookSoon has the group compared with the cloud, at once unless that was done a
+// moment ago.
+func (g *group) lookSoon(now time.Time) {
+	every := g.timing().Reconcile
+	due := now
+	if soonest := g.state.Looked.Add(every / looksPerReconcile); g.sharesLooks && soonest.After(now) {
+		due = soonest
+	}
+	if next := due.Add(-every); !g.sharesLooks || next.Before(g.state.Inspected) {
+		g.state.Inspected = next
+	}
 }
 
 // leased reports whether somebody works on a member.

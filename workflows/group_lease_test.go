@@ -1,13 +1,20 @@
 package workflows
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/cloud"
 )
 
 // update sends an update and hands its outcome to got.
@@ -104,6 +111,84 @@ func TestLeaseRunsOut(t *testing.T) {
 		},
 		6 * time.Hour: end(demoRef),
 	})
+}
+
+// Members that are given back one after the other share looks at the group, and
+// what happened to the last one meanwhile is noticed all the same.
+func TestReleasesShareLooks(t *testing.T) {
+	const members = 30
+	for _, tc := range []struct {
+		name    string
+		version workflow.Version
+		least   int
+		most    int
+	}{
+		{name: "shared", version: 1, least: 2, most: 4},
+		{name: "a run of before", version: workflow.DefaultVersion, least: members, most: members + 2},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newFakeWorld()
+			looks, counting := 0, false
+			w.mocks = func(env *testsuite.TestWorkflowEnvironment) {
+				env.OnGetVersion(changeLooks, workflow.DefaultVersion, workflow.Version(1)).Return(tc.version)
+				env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, args converter.EncodedValues) {
+					if info.ActivityType.Name != "InspectGroup" || !counting {
+						return
+					}
+					looks++
+					var in activities.InspectGroupInput
+					if err := args.Get(&in); err != nil || len(in.Known) == 0 {
+						t.Errorf("%d members are compared, %v", len(in.Known), err)
+					}
+				})
+			}
+			acts := map[time.Duration]act{
+				time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+					for i, m := range status(t, env).Members {
+						update(env, t, UpdateLease, fmt.Sprintf("take-%d", i), leaseOf(m.ID, "a", false), func(_ activities.LeaseResult, err error) {
+							if err != nil {
+								t.Errorf("lease: %v", err)
+							}
+						})
+					}
+				},
+				time.Hour + 10*time.Minute: func(env *testsuite.TestWorkflowEnvironment) {
+					if s := status(t, env); len(s.Members) != members || w.calls["create machine"] != members {
+						t.Errorf("%d members, %d creates", len(s.Members), w.calls["create machine"])
+					}
+				},
+				3 * time.Hour: end(demoRef),
+			}
+			// One every four seconds, each with time for a look of its own.
+			begin := time.Hour + 10*time.Minute + time.Second
+			for i := range members {
+				acts[begin+time.Duration(i)*4*time.Second] = func(env *testsuite.TestWorkflowEnvironment) {
+					counting = true
+					id := status(t, env).Members[i].ID
+					if i == members-1 { // while it is leased, somebody deletes it
+						w.change(func() {
+							w.machines = slices.DeleteFunc(w.machines, func(m cloud.Machine) bool { return m.Ref.ID == id })
+						})
+					}
+					update(env, t, UpdateLease, fmt.Sprintf("give-%d", i), leaseOf(id, "a", true), func(_ activities.LeaseResult, err error) {
+						if err != nil {
+							t.Errorf("release: %v", err)
+						}
+					})
+				}
+			}
+			acts[begin+members*4*time.Second+2*time.Minute] = func(env *testsuite.TestWorkflowEnvironment) {
+				counting = false
+				if looks < tc.least || looks > tc.most {
+					t.Errorf("%d looks, want %d to %d", looks, tc.least, tc.most)
+				}
+				if w.calls["create machine"] != members+1 {
+					t.Errorf("%d creates: the one that was deleted was not noticed", w.calls["create machine"])
+				}
+			}
+			runGroup(t, w, scalable(members, 0, members), acts)
+		})
+	}
 }
 
 // What a group is told to be holds for machines made from then on.

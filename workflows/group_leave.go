@@ -165,10 +165,10 @@ func (g *group) inspect(ctx workflow.Context) {
 	if now.Before(g.state.Inspected.Add(every)) {
 		return
 	}
-	g.state.Inspected, g.inspecting = now, true
+	g.state.Inspected, g.state.Looked, g.inspecting = now, now, true
 	workflow.GoNamed(g.restCtx, "inspect", func(ctx workflow.Context) {
 		defer func() { g.inspecting, g.dirty = false, true }()
-		known := g.factsOf(ctx, func(m *Member) bool { return m.Phase == MemberReady })
+		known := g.identities(func(m *Member) bool { return m.Phase == MemberReady })
 		out, err := call(ctx, &g.desk, g.short("compare with the cloud"), aWatch.InspectGroup,
 			activities.InspectGroupInput{Cloud: g.in.Cloud, Owner: g.owner(), Kube: g.kube(), Known: known, Account: g.site.Account})
 		if err == nil {

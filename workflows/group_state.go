@@ -102,9 +102,12 @@ type GroupState struct {
 	// on what fails is replaced here, before that it fails the cluster.
 	Settled bool `json:"settled,omitempty"`
 	// Detached says that no lifecycle workflow listens.
-	Detached  bool                  `json:"detached,omitempty"`
-	Template  *cluster.NodeTemplate `json:"template,omitempty"`
-	Inspected time.Time             `json:"inspected,omitzero"`
+	Detached bool                  `json:"detached,omitempty"`
+	Template *cluster.NodeTemplate `json:"template,omitempty"`
+	// Inspected is one Reconcile before the next comparison with the cloud is due,
+	// Looked when the last one began.
+	Inspected time.Time `json:"inspected,omitzero"`
+	Looked    time.Time `json:"looked,omitzero"`
 	// Inbox are requests that a run of older code received and could not obey.
 	Inbox []QueuedRequest `json:"inbox,omitempty"`
 }

@@ -34,6 +34,19 @@ func (g *group) factsOf(ctx workflow.Context, which func(*Member) bool) []activi
 	return out
 }
 
+// identities tells InspectGroup what it has to know of some members, sorted by
+// id. Each look leaves all of them in history, so nothing else is told.
+func (g *group) identities(which func(*Member) bool) []activities.MemberFact {
+	var out []activities.MemberFact
+	for _, m := range g.state.Members {
+		if which(m) {
+			out = append(out, activities.MemberFact{ID: m.ID, CloudID: m.CloudID, Name: m.Name, NodeReady: m.Phase == MemberReady})
+		}
+	}
+	slices.SortFunc(out, func(a, b activities.MemberFact) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
 // watch sees members through from booting to ready, one activity for all.
 func (g *group) watch(ctx workflow.Context) {
 	defer func() { g.watching, g.dirty = false, true }()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
 
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -81,15 +82,20 @@ func TestAttemptOfAMachineThatIsGone(t *testing.T) {
 // which no cloud takes for the first one.
 func TestElsewhereComesAfterWhatWasNotAnswered(t *testing.T) {
 	for name, tc := range map[string]struct {
-		made bool
-		want []string
+		made    bool
+		version workflow.Version
+		want    []string
 	}{
-		"it shows late":      {true, []string{"a", "a"}},
-		"it was never there": {false, []string{"a", "a", "b"}},
+		"it shows late":                 {true, 1, []string{"a", "a"}},
+		"it was never there":            {false, 1, []string{"a", "a", "b"}},
+		"a run of before does not look": {false, workflow.DefaultVersion, []string{"a", "a", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newFakeWorld()
 			w.hides = tc.made
+			w.mocks = func(env *testsuite.TestWorkflowEnvironment) {
+				env.OnGetVersion(changeFindFirst, workflow.DefaultVersion, workflow.Version(1)).Return(tc.version)
+			}
 			w.inject = func(op string, n int) (error, error) {
 				lost := fault.New(fault.Ambiguous, op, "the answer was lost")
 				switch {
