@@ -22,7 +22,19 @@
 // the create call on, are looked for by tag, adopted, repaired, and of several
 // the oldest stays.
 //
-// The SDK's retries are off, so that the histories of workflows show every call.
+// The SDK's retries are off: what the cloud refuses is told to the activity that
+// asked, with the cloud's word for how long to wait, so that the histories of
+// workflows show it. The one exception are the lists of all that a cluster has
+// (ListResources, ListImages). They consist of some twenty reads that are worth
+// nothing one by one, so under throttling an attempt that gave up at the first
+// refusal would begin again with all of them, and be throttled the more. There a
+// read, and only a read, that is RateLimited or Unavailable is repeated a few
+// times, with the pauses that the cloud asks for, through the account's limiter,
+// and in the attempt's own time (exchange.Whole). What lasts ends the attempt with
+// that kind: never with a part of the list, and never with an empty one. Every
+// exchange is told to Options.Observe either way. ListMachines is a single read
+// and is left to its caller.
+//
 // Reads of single machines are gathered: those that come within a few
 // milliseconds share one DescribeInstances.
 package aws

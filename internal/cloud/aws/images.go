@@ -308,12 +308,13 @@ func (p *Provider) removeImage(ctx context.Context, a *ami) error {
 	return p.deleteSnapshot(ctx, a.snapshot)
 }
 
-// ListImages implements cloud.Images.
+// ListImages implements cloud.Images. Its reads are one Whole, as those of
+// ListResources.
 func (p *Provider) ListImages(ctx context.Context, user cloud.Owner) ([]cloud.Image, error) {
 	if user.Cluster.UID == "" {
 		return nil, fault.New(fault.Internal, "list images", "the user has no cluster uid")
 	}
-	images, snapshots, err := p.imported(ctx, "list images", filter("tag-key", cluster.TagImageUser+user.Cluster.UID))
+	images, snapshots, err := p.imported(exchange.Whole(ctx), "list images", filter("tag-key", cluster.TagImageUser+user.Cluster.UID))
 	if err != nil {
 		return nil, err
 	}

@@ -71,6 +71,12 @@ func kindsOf(p *Provider) []kind {
 	}
 }
 
+// ListResources implements cloud.Infrastructure. Some twenty reads give one list
+// or none, so they are a Whole: see the package's words on retries.
+func (p *Provider) ListResources(ctx context.Context, owner cloud.Owner) ([]cloud.Resource, error) {
+	return p.Inventory.ListResources(exchange.Whole(ctx), owner)
+}
+
 // describer reads one page of a kind, by ids or by filters.
 type describer func(ctx context.Context, ids []string, filters []types.Filter, next *string) ([]item, *string, error)
 
@@ -81,13 +87,15 @@ func (p *Provider) ec2Kind(name, within, action string, d describer, more ...typ
 		var out []item
 		for next := (*string)(nil); ; {
 			var page []item
+			var following *string // next is needed again if this page is
 			err := p.calls.Call(ctx, exchange.Request{Op: op, Action: action}, func(ctx context.Context) (err error) {
-				page, next, err = d(ctx, ids, filters, next)
+				page, following, err = d(ctx, ids, filters, next)
 				return err
 			})
 			if err != nil {
 				return nil, err
 			}
+			next = following
 			for n := range page {
 				p.seen.Saw(page[n].ID, page[n].Made)
 			}

@@ -44,8 +44,16 @@ func (c *Caller) SendBy() time.Time { return c.clock().Round(0).Add(c.Waits.Post
 
 // Call runs f, which makes one HTTP exchange with the context that it is given,
 // and gives its error a kind. What was surely not sent is RateLimited,
-// Unavailable, or what Ready said.
+// Unavailable, or what Ready said. It calls f once, except for reads of a Whole.
 func (c *Caller) Call(ctx context.Context, r Request, f func(context.Context) error) error {
+	for n := 1; ; n++ {
+		if err := c.once(ctx, r, f); err == nil || !again(ctx, r, n, err) {
+			return err
+		}
+	}
+}
+
+func (c *Caller) once(ctx context.Context, r Request, f func(context.Context) error) error {
 	if err := c.Gate.wait(ctx, r.Op, r.Action); err != nil {
 		return err
 	}
