@@ -3,11 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -19,39 +17,17 @@ import (
 // autoscale provisions a cluster without workers and lets the real Cluster
 // Autoscaler run it up to its max and back, with nobody's help: pods are created
 // and deleted, nothing else. It stops everything in the end.
-func (d demo) autoscale(ctx context.Context) (err error) {
-	sys, err := d.start(ctx)
-	if errors.Is(err, errRuns) {
-		return err
-	}
-	defer func() {
-		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(os.Stderr, "\nlogs are in %s until make demo-down\n", d.path("logs"))
-			return
+func (d demo) autoscale(ctx context.Context) error {
+	return d.session(ctx, func(sys *system) error {
+		pair, err := d.pair(ctx, sys, shortened...)
+		for _, p := range pair {
+			defer func() { _ = p.Stop() }() // it is told to end; how it does says nothing
 		}
-		err = errors.Join(err, d.down())
-	}()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
-	if err := d.exhaust(ctx, sys); err != nil {
-		return err
-	}
-	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
-		return err
-	}
-	if err := d.nodes(ctx, sys); err != nil {
-		return err
-	}
-	pair, err := d.pair(ctx, sys, shortened...)
-	for _, p := range pair {
-		defer func() { _ = p.Stop() }() // it is told to end; how it does says nothing
-	}
-	if err != nil {
-		return err
-	}
-	return d.show(ctx, sys)
+		if err != nil {
+			return err
+		}
+		return d.show(ctx, sys)
+	})
 }
 
 // group is the workload's node group; podsWanted pods of half a core ask for
@@ -176,11 +152,9 @@ func (s scene) String() string {
 
 // status asks Ichor for the group, as anybody would.
 func (d demo) status(ctx context.Context, sys *system, out any) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), "group", "demo/"+group, "-o", "json")
-	cmd.Dir, cmd.Env = d.root, sys.Env
-	b, err := cmd.Output()
+	b, err := d.output(ctx, sys, "group", "demo/"+group, "-o", "json")
 	if err != nil {
-		return fmt.Errorf("ichor group: %w", err)
+		return err
 	}
 	return json.Unmarshal(b, out)
 }

@@ -36,6 +36,8 @@ type demo struct {
 	spec  string
 	// scarce is the type of machines that one zone has none of, or nothing.
 	scarce string
+	// tied: the system ends with this process, however that ends.
+	tied bool
 }
 
 // examples are what each demonstration provisions, by cloud.
@@ -63,6 +65,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	fs.StringVar(&d.bins, "bin", bins, "folder with the programs")
 	fs.StringVar(&d.dir, "dir", d.dir, "folder for all state")
+	fs.BoolVar(&d.tied, "tied", false, "end the system with this process, however that ends; up then stays until it is told to end")
 	if err := fs.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -95,8 +98,9 @@ func (d demo) path(name string) string { return filepath.Join(d.dir, name) }
 
 func (d demo) bin(name string) string { return filepath.Join(d.bins, name) }
 
-// up provisions the demo cluster. On a terminal it stays until Ctrl-C and then
-// stops everything; elsewhere it returns and leaves the system running.
+// up provisions the demo cluster. On a terminal, and where the system is tied to it,
+// it stays until it is told to end and then stops everything; elsewhere it returns
+// and leaves the system running.
 func (d demo) up(ctx context.Context) error {
 	started := time.Now()
 	sys, err := d.start(ctx)
@@ -106,34 +110,71 @@ func (d demo) up(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, d.down())
 	}
-	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
-	if err := d.exhaust(ctx, sys); err != nil {
-		return errors.Join(err, d.down())
-	}
-	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
+	if err := d.provision(ctx, sys); err != nil {
 		if ctx.Err() != nil {
-			fmt.Println("\nStopping everything.")
-			return d.down()
+			return d.told()
 		}
-		return fmt.Errorf("%w; logs are in %s", err, d.path("logs"))
-	}
-	if err := d.nodes(ctx, sys); err != nil {
-		return err
+		return d.end(ctx, err)
 	}
 	if err := d.refused(ctx, sys); err != nil {
-		return err
+		return d.end(ctx, err)
 	}
 	fmt.Printf("\nA cluster from nothing in %s (cloud speed factor %g).\n", time.Since(started).Round(time.Second), d.speed)
 	d.next(sys)
-	if !isTerminal() {
+	if !isTerminal() && !d.tied {
 		return nil
 	}
 	fmt.Println("\nCtrl-C stops everything; so does make demo-down from elsewhere.")
 	select {
 	case <-ctx.Done():
-		fmt.Println("\nStopping everything.")
-		return d.down()
+		return d.told()
 	case <-sys.gone(ctx):
 		return nil
 	}
+}
+
+func (d demo) told() error {
+	fmt.Println("\nStopping everything.")
+	return d.down()
+}
+
+// provision makes the cluster and shows its nodes.
+func (d demo) provision(ctx context.Context, sys *system) error {
+	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
+	if err := d.exhaust(ctx, sys); err != nil {
+		return err
+	}
+	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
+		return err
+	}
+	return d.nodes(ctx, sys)
+}
+
+// session is a demonstration on a provisioned cluster; everything is stopped after
+// it.
+func (d demo) session(ctx context.Context, show func(*system) error) error {
+	sys, err := d.start(ctx)
+	if errors.Is(err, errRuns) {
+		return err
+	}
+	if err == nil {
+		err = d.provision(ctx, sys)
+	}
+	if err == nil {
+		err = show(sys)
+	}
+	return d.end(ctx, err)
+}
+
+// end stops everything. After a failure the state stays to be looked at, and so does
+// the system unless it is tied to this process.
+func (d demo) end(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return errors.Join(err, d.down())
+	}
+	if d.tied {
+		err = errors.Join(err, d.stop())
+	}
+	fmt.Fprintf(os.Stderr, "\nlogs are in %s until make demo-down\n", d.path("logs"))
+	return err
 }

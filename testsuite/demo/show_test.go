@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -8,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ichor-project/ichor/testsuite/proc"
 	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
@@ -51,16 +54,21 @@ func show(t *testing.T, command string, flags ...string) string {
 		bin = filepath.Join(root, "bin")
 	}
 	demo := filepath.Join(bin, "ichor-demo")
-	cmd := exec.CommandContext(t.Context(), demo, append([]string{command, "--dir", dir, "--speed", "40"}, flags...)...)
-	cmd.Dir = root
+	// Tied to this process, and this process to it: a test that is killed, or that
+	// ends in a panic because it takes too long, leaves nothing running.
+	run := func(ctx context.Context, command string, flags ...string) ([]byte, error) {
+		var out bytes.Buffer
+		cmd := exec.CommandContext(ctx, demo, append([]string{command, "--dir", dir, "--tied"}, flags...)...)
+		cmd.Dir, cmd.Stdout, cmd.Stderr = root, &out, &out
+		err := proc.Run(cmd)
+		return out.Bytes(), err
+	}
 	t.Cleanup(func() {
-		down := exec.Command(demo, "down", "--dir", dir)
-		down.Dir = root
-		if out, err := down.CombinedOutput(); err != nil {
+		if out, err := run(context.WithoutCancel(t.Context()), "down"); err != nil {
 			t.Errorf("down: %v\n%s", err, out)
 		}
 	})
-	out, err := cmd.CombinedOutput()
+	out, err := run(t.Context(), command, append([]string{"--speed", "40"}, flags...)...)
 	if err != nil {
 		logs, _ := filepath.Glob(filepath.Join(dir, "logs", "*.log"))
 		for _, l := range logs {

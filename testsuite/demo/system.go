@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -41,46 +40,33 @@ func isTerminal() bool {
 
 var errRuns = errors.New("the demo runs already; stop it with make demo-down")
 
-// start runs the system in a process of its own, so that it outlives this one.
-func (d demo) start(ctx context.Context) (*system, error) {
-	if s, err := d.read(); err == nil && alive(s.PID) {
+// start runs the system in a process of its own, which outlives this one unless it is
+// tied to it.
+func (d demo) start(ctx context.Context) (sys *system, err error) {
+	if d.running() != nil {
 		return nil, errRuns
 	}
 	if err := os.RemoveAll(d.dir); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(d.path("logs"), 0o750); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(d.path("logs/demo.log"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = log.Close() }() // the child has its own descriptor
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(self, "serve", "-dir", d.dir, "-bin", d.bins, "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64))
-	cmd.Dir, cmd.Stdout, cmd.Stderr = d.root, log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	server, err := proc.Start(proc.Spec{
+		Name: "the system", Path: self, Dir: d.root, Log: d.path("logs/demo.log"), Detached: !d.tied, Grace: time.Minute,
+		Args: []string{"serve", "-dir", d.dir, "-bin", d.bins, "-speed", strconv.FormatFloat(d.speed, 'f', -1, 64)},
+	})
+	if err != nil {
 		return nil, err
 	}
-	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
-	for {
-		if s, err := d.read(); err == nil {
-			return s, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), cmd.Process.Signal(syscall.SIGTERM))
-		case err := <-exited:
-			return nil, fmt.Errorf("the system did not start (%w):\n%s", err, proc.Tail(d.path("logs/demo.log"), 15))
-		case <-time.After(50 * time.Millisecond):
-		}
+	if err := server.WaitReady(ctx, 50*time.Millisecond, func(context.Context) (err error) {
+		sys, err = d.read()
+		return err
+	}); err != nil {
+		return nil, errors.Join(err, server.Stop())
 	}
+	return sys, nil
 }
 
 // serve runs the system until it is told to end.
@@ -144,19 +130,37 @@ func (d demo) read() (*system, error) {
 	return &s, json.Unmarshal(b, &s)
 }
 
+// running is the system, or nil where none was ever ready or it has ended.
+func (d demo) running() *system {
+	if s, err := d.read(); err == nil && alive(s.PID) {
+		return s
+	}
+	return nil
+}
+
 // down stops the system and removes its state. Nothing running is success.
 func (d demo) down() error {
-	if s, err := d.read(); err == nil && alive(s.PID) {
-		if err := syscall.Kill(s.PID, syscall.SIGTERM); err != nil {
-			return err
-		}
-		for deadline := time.Now().Add(time.Minute); alive(s.PID); time.Sleep(50 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				return fmt.Errorf("process %d does not end", s.PID)
-			}
-		}
+	if err := d.stop(); err != nil {
+		return err
 	}
 	return os.RemoveAll(d.dir)
+}
+
+// stop stops the system and waits until it is gone.
+func (d demo) stop() error {
+	s := d.running()
+	if s == nil {
+		return nil
+	}
+	if err := syscall.Kill(s.PID, syscall.SIGTERM); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(time.Minute); alive(s.PID); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("process %d does not end", s.PID)
+		}
+	}
+	return nil
 }
 
 // alive reports whether pid is a demo process; a pid may have been reused.
@@ -177,22 +181,11 @@ func (s *system) gone(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
-// ichor runs the CLI against the system.
-func (d demo) ichor(ctx context.Context, s *system, args ...string) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Dir, cmd.Env = d.root, s.Env
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	return cmd.Run()
-}
-
 // nodes prints what the cluster's own API says.
 func (d demo) nodes(ctx context.Context, s *system) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), "kubeconfig", "demo")
-	cmd.Dir, cmd.Env, cmd.Stderr = d.root, s.Env, os.Stderr
-	kubeconfig, err := cmd.Output()
+	kubeconfig, err := d.output(ctx, s, "kubeconfig", "demo")
 	if err != nil {
-		return fmt.Errorf("ichor kubeconfig: %w", err)
+		return err
 	}
 	if err := os.WriteFile(d.path("kubeconfig"), kubeconfig, 0o600); err != nil {
 		return err

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -46,54 +44,32 @@ const patience = 20 * time.Minute
 // upgrade provisions a cluster on old versions with a workload under a disruption
 // budget, upgrades it while the real Cluster Autoscaler adds a node, measures by
 // the cluster's API throughout, and judges. It stops everything in the end.
-func (d demo) upgrade(ctx context.Context) (err error) {
-	sys, err := d.start(ctx)
-	if errors.Is(err, errRuns) {
-		return err
-	}
-	defer func() {
-		if err != nil && ctx.Err() == nil {
-			fmt.Fprintf(os.Stderr, "\nlogs are in %s until make demo-down\n", d.path("logs"))
-			return
+func (d demo) upgrade(ctx context.Context) error {
+	return d.session(ctx, func(sys *system) error {
+		if err := d.refused(ctx, sys); err != nil {
+			return err
 		}
-		err = errors.Join(err, d.down())
-	}()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("Cloud runs %gx faster than real time; Temporal UI: %s\n\n", d.speed, sys.UI)
-	if err := d.exhaust(ctx, sys); err != nil {
-		return err
-	}
-	if err := d.ichor(ctx, sys, "provision", "-f", d.spec); err != nil {
-		return err
-	}
-	if err := d.nodes(ctx, sys); err != nil {
-		return err
-	}
-	if err := d.refused(ctx, sys); err != nil {
-		return err
-	}
-	config, err := d.config()
-	if err != nil {
-		return err
-	}
-	api, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	// With the autoscaler's own times for scaling down, minutes: what it adds shall
-	// be seen to stay.
-	pair, err := d.pair(ctx, sys)
-	for _, p := range pair {
-		defer func() { _ = p.Stop() }() // it is told to end; how it does says nothing
-	}
-	if err != nil {
-		return err
-	}
-	limited, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return d.roll(limited, sys, config, api, pair)
+		config, err := d.config()
+		if err != nil {
+			return err
+		}
+		api, err := kubernetes.NewForConfig(config)
+		if err != nil {
+			return err
+		}
+		// With the autoscaler's own times for scaling down, minutes: what it adds shall
+		// be seen to stay.
+		pair, err := d.pair(ctx, sys)
+		for _, p := range pair {
+			defer func() { _ = p.Stop() }() // it is told to end; how it does says nothing
+		}
+		if err != nil {
+			return err
+		}
+		limited, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return d.roll(limited, sys, config, api, pair)
+	})
 }
 
 // config is how the cluster's API is reached, without a limit on this side.
@@ -195,20 +171,6 @@ func (d demo) midway(ctx context.Context, api kubernetes.Interface, w *watch, st
 // settled waits until the workload runs in full.
 func (d demo) settled(ctx context.Context, w *watch) error {
 	return w.until(ctx, "all pods are available", func(s seen) bool { return s.ready == podsAfter })
-}
-
-// plain runs the CLI with output that is not redrawn, so that other lines can stand
-// between its own.
-func (d demo) plain(ctx context.Context, s *system, args ...string) error {
-	cmd := exec.CommandContext(ctx, d.bin("ichor"), args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
-	cmd.Dir, cmd.Env = d.root, s.Env
-	cmd.Stdout, cmd.Stderr = struct{ io.Writer }{os.Stdout}, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("ichor %s: %w", args[0], err)
-	}
-	return nil
 }
 
 // isWorker says whether a node is for the workload.
