@@ -84,7 +84,7 @@ func (g *group) creating() bool {
 }
 
 // create brings one machine into the cloud: placement group of its shard, then
-// the machine, one at a time per shard because the cloud's placement races. Where
+// the machine, one at a time per shard where the cloud's placement races. Where
 // there is no capacity the group's alternatives are tried in their order.
 func (g *group) create(ctx workflow.Context, id string) error {
 	for {
@@ -168,9 +168,14 @@ func (g *group) place(ctx workflow.Context, id string) (*cloud.Machine, error) {
 		if err := lock.Lock(ctx); err != nil {
 			return nil, err
 		}
-		defer lock.Unlock()
 		var err error
-		if placement, err = g.placement(ctx, d, shard); err != nil {
+		placement, err = g.placement(ctx, d, shard)
+		if err != nil || g.site.Capabilities.SpreadAtOnce {
+			lock.Unlock() // only the placement group itself is made once for all
+		} else {
+			defer lock.Unlock()
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -127,6 +127,49 @@ func TestElsewhereComesAfterWhatWasNotAnswered(t *testing.T) {
 	}
 }
 
+// Machines of one placement group are made together where the cloud keeps them
+// apart by itself, and one after the other where they would race for its places.
+func TestSpreadTogether(t *testing.T) {
+	const members = 8 // two groups of four
+	for _, tc := range []struct {
+		together bool
+		want     int // creates under way at the same time
+	}{{true, members}, {false, 2}} {
+		t.Run(fmt.Sprint(tc.together), func(t *testing.T) {
+			w := newFakeWorld()
+			under, most, closed := 0, 0, false
+			full := make(chan struct{})
+			w.inject = func(op string, _ int) (error, error) {
+				if op != "create machine" {
+					return nil, nil
+				}
+				under++
+				if most = max(most, under); under == tc.want && !closed {
+					closed = true
+					close(full)
+				}
+				w.mu.Unlock()                     // which the caller holds
+				<-full                            // never, if fewer come at a time: the test's own limit ends it
+				time.Sleep(20 * time.Millisecond) // in which one too many would come
+				w.mu.Lock()
+				under--
+				return nil, nil
+			}
+			in := scalable(members, 0, members)
+			in.Site.Capabilities.SpreadAtOnce = tc.together
+			runGroup(t, w, in, map[time.Duration]act{
+				time.Hour: func(env *testsuite.TestWorkflowEnvironment) {
+					expect(t, env, map[MemberPhase]int{MemberReady: members})
+				},
+				2 * time.Hour: end(demoRef),
+			})
+			if most != tc.want {
+				t.Errorf("%d creates at the same time, want %d", most, tc.want)
+			}
+		})
+	}
+}
+
 // A cloud may deduplicate machines and nothing else.
 func TestWhatACloudDeduplicates(t *testing.T) {
 	for _, tc := range []struct {

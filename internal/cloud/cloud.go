@@ -120,6 +120,10 @@ type Capabilities struct {
 	// SpreadLimit is how many machines fit into one placement group; 0 when
 	// the cloud has none.
 	SpreadLimit int `json:"spreadLimit"`
+	// SpreadAtOnce says that machines of one placement group may be made at the
+	// same time: the cloud itself keeps them apart. Elsewhere they are made one
+	// after the other, because they would race for its places.
+	SpreadAtOnce bool `json:"spreadAtOnce,omitempty"`
 	// ProviderIDPrefix precedes the machine's cloud id in node.spec.providerID.
 	ProviderIDPrefix string `json:"providerIDPrefix"`
 	// NodesByProviderID says that the cloud's controller does not find a node by the

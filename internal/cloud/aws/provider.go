@@ -247,7 +247,7 @@ func (p *Provider) Capabilities() cloud.Capabilities {
 	return p.calls.Waits.In(cloud.Capabilities{
 		Idempotency: cloud.NativeToken, Resources: cloud.TagScan,
 		UserDataMax: userDataMax, UserDataGzip: true,
-		SpreadLimit: spreadLimit, ProviderIDPrefix: providerIDPrefix,
+		SpreadLimit: spreadLimit, SpreadAtOnce: true, ProviderIDPrefix: providerIDPrefix,
 		// The vendor's controller looks for the name that the VPC gives to an instance.
 		NodesByProviderID: true,
 		Spot:              true,

@@ -161,6 +161,7 @@ func Run(t *testing.T, h Harness) {
 		{"Infrastructure", testInfrastructure},
 		{"InfrastructureLostReplies", testInfrastructureLost},
 		{"InfrastructureForeign", testForeign},
+		{"Spread", testSpread},
 		{"Members", testMembers},
 		{"PublishedImages", testPublished},
 		{"Images", testImages},

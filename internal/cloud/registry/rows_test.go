@@ -89,6 +89,12 @@ var sections = []section{{"In the spec", []row{
 		return "absence is proven for " + span(c.caps.Settle+c.caps.AbsenceWindow)
 	}},
 	{"SpreadLimit", "Spread over hosts", "groups with `antiAffinity` get as many as they need", func(t *testing.T, c column) string { return c.placement(t) }},
+	{"SpreadAtOnce", "… whose machines are made", "", func(_ *testing.T, c column) string {
+		if c.caps.SpreadAtOnce {
+			return "together"
+		}
+		return "one after the other: they would race for its places"
+	}},
 	{"Spot", "For less, but may be taken back", "", func(_ *testing.T, c column) string { return yes(c.caps.Spot) }},
 	{"ProviderIDPrefix ProviderID", "Provider ID", "`spec.providerID` of the node", func(t *testing.T, c column) string {
 		if !strings.HasPrefix(c.limits.Marks.ProviderID, c.caps.ProviderIDPrefix) {
