@@ -1,23 +1,17 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	enumspb "go.temporal.io/api/enums/v1"
-	querypb "go.temporal.io/api/query/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -230,214 +224,5 @@ func until(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("it never happened: %s", what)
 		}
-	}
-}
-
-// flaky answers updates with one error after the other, then with success.
-type flaky struct {
-	client.Client
-	errs []error
-	ids  []string
-}
-
-type answeredHandle struct{ client.WorkflowUpdateHandle }
-
-func (answeredHandle) Get(_ context.Context, v any) error {
-	*v.(*workflows.ScaleResult) = workflows.ScaleResult{Accepted: true, Target: 7}
-	return nil
-}
-
-func (f *flaky) UpdateWorkflow(_ context.Context, o client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error) {
-	f.ids = append(f.ids, o.UpdateID+" "+o.UpdateName+" "+o.WorkflowID)
-	if len(f.errs) == 0 {
-		return answeredHandle{}, nil
-	}
-	err := f.errs[0]
-	f.errs = f.errs[1:]
-	return nil, err
-}
-
-func (f *flaky) DescribeWorkflow(context.Context, string, string) (*client.WorkflowExecutionDescription, error) {
-	d := &client.WorkflowExecutionDescription{}
-	d.Status = enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
-	return d, nil
-}
-
-func TestEveryAttemptHasTheSameID(t *testing.T) {
-	for _, err := range []error{
-		serviceerror.NewWorkflowNotReady("Unable to perform workflow execution update due to unexpected workflow task failure."),
-		serviceerror.NewUnavailable("connection refused"),
-		serviceerror.NewDeadlineExceeded("too late"),
-		serviceerror.NewResourceExhausted(enumspb.RESOURCE_EXHAUSTED_CAUSE_CONCURRENT_LIMIT, "too many updates"),
-		serviceerror.NewNotFound("workflow execution already completed"),
-		client.NewWorkflowUpdateServiceTimeoutOrCanceledError(context.DeadlineExceeded),
-		temporal.NewApplicationError("Workflow Update failed because the Workflow completed before the Update completed.", closedMeanwhile),
-	} {
-		f := &flaky{errs: []error{err}}
-		a := &app{out: io.Discard, err: io.Discard}
-		res, got := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalSetTarget, workflows.ScaleRequest{RequestID: "r1"}, time.Minute)
-		if got != nil || res.Target != 7 {
-			t.Errorf("after %v: %+v, %v", err, res, got)
-		}
-		once := "r1 set-target cluster/demo/group/worker"
-		if diff := cmp.Diff([]string{once, once}, f.ids); diff != "" {
-			t.Errorf("after %v (-want +got):\n%s", err, diff)
-		}
-	}
-	f := &flaky{errs: []error{serviceerror.NewPermissionDenied("no", "")}}
-	a := &app{out: io.Discard, err: io.Discard}
-	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalSetTarget, workflows.ScaleRequest{RequestID: "r1"}, time.Minute); exitCode(err) != exitUnavailable || len(f.ids) != 1 {
-		t.Errorf("not allowed: %v after %d attempts", err, len(f.ids))
-	}
-}
-
-func (f *flaky) SignalWorkflow(_ context.Context, id, _, name string, arg any) error {
-	f.ids = append(f.ids, name+" "+arg.(workflows.ScaleRequest).RequestID+" "+id)
-	return nil
-}
-
-// TestRunsOfOlderCode asks a run that cannot answer yet to continue as one that
-// can, once.
-func TestRunsOfOlderCode(t *testing.T) {
-	old := temporal.NewApplicationError("this run of the group began before it could answer", string(fault.Conflict))
-	f := &flaky{errs: []error{old}}
-	a := &app{out: io.Discard, err: io.Discard}
-	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Minute); err != nil {
-		t.Error(err)
-	}
-	asked := "r1 pause cluster/demo/group/worker"
-	if diff := cmp.Diff([]string{asked, "cancel-request r1.handover cluster/demo/group/worker", asked}, f.ids); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	f = &flaky{errs: []error{old, old, old}}
-	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Minute); err != nil || len(f.ids) != 5 {
-		t.Errorf("it took a while: %v after %q", err, f.ids)
-	}
-	f = &flaky{errs: []error{old}}
-	if _, err := a.request(t.Context(), f, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Millisecond); exitCode(err) != exitConflict {
-		t.Errorf("it took too long: %v", err)
-	}
-}
-
-// renewing rejects the first questions as a run does that has just ended.
-type renewing struct {
-	client.Client
-	ends []enumspb.WorkflowExecutionStatus
-}
-
-func (r *renewing) QueryWorkflowWithOptions(context.Context, *client.QueryWorkflowWithOptionsRequest) (*client.QueryWorkflowWithOptionsResponse, error) {
-	if len(r.ends) == 0 {
-		return nil, serviceerror.NewUnavailable("the next run was asked")
-	}
-	end := r.ends[0]
-	r.ends = r.ends[1:]
-	return &client.QueryWorkflowWithOptionsResponse{QueryRejected: &querypb.QueryRejected{Status: end}}, nil
-}
-
-func TestRunsThatEndWhileAsked(t *testing.T) {
-	again := enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW
-	var next *serviceerror.Unavailable
-	if _, err := groupOf(t.Context(), &renewing{ends: []enumspb.WorkflowExecutionStatus{again, again}}, "x"); !errors.As(err, &next) {
-		t.Errorf("after continue-as-new the next run is to be asked: %v", err)
-	}
-	if _, err := groupOf(t.Context(), &renewing{ends: []enumspb.WorkflowExecutionStatus{enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED}}, "x"); !ended(err) {
-		t.Errorf("a group that has ended is absent: %v", err)
-	}
-}
-
-// mute never answers; it interrupts whoever asks.
-type mute struct {
-	client.Client
-	interrupt func()
-}
-
-func (m mute) UpdateWorkflow(ctx context.Context, _ client.UpdateWorkflowOptions) (client.WorkflowUpdateHandle, error) {
-	m.interrupt()
-	<-ctx.Done()
-	return nil, client.NewWorkflowUpdateServiceTimeoutOrCanceledError(ctx.Err())
-}
-
-func (mute) DescribeTaskQueue(context.Context, string, enumspb.TaskQueueType) (*workflowservice.DescribeTaskQueueResponse, error) {
-	return nil, serviceerror.NewUnavailable("gone")
-}
-
-func TestInterruptedWhileAsking(t *testing.T) {
-	ctx, interrupt := context.WithCancel(t.Context())
-	var said strings.Builder
-	a := &app{out: io.Discard, err: &said}
-	_, err := a.request(ctx, mute{interrupt: interrupt}, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Minute)
-	if exitCode(err) != exitInterrupted {
-		t.Errorf("exit code %d (%v)", exitCode(err), err)
-	}
-	wantText(t, said.String(), "Request r1 may still be applied", "--request-id r1")
-
-	_, err = a.request(t.Context(), mute{interrupt: func() {}}, groupName{"demo", "worker"}, workflows.SignalPause, workflows.ScaleRequest{RequestID: "r1"}, time.Millisecond)
-	if exitCode(err) != exitUnanswered {
-		t.Errorf("exit code %d (%v)", exitCode(err), err)
-	}
-	wantText(t, err.Error(), "Temporal does not answer (gone)", "request r1 may still be applied")
-}
-
-func TestWhenAGroupHasSettled(t *testing.T) {
-	now := time.Now()
-	ready, booting := member("a-b-aaaaa", workflows.MemberReady, nil), member("a-b-bbbbb", workflows.MemberBooting, nil)
-	wanted, leaving := member("a-b-ccccc", workflows.MemberWanted, nil), member("a-b-ddddd", workflows.MemberDeleting, nil)
-	broken := member("a-b-eeeee", workflows.MemberFailed, &workflows.Failure{Kind: fault.Capacity, Message: "sold out"})
-	gone := member("a-b-fffff", workflows.MemberGone, nil)
-	backoff := &workflows.BackoffStatus{Until: now.Add(time.Minute), Failures: 1}
-	paused := &workflows.PauseStatus{Reason: "mine"}
-	group := func(target int, ms ...workflows.GroupMember) workflows.GroupStatus {
-		return workflows.GroupStatus{Target: target, Members: ms}
-	}
-	with := func(s workflows.GroupStatus, change func(*workflows.GroupStatus)) workflows.GroupStatus {
-		change(&s)
-		return s
-	}
-	for _, tc := range []struct {
-		name string
-		s    workflows.GroupStatus
-		done bool
-		code int
-		says string
-	}{
-		{"all ready", group(1, ready, gone), true, exitOK, ""},
-		{"none wanted", group(0), true, exitOK, ""},
-		{"one boots", group(2, ready, booting), false, 0, ""},
-		{"not listed yet", group(2, ready), false, 0, ""},
-		{"one leaves", group(1, ready, leaving), false, 0, ""},
-		{"one failed, one still boots", group(3, ready, booting, broken), false, 0, ""},
-		{"one failed", group(2, ready, broken), true, exitFailed, "1 of 2 ready, 1 failed: a-b-eeeee: sold out (Capacity)"},
-		{"waits for the end of a backoff", with(group(2, ready, wanted), func(s *workflows.GroupStatus) { s.Backoff = backoff }), true, exitFailed, "backs off until"},
-		{"backoff is over", with(group(2, ready, wanted), func(s *workflows.GroupStatus) {
-			s.Backoff = &workflows.BackoffStatus{Until: now.Add(-time.Second)}
-		}), false, 0, ""},
-		{"paused with all ready", with(group(1, ready), func(s *workflows.GroupStatus) { s.Paused = paused }), true, exitOK, ""},
-		{"paused with one wanted", with(group(2, ready, wanted), func(s *workflows.GroupStatus) { s.Paused = paused }), true, exitConflict, "paused (mine); go on with: ichor resume demo/worker"},
-		{"paused while one boots", with(group(2, ready, booting), func(s *workflows.GroupStatus) { s.Paused = paused }), false, 0, ""},
-		{"parked", with(group(2, ready, wanted), func(s *workflows.GroupStatus) { s.Parked = "no token" }), false, 0, ""},
-		{"ending", with(group(1, leaving), func(s *workflows.GroupStatus) { s.Ending = true }), true, exitFailed, "the group is ending"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			done, err := settled(groupName{"demo", "worker"}, tc.s, now)
-			if done != tc.done {
-				t.Fatalf("settled: %v, want %v (%v)", done, tc.done, err)
-			}
-			if done && exitCode(err) != tc.code {
-				t.Errorf("exit code %d, want %d (%v)", exitCode(err), tc.code, err)
-			}
-			if tc.says != "" && (err == nil || !strings.Contains(err.Error(), tc.says)) {
-				t.Errorf("error %v, want %q", err, tc.says)
-			}
-		})
-	}
-}
-
-func TestMemosAreCounted(t *testing.T) {
-	m := groupMemo{workflows.GroupMemo{
-		Ready: 3, Wanted: []workflows.InstanceRange{{From: 2, To: 4}, {From: 0, To: 0}},
-		Others: []workflows.MemoInstance{{Phase: workflows.MemberBooting}, {Phase: workflows.MemberFailed}, {Phase: workflows.MemberDraining}, {Phase: workflows.MemberGone}},
-	}}
-	if diff := cmp.Diff(counts{Ready: 3, Creating: 5, Failed: 1, Deleting: 1}, m.counts()); diff != "" {
-		t.Error(diff)
 	}
 }
