@@ -11,7 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 )
@@ -115,7 +115,7 @@ func createdBy(c cluster.Cluster) []planned {
 	} else {
 		out = append(out, planned{Kind: "network", Name: s.Network.Existing.Network, Count: 0, Zone: s.Cloud.Zone, Detail: "exists; used and never deleted"})
 	}
-	limits, _ := check.CloudNamed(s.Cloud.Provider) // nothing for a cloud that is not known
+	limits, _ := catalog.Named(s.Cloud.Provider) // nothing for a cloud that is not known
 	if s.Endpoint.LoadBalancer != nil {
 		who := strings.Join(s.Network.AdminCIDRs, ", ")
 		if limits.OpenEndpoint {

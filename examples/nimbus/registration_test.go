@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ichor-project/ichor/examples/nimbus"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/registry"
@@ -15,11 +16,11 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
-// limits is what a spec is held to before anybody is asked.
-var limits = check.Cloud{
-	Name: nimbus.Name, Zones: []string{"north", "south"}, ZonalNetworks: true,
+// row is what is known of the cloud before anybody is asked.
+var row = catalog.Cloud{
+	Name: nimbus.Name, Zone: "north", Zones: []string{"north", "south"}, ZonalNetworks: true,
 	UserDataMax: 32 << 10, MinDiskGiB: 10,
-	Marks: check.Marks{Platform: "nocloud", ProviderID: "nimbus://MACHINE"},
+	Marks: catalog.Marks{Platform: "nocloud", ProviderID: "nimbus://MACHINE"},
 }
 
 // spec is one for Nimbus that differs from another cloud's where it must.
@@ -40,6 +41,7 @@ func spec(t *testing.T) cluster.Cluster {
 func TestRegistryOpensIt(t *testing.T) {
 	clouds := registry.Clouds()
 	clouds[nimbus.Name] = registry.Cloud{
+		Cloud: row,
 		Open: func(_ context.Context, a registry.Account, o registry.Options) (cloud.Provider, error) {
 			return nimbus.New(nimbus.Options{
 				Token: a.Credentials, BaseURL: "https://api.nimbus.example", Rate: o.Rate, Waits: o.Waits, Observe: a.Observe,
@@ -56,8 +58,8 @@ func TestRegistryOpensIt(t *testing.T) {
 	}
 	caps := p.Capabilities()
 	have := []any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit, caps.TalosPlatform}
-	if diff := cmp.Diff(have, []any{limits.UserDataMax, limits.UserDataGzip, limits.SpreadLimit, limits.Marks.Platform}); diff != "" {
-		t.Errorf("limits (-provider +check):\n%s", diff)
+	if diff := cmp.Diff(have, []any{row.UserDataMax, row.UserDataGzip, row.SpreadLimit, row.Marks.Platform}); diff != "" {
+		t.Errorf("row (-provider +catalog):\n%s", diff)
 	}
 }
 
@@ -69,7 +71,7 @@ func (token) Resolve(context.Context, secrets.Ref) (secrets.Value, error) {
 }
 
 func TestSpecsMayNameIt(t *testing.T) {
-	known := append(check.Clouds(), limits)
+	known := append(catalog.Clouds(), row)
 	if p := check.Spec(spec(t), check.Options{Clouds: known}); len(p) > 0 {
 		t.Errorf("a good spec: %v", p)
 	}

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -8,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ichor-project/ichor/grpcprovider/provider"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/workflows"
 )
@@ -44,24 +46,15 @@ func templateNode(g *provider.Group) *corev1.Node {
 func labels(f workflows.GroupFacts) map[string]string {
 	out := map[string]string{
 		corev1.LabelOSStable: "linux", corev1.LabelArchStable: "amd64",
-		corev1.LabelInstanceTypeStable: f.Flavor, corev1.LabelTopologyZone: f.Zone, corev1.LabelTopologyRegion: region(f),
+		corev1.LabelInstanceTypeStable: f.Flavor, corev1.LabelTopologyZone: f.Zone,
 	}
-	for _, l := range f.Template.Labels {
+	known, _ := catalog.Named(f.Cloud.Provider)
+	for _, l := range slices.Concat(known.NodeLabels(f.Zone), f.Template.Labels) {
 		out[l.Key] = l.Value
 	}
 	// The kubelet still sets these beside those without "beta".
 	out["beta.kubernetes.io/os"], out["beta.kubernetes.io/arch"] = out[corev1.LabelOSStable], out[corev1.LabelArchStable]
 	return out
-}
-
-// region is the region of a zone as the cloud controller managers call it: on
-// AWS the zone is the region and a letter, elsewhere (cloudscale.ch: "lpg1")
-// the region and a number.
-func region(f workflows.GroupFacts) string {
-	if f.Cloud.Provider == "aws" {
-		return strings.TrimRight(f.Zone, "abcdefghijklmnopqrstuvwxyz")
-	}
-	return strings.TrimRight(f.Zone, "0123456789")
 }
 
 func resources(r cluster.NodeResources) corev1.ResourceList {

@@ -9,29 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/secrets"
 )
-
-// limits are what a cloud is known to take before it is asked.
-type limits struct {
-	zones       []string
-	minDiskGiB  int
-	userDataMax int // bytes
-	// chain says that credentials may come from the surroundings.
-	chain bool
-	// fresh says that machines which exist cannot become members.
-	fresh bool
-	// params are the words that a group may use.
-	params []string
-}
-
-// clouds are the clouds that Ichor knows, with the limits that internal/check
-// has for specs; a test holds the two together.
-var clouds = map[string]limits{
-	"aws":        {minDiskGiB: 10, userDataMax: 16 << 10, chain: true, fresh: true, params: []string{"instanceProfile", "securityGroup"}},
-	"cloudscale": {zones: []string{"lpg1", "rma1"}, minDiskGiB: 10, userDataMax: 32 << 10},
-}
 
 // group is a checked group in our spelling.
 type group struct {
@@ -75,9 +56,9 @@ func (f File) resolve() (settings, cluster.Problems) {
 		}
 		p.Add(field, "%s", why)
 	}
-	known, ok := clouds[s.cloud]
+	known, ok := catalog.Named(s.cloud)
 	if !ok {
-		p.Add("cloud", "is not a cloud that this Ichor knows; it knows %s", strings.Join(slices.Sorted(maps.Keys(clouds)), ", "))
+		p.Add("cloud", "%s", catalog.Unknown(catalog.Clouds()))
 	}
 	s.credentials = f.credentials(known, &p)
 	if s.kubeconfig != KubeconfigNone && s.kubeconfig != KubeconfigInCluster {
@@ -122,12 +103,12 @@ func (f File) resolve() (settings, cluster.Problems) {
 var variable = regexp.MustCompile(`^\$(?:\{([A-Za-z_][A-Za-z0-9_]*)\}|([A-Za-z_][A-Za-z0-9_]*))$`)
 
 // credentials returns the reference to the account's credentials.
-func (f File) credentials(known limits, p *cluster.Problems) string {
+func (f File) credentials(known catalog.Cloud, p *cluster.Problems) string {
 	const advice = "a reference such as env:CLOUDSCALE_API_TOKEN, never the credential itself"
 	switch {
 	case f.Credentials != "" && f.CloudscaleAPIToken != "":
 		p.Add("cloudscaleAPIToken", "cannot be combined with credentials")
-	case known.chain && secrets.Ref(f.Credentials).Scheme() == "chain":
+	case known.Chain && secrets.Ref(f.Credentials).Scheme() == "chain":
 	case f.Credentials != "":
 		if err := secrets.Ref(f.Credentials).Validate(); err != nil {
 			p.Add("credentials", "%v", err)
@@ -160,7 +141,7 @@ func either[T any](field, ours, theirs string, a, b *T, p *cluster.Problems) (v 
 	return v, at
 }
 
-func (g Group) resolve(f File, field string, known limits, s *settings, p *cluster.Problems) group {
+func (g Group) resolve(f File, field string, known catalog.Cloud, s *settings, p *cluster.Problems) group {
 	r := group{field: field, userData: g.UserData, NodeGroup: cluster.NodeGroup{
 		Name: g.Name, Flavor: g.Flavor, Zone: cmp.Or(g.Zone, f.Zone), Image: g.Image, Networks: slices.Clone(g.Networks),
 		AntiAffinity: g.AntiAffinity, Labels: g.Labels, Taints: g.Taints, Tags: maps.Clone(g.Tags),
@@ -177,8 +158,8 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 	if r.DiskGiB == 0 {
 		r.DiskGiB = cluster.DefaultDiskGiB
 	}
-	if r.DiskGiB >= cluster.MinDiskGiB && r.DiskGiB < known.minDiskGiB {
-		p.Add(diskAt, "must be at least %d on %s", known.minDiskGiB, s.cloud)
+	if r.DiskGiB >= cluster.MinDiskGiB && r.DiskGiB < known.MinDiskGiB {
+		p.Add(diskAt, "must be at least %d on %s", known.MinDiskGiB, s.cloud)
 	}
 	if g.Image == "" {
 		p.Add(field+".image", "is required: the cloud's name of an image, for example custom:talos-v1-13")
@@ -187,16 +168,16 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 	if g.Zone == "" && f.Zone != "" {
 		zoneAt = "zone"
 	}
-	checkZone(zoneAt, r.Zone, s.cloud, known, p)
+	checkZone(zoneAt, r.Zone, known, p)
 	for i, a := range g.Alternatives {
 		if a.Zone != "" {
-			checkZone(fmt.Sprintf("%s.alternatives[%d].zone", field, i), a.Zone, s.cloud, known, p)
+			checkZone(fmt.Sprintf("%s.alternatives[%d].zone", field, i), a.Zone, known, p)
 		}
 	}
 	g.network(&r, p)
 	for _, key := range slices.Sorted(maps.Keys(g.Params)) {
-		if !slices.Contains(known.params, key) {
-			p.Add(field+".params."+key, "is not a parameter of machines on %s; it has %s", s.cloud, cmp.Or(strings.Join(known.params, ", "), "none"))
+		if !slices.Contains(known.Params, key) {
+			p.Add(field+".params."+key, "is not a parameter of machines on %s; it has %s", s.cloud, cmp.Or(strings.Join(known.Params, ", "), "none"))
 		}
 		if g.Params[key] == "" {
 			p.Add(field+".params."+key, "must not be empty")
@@ -204,7 +185,7 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 	}
 	r.params = g.Params
 	g.tags(&r, f.ClusterTag, s, p)
-	if r.adopt != nil && known.fresh {
+	if r.adopt != nil && known.Name != "" && !known.Adopts {
 		p.Add(field+".tag", "machines of %s that exist cannot be taken over; leave out tag and clusterTag, and the group begins empty", s.cloud)
 	}
 	if g.UserData == "" {
@@ -219,12 +200,11 @@ func (g Group) resolve(f File, field string, known limits, s *settings, p *clust
 	return r
 }
 
-func checkZone(field, zone, cloud string, known limits, p *cluster.Problems) {
-	switch {
-	case zone == "":
-		p.Add(field, "is required, for example lpg1")
-	case len(known.zones) > 0 && !slices.Contains(known.zones, zone):
-		p.Add(field, "%s has no such zone; it has %s", cloud, strings.Join(known.zones, ", "))
+func checkZone(field, zone string, known catalog.Cloud, p *cluster.Problems) {
+	if zone == "" {
+		p.Add(field, "is required, for example %s", cmp.Or(known.Zone, "lpg1"))
+	} else if why := known.RefuseZone(zone); why != "" {
+		p.Add(field, "%s", why)
 	}
 }
 

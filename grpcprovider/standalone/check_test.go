@@ -5,9 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
-	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cluster"
 )
 
@@ -70,6 +67,12 @@ func TestCheckReportsEveryProblemWithPathAndLine(t *testing.T) {
 			"nodeGroups[0].zone (line 7): cloudscale has no such zone", "nodeGroups[0].alternatives[0].zone (line 8): cloudscale has no such zone",
 		}},
 		{"credentials of the surroundings", strings.NewReplacer("env:CLOUDSCALE_API_TOKEN", `"chain:"`, "rma1", "eu-central-1a", "  tag: k8s-autoscaler-group\n", "").Replace(minimal) + "cloud: aws\n", nil},
+		{"no zone of AWS", strings.NewReplacer("rma1", "eu-central-1", "  tag: k8s-autoscaler-group\n", "").Replace(minimal) + "cloud: aws\n", []string{
+			`nodeGroups[0].zone (line 7): "eu-central-1" is not a zone of aws, which are named like eu-central-1a`,
+		}},
+		{"zones of AWS are named as there", strings.NewReplacer("  zone: rma1\n", "", "  tag: k8s-autoscaler-group\n", "").Replace(minimal) + "cloud: aws\n", []string{
+			"nodeGroups[0].zone (line 4): is required, for example eu-central-1a",
+		}},
 		{"machines of AWS that exist", strings.Replace(minimal, "rma1", "eu-central-1a", 1) + "cloud: aws\n", []string{"nodeGroups[0].tag (line 10): machines of aws that exist cannot be taken over"}},
 		{"parameters of another cloud", group("  params: {securityGroup: sg-1}\n"), []string{"nodeGroups[0].params.securityGroup (line 11): is not a parameter of machines on cloudscale; it has none"}},
 		{"no such surroundings", strings.Replace(minimal, "env:CLOUDSCALE_API_TOKEN", `"chain:"`, 1), []string{"credentials (line 2): "}},
@@ -115,15 +118,5 @@ func TestCheckReportsEveryProblemWithPathAndLine(t *testing.T) {
 				t.Errorf("%d problems, want %d", len(got), len(tc.want))
 			}
 		})
-	}
-}
-
-func TestLimitsAreThoseOfSpecs(t *testing.T) {
-	want := map[string]limits{}
-	for _, k := range check.Clouds() {
-		want[k.Name] = limits{zones: k.Zones, minDiskGiB: k.MinDiskGiB, userDataMax: k.UserDataMax, chain: k.Chain, fresh: clouds[k.Name].fresh, params: clouds[k.Name].params}
-	}
-	if diff := cmp.Diff(want, clouds, cmp.AllowUnexported(limits{})); diff != "" {
-		t.Error(diff)
 	}
 }

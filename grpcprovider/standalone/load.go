@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/ichor-project/ichor/activities"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -92,7 +93,8 @@ func unclaimed(ctx context.Context, st Store, name string) error {
 // bodies reads the user data of all groups.
 func (s settings) bodies(base string, p *cluster.Problems) [][]byte {
 	out := make([][]byte, len(s.groups))
-	most := clouds[s.cloud].userDataMax
+	known, _ := catalog.Named(s.cloud)
+	most := known.UserDataMax // as it is: nobody compresses what others wrote
 	for i, g := range s.groups {
 		at := g.field + ".userData"
 		if p.Has(at) {

@@ -8,60 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/check"
-	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cloud/aws"
-	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
 	"github.com/ichor-project/ichor/internal/cluster"
-	"github.com/ichor-project/ichor/internal/secrets"
 	"github.com/ichor-project/ichor/internal/secrets/store"
 	"github.com/ichor-project/ichor/internal/talos"
 )
 
 // The packages of one level do not know each other, so what they must agree
 // upon is held together here.
-
-func TestLimitsAreThoseOfTheProvider(t *testing.T) {
-	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-	p, err := cloudscale.New(cloudscale.Options{Token: secrets.NewValue([]byte("x"))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := aws.New(t.Context(), aws.Options{Region: "eu-central-1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, p := range map[string]cloud.Provider{cloudscale.Name: p, aws.Name: q} {
-		k, ok := check.CloudNamed(name)
-		if !ok {
-			t.Fatalf("%s is not known", name)
-		}
-		caps := p.Capabilities()
-		if diff := cmp.Diff([]any{caps.UserDataMax, caps.UserDataGzip, caps.SpreadLimit}, []any{k.UserDataMax, k.UserDataGzip, k.SpreadLimit}); diff != "" {
-			t.Errorf("user data and spread limits of %s (-provider +check):\n%s", name, diff)
-		}
-		if k.Marks.Platform != caps.TalosPlatform || !strings.HasPrefix(k.Marks.ProviderID, caps.ProviderIDPrefix) {
-			t.Errorf("%s is marked by %s and %s, the provider says %s and %s", name, k.Marks.Platform, k.Marks.ProviderID, caps.TalosPlatform, caps.ProviderIDPrefix)
-		}
-	}
-}
-
-// Both packages read zones, and neither may know the other.
-func TestRegionsAreThoseOfTheProvider(t *testing.T) {
-	k, _ := check.CloudNamed(aws.Name)
-	for _, zone := range []string{"eu-central-1a", "us-gov-west-1b", "ap-southeast-3c", "lpg1", "", "eu-central-1", "us-west-2-lax-1a", "eu-central-1aa", "EU-CENTRAL-1a"} {
-		want, err := aws.RegionOf(zone)
-		if err != nil {
-			want = ""
-		}
-		if got := k.RegionOf(zone); got != want {
-			t.Errorf("zone %q is in region %q, the provider says %q (%v)", zone, got, want, err)
-		}
-	}
-}
 
 func TestContractsAreThoseThatCanBeRendered(t *testing.T) {
 	for minor := 9; minor < 20; minor++ {
@@ -85,7 +40,7 @@ func TestBodiesAreWhereTheStorePutsThem(t *testing.T) {
 // check whether a patch of the remaining size fits: it must say so before a
 // config that is too large could be rendered.
 func TestEstimateOfConfigsIsNotTooLow(t *testing.T) {
-	k, _ := check.CloudNamed("cloudscale")
+	k, _ := catalog.Named("cloudscale")
 	for _, version := range []string{"v1.13.5", "v1.14.1"} {
 		contract, err := talos.Contract(version)
 		if err != nil {

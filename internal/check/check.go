@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -19,8 +20,8 @@ type Options struct {
 	// FromTemporal refuses documents that only the caller's machine can read:
 	// what reaches Temporal holds references and digests, no bodies.
 	FromTemporal bool
-	// Clouds are the registered clouds; nil means Clouds().
-	Clouds []Cloud
+	// Clouds are those that specs may name; nil means catalog.Clouds().
+	Clouds []catalog.Cloud
 	// Bodies are the documents of the spec by field path ("spec.manifests[0]"),
 	// as far as the caller has them. With bodies, their content is checked too.
 	Bodies map[string][]byte
@@ -28,6 +29,13 @@ type Options struct {
 	// is called only when nothing else is wrong. Its problems must not hold
 	// text of a body.
 	Patches func(c cluster.Cluster, bodies map[string][]byte) (cluster.Problems, error)
+}
+
+func (o Options) clouds() []catalog.Cloud {
+	if o.Clouds == nil {
+		return catalog.Clouds()
+	}
+	return o.Clouds
 }
 
 // MaxSpec is the largest spec, as JSON, that a workflow takes as input. Temporal
@@ -39,7 +47,7 @@ const MaxSpec = 128 << 10
 // the flavors named, can run it.
 func Spec(c cluster.Cluster, opt Options) cluster.Problems {
 	p := c.Validate()
-	references(c, &p)
+	references(c, opt, &p)
 	versions(c.Spec, &p)
 	if opt.FromTemporal {
 		published(c, &p)
@@ -67,8 +75,8 @@ func Error(p cluster.Problems) error {
 
 // Checker checks specs that arrive through Temporal.
 type Checker struct {
-	// Clouds are the registered clouds; nil means Clouds().
-	Clouds []Cloud
+	// Clouds are those that specs may name; nil means catalog.Clouds().
+	Clouds []catalog.Cloud
 }
 
 // Check returns the normalised spec and its digest, or a fault of kind Invalid
@@ -82,7 +90,7 @@ func (k Checker) Check(_ context.Context, c cluster.Cluster) (normalised cluster
 }
 
 // references checks every place where a spec names a secret.
-func references(c cluster.Cluster, p *cluster.Problems) {
+func references(c cluster.Cluster, opt Options, p *cluster.Problems) {
 	check := func(field, ref string) {
 		if ref == "" {
 			return // reported as missing
@@ -95,7 +103,7 @@ func references(c cluster.Cluster, p *cluster.Problems) {
 			p.Add(field, "names an object that belongs to a cluster; put your own secrets elsewhere in the store")
 		}
 	}
-	if k, _ := CloudNamed(c.Spec.Cloud.Provider); !k.Chain || secrets.Ref(c.Spec.Cloud.Credentials).Scheme() != "chain" {
+	if k, _ := catalog.In(opt.clouds(), c.Spec.Cloud.Provider); !k.Chain || secrets.Ref(c.Spec.Cloud.Credentials).Scheme() != "chain" {
 		check("spec.cloud.credentials", c.Spec.Cloud.Credentials)
 	}
 	for i, s := range c.Spec.Secrets {

@@ -5,80 +5,16 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 )
 
-// Cloud is what a spec is checked against before the account is asked.
-type Cloud struct {
-	// Name is the value of spec.cloud.provider.
-	Name string
-	// Zones lists the zones; empty when they are not known in advance.
-	Zones []string
-	// ZonalNetworks says that a private network exists in one zone only, so
-	// that all machines of a cluster must be there.
-	ZonalNetworks bool
-	// RegionOf returns the region of a zone, or empty for what is none. Where it is
-	// set, all zones of a cluster must have the same.
-	RegionOf func(zone string) string
-	// UserDataMax is the largest machine config in bytes; 0 for no limit.
-	UserDataMax int
-	// UserDataGzip says that UserDataMax is of what gzip makes of it.
-	UserDataGzip bool
-	// MinDiskGiB is the smallest root volume.
-	MinDiskGiB int
-	// SpreadLimit is how many machines one placement group holds; 0 when the
-	// cloud has none. Larger groups of machines get several.
-	SpreadLimit int
-	// NetworkBits are the shortest and the longest prefix of a network that Ichor
-	// makes; zero for any.
-	NetworkBits [2]int
-	// ZoneBits are by how many bits such a network is split for zones, and ZoneTaken
-	// how many addresses of each part are not for machines.
-	ZoneBits, ZoneTaken int
-	// OpenEndpoint says that the cloud's load balancer admits everybody, whatever
-	// spec.network.adminCIDRs are.
-	OpenEndpoint bool
-	// Spot says that the cloud rents machines that it may take back.
-	Spot bool
-	// Unbootable are prefixes of flavors on which Talos does not boot.
-	Unbootable []string
-	// Chain says that credentials may come from the worker's surroundings, as
-	// "chain:" or "chain:PROFILE".
-	Chain bool
-	// NeedsController says that nodes stay tainted until a cloud controller
-	// manager has run, and that nothing installs it by itself.
-	NeedsController bool
-	// Marks are in what its clusters differ from the same ones elsewhere.
-	Marks Marks
-}
-
-// Clouds returns the clouds that Ichor knows, sorted by name.
-func Clouds() []Cloud {
-	return []Cloud{{
-		// User data: the limit of an instance, before base64 (EC2, instance user
-		// data). Spread: a placement group's in one zone (EC2, placement strategies).
-		// Network: a VPC is at most a /16, and an eighth of it, a zone's subnet, at
-		// least a /28, of which five addresses are reserved (VPC, CIDR blocks) and one
-		// is the load balancer's. Disk: the size of the published images. Flavors:
-		// Talos on AWS, prerequisites.
-		Name: "aws", RegionOf: regionOf, UserDataMax: 16 << 10, UserDataGzip: true, MinDiskGiB: 10, SpreadLimit: 7,
-		NetworkBits: [2]int{16, 25}, ZoneBits: 3, ZoneTaken: 6, OpenEndpoint: true, Spot: true, Unbootable: []string{"t2."}, Chain: true, NeedsController: true,
-		Marks: awsMarks(),
-	}, {
-		// Zones: GET /v1/regions. Disk: smallest volume_size_gb of a server.
-		// User data: no limit is documented; OpenStack, which cloudscale.ch runs,
-		// takes 64 KiB in base64, and a margin is kept. Spread: the limit of a
-		// server group.
-		Name: "cloudscale", Zones: []string{"lpg1", "rma1"}, ZonalNetworks: true,
-		UserDataMax: 32 << 10, MinDiskGiB: 10, SpreadLimit: 4, NeedsController: true,
-		Marks: cloudscaleMarks(),
-	}}
-}
+// limited is a cloud that a spec is checked against before the account is asked.
+type limited catalog.Cloud
 
 // Sizes of machine configs without patches, in bytes: rendered ones with ingress
 // documents for a dozen and a half ranges have 10.8 and 4.5 KB; a test holds
@@ -88,34 +24,16 @@ const (
 	workerConfig       = 6 << 10
 )
 
-// CloudNamed returns the cloud of a provider name among those that Ichor knows.
-func CloudNamed(name string) (Cloud, bool) {
-	for _, k := range Clouds() {
-		if k.Name == name {
-			return k, true
-		}
-	}
-	return Cloud{}, false
-}
-
 func limits(c cluster.Cluster, opt Options, p *cluster.Problems) {
-	clouds := opt.Clouds
-	if clouds == nil {
-		clouds = Clouds()
-	}
-	s := c.Spec
-	i := slices.IndexFunc(clouds, func(k Cloud) bool { return k.Name == s.Cloud.Provider })
-	if i < 0 {
+	s, clouds := c.Spec, opt.clouds()
+	known, ok := catalog.In(clouds, s.Cloud.Provider)
+	if !ok {
 		if s.Cloud.Provider != "" {
-			names := make([]string, len(clouds))
-			for i, k := range clouds {
-				names[i] = k.Name
-			}
-			p.Add("spec.cloud.provider", "is not a cloud that this Ichor knows; it knows %s", strings.Join(names, ", "))
+			p.Add("spec.cloud.provider", "%s", catalog.Unknown(clouds))
 		}
 		return
 	}
-	k := clouds[i]
+	k := limited(known)
 	k.zones(s, p)
 	k.network(s, p)
 	k.machines(s, p)
@@ -125,70 +43,43 @@ func limits(c cluster.Cluster, opt Options, p *cluster.Problems) {
 	}
 }
 
-func (k Cloud) zones(s cluster.Spec, p *cluster.Problems) {
-	check := func(field, zone string) {
+func (k limited) zones(s cluster.Spec, p *cluster.Problems) {
+	const apart = "must be the zone of the cluster: private networks of %s do not span zones"
+	home, refused := s.Cloud.Zone, catalog.Cloud(k).RefuseZone
+	check := func(field, zone, elsewhere string) {
 		switch {
 		case zone == "":
-		case len(k.Zones) > 0 && !slices.Contains(k.Zones, zone):
-			p.Add(field, "%s has no such zone; it has %s", k.Name, strings.Join(k.Zones, ", "))
-		case k.ZonalNetworks && zone != s.Cloud.Zone && s.Cloud.Zone != "":
-			p.Add(field, "must be the zone of the cluster: private networks of %s do not span zones", k.Name)
-		case k.RegionOf != nil && k.RegionOf(zone) == "":
-			p.Add(field, "%q is not a zone of %s, which are named like eu-central-1a", zone, k.Name)
-		case k.RegionOf != nil && k.RegionOf(s.Cloud.Zone) != "" && k.RegionOf(zone) != k.RegionOf(s.Cloud.Zone):
-			p.Add(field, "is in the region %s, and the cluster in %s: one cluster lies in one region", k.RegionOf(zone), k.RegionOf(s.Cloud.Zone))
+		case refused(zone) != "":
+			p.Add(field, "%s", refused(zone))
+		case k.ZonalNetworks && home != "" && zone != home:
+			p.Add(field, elsewhere, k.Name)
+		case k.Regional && refused(home) == "" && k.RegionOf(zone) != k.RegionOf(home):
+			p.Add(field, "is in the region %s, and the cluster in %s: one cluster lies in one region", k.RegionOf(zone), k.RegionOf(home))
 		}
 	}
-	check("spec.cloud.zone", s.Cloud.Zone)
-	check("spec.controlPlane.zone", s.ControlPlane.Zone)
+	check("spec.cloud.zone", home, apart)
+	check("spec.controlPlane.zone", s.ControlPlane.Zone, apart)
 	for i, z := range s.ControlPlane.Zones {
-		check(at("spec.controlPlane.zones", i), z)
+		check(at("spec.controlPlane.zones", i), z, apart)
 	}
 	for i, g := range s.NodeGroups {
-		check(at("spec.nodeGroups", i)+".zone", g.Zone)
+		check(at("spec.nodeGroups", i)+".zone", g.Zone, apart)
 		for j, z := range g.Zones {
-			check(at(at("spec.nodeGroups", i)+".zones", j), z)
+			check(at(at("spec.nodeGroups", i)+".zones", j), z, apart)
 		}
 		for j, a := range g.Alternatives {
 			field := at(at("spec.nodeGroups", i)+".alternatives", j)
-			k.alternative(field+".zone", a.Zone, s.Cloud.Zone, p)
-			if k.RegionOf != nil {
-				check(field+".zone", a.Zone)
-			}
+			check(field+".zone", a.Zone, "must be the zone of the cluster: the group uses the cluster's private network, and private networks of %s do not span zones; give another flavor instead")
 			// The group's own zone is known to the spec's own validation.
-			if (a.Flavor == "" || a.Flavor == g.Flavor) && g.Zone == "" && a.Zone != "" && a.Zone == s.Cloud.Zone {
+			if (a.Flavor == "" || a.Flavor == g.Flavor) && g.Zone == "" && a.Zone != "" && a.Zone == home {
 				p.Add(field, "is what the group asks for anyway")
 			}
 		}
 	}
 }
 
-// alternative checks where a group's machines may be made otherwise. All
-// machines of a group are in the cluster's private network.
-func (k Cloud) alternative(field, zone, home string, p *cluster.Problems) {
-	switch {
-	case zone == "":
-	case len(k.Zones) > 0 && !slices.Contains(k.Zones, zone):
-		p.Add(field, "%s has no such zone; it has %s", k.Name, strings.Join(k.Zones, ", "))
-	case k.ZonalNetworks && home != "" && zone != home:
-		p.Add(field, "must be the zone of the cluster: the group uses the cluster's private network, and private networks of %s do not span zones; give another flavor instead", k.Name)
-	}
-}
-
-// regionOf is a zone's name without the letter at its end. Local and wavelength
-// zones are named in another way, and have not what a cluster needs.
-func regionOf(zone string) string {
-	m := awsZone.FindStringSubmatch(zone)
-	if m == nil {
-		return ""
-	}
-	return m[1]
-}
-
-var awsZone = regexp.MustCompile(`^([a-z]{2}(?:-[a-z]+)+-[0-9]+)[a-z]$`)
-
 // network checks the one that is made; the spec's own validation knows its form.
-func (k Cloud) network(s cluster.Spec, p *cluster.Problems) {
+func (k limited) network(s cluster.Spec, p *cluster.Problems) {
 	prefix, err := netip.ParsePrefix(s.Network.CIDR)
 	if err != nil || k.NetworkBits == [2]int{} {
 		return
@@ -229,7 +120,7 @@ func perZone(s cluster.Spec) map[string]int {
 	return out
 }
 
-func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
+func (k limited) machines(s cluster.Spec, p *cluster.Problems) {
 	boots := func(field, flavor string) {
 		for _, prefix := range k.Unbootable {
 			if strings.HasPrefix(flavor, prefix) {
@@ -260,7 +151,7 @@ func (k Cloud) machines(s cluster.Spec, p *cluster.Problems) {
 
 // userData estimates the machine configs. A patch adds at most about its own
 // size; the exact size is checked again when a config is rendered.
-func (k Cloud) userData(s cluster.Spec, have map[string][]byte, p *cluster.Problems) {
+func (k limited) userData(s cluster.Spec, have map[string][]byte, p *cluster.Problems) {
 	if k.UserDataMax == 0 {
 		return
 	}

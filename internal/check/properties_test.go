@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
@@ -86,10 +87,10 @@ func TestCheckerAcceptsPublishedSpecs(t *testing.T) {
 
 func TestOtherCloudsHaveOtherLimits(t *testing.T) {
 	c := decode(t, edit(t, []string{"provider: cloudscale", "provider: other", "max: 4", "max: 4\n    zone: far", "  manifests:\n  - name: ccm\n    file: ccm.yaml\n", ""}))
-	if p := check.Spec(c, check.Options{Clouds: []check.Cloud{{Name: "other"}}}); len(p) > 0 {
+	if p := check.Spec(c, check.Options{Clouds: []catalog.Cloud{{Name: "other"}}}); len(p) > 0 {
 		t.Errorf("a cloud without limits finds %v", p)
 	}
-	p := check.Spec(c, check.Options{Clouds: []check.Cloud{{Name: "other", MinDiskGiB: 40, Zones: []string{"lpg1"}}, {Name: "second"}}})
+	p := check.Spec(c, check.Options{Clouds: []catalog.Cloud{{Name: "other", MinDiskGiB: 40, Zones: []string{"lpg1"}}, {Name: "second"}}})
 	want := cluster.Problems{problem("spec.nodeGroups[1].zone", "other has no such zone; it has lpg1")}
 	if diff := cmp.Diff(want, p); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)

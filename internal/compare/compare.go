@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -34,7 +34,7 @@ type Class string
 
 // Classes of differences.
 const (
-	// Forced by the clouds, as they declare it (check.Marks).
+	// Forced by the clouds, as they declare it (catalog.Marks).
 	Forced Class = "cloud"
 	// Asked for by the files.
 	Asked Class = "file"
@@ -263,12 +263,12 @@ func forced(a, b world, path string, was, is *value) cause {
 
 // wordless is a field with its cloud's word taken out; elements of a list that hold
 // it are left out.
-func (w world) wordless(v *value, word check.Word) []string {
+func (w world) wordless(v *value, word catalog.Word) []string {
 	if v == nil {
 		return nil
 	}
 	text := w.cloud.Marks.Platform
-	if word == check.WordEndpoint {
+	if word == catalog.WordEndpoint {
 		text = w.endpoint()
 	}
 	if v.list {
@@ -317,21 +317,21 @@ func facts(a, b world) []Difference {
 	encoding := map[bool]string{true: "gzip", false: "plain"}
 	admitted := map[bool]string{true: "everybody", false: "adminCIDRs and the nodes"}
 	var out []Difference
-	add := func(field, why string, of func(check.Cloud) string) {
+	add := func(field, why string, of func(catalog.Cloud) string) {
 		if left, right := of(a.cloud), of(b.cloud); left != right {
 			out = append(out, Difference{Class: Forced, Field: field, A: &left, B: &right, Why: []string{why}})
 		}
 	}
 	if a.spec.Endpoint.Address == "" && b.spec.Endpoint.Address == "" {
 		add("load balancer: who is let in", "not every cloud's load balancers can filter without shutting nodes out; certificates guard the API anyway",
-			func(k check.Cloud) string { return admitted[k.OpenEndpoint] })
+			func(k catalog.Cloud) string { return admitted[k.OpenEndpoint] })
 	}
 	add("machines of a group on hosts of their own", "placement groups have the size that the cloud gives them; large groups get several",
-		func(k check.Cloud) string { return "up to " + strconv.Itoa(k.SpreadLimit) + " together" })
+		func(k catalog.Cloud) string { return "up to " + strconv.Itoa(k.SpreadLimit) + " together" })
 	add("node.spec.providerID", "each cloud's controller knows its machines by a form of its own",
-		func(k check.Cloud) string { return k.Marks.ProviderID })
+		func(k catalog.Cloud) string { return k.Marks.ProviderID })
 	add("user data", "the same config, compressed where the cloud takes few bytes",
-		func(k check.Cloud) string { return encoding[k.UserDataGzip] })
+		func(k catalog.Cloud) string { return encoding[k.UserDataGzip] })
 	return out
 }
 

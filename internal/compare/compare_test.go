@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/check"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/talos"
@@ -106,7 +107,7 @@ func TestForcedByCloudscaleAndAWS(t *testing.T) {
 		})
 	}
 	for _, name := range []string{"cloudscale", "aws"} {
-		k, _ := check.CloudNamed(name)
+		k, _ := catalog.Named(name)
 		for _, f := range k.Marks.Forced() {
 			if !needed[f.Field] {
 				t.Errorf("%s declares that it forces %s, where nothing differs", name, f.Field)

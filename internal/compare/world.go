@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -19,13 +19,13 @@ import (
 type world struct {
 	name  string
 	spec  cluster.Spec
-	cloud check.Cloud
+	cloud catalog.Cloud
 	// cluster is the name in the file.
 	cluster string
 }
 
 func worldOf(f File) (world, error) {
-	cloud, ok := check.CloudNamed(f.Cluster.Spec.Cloud.Provider)
+	cloud, ok := catalog.Named(f.Cluster.Spec.Cloud.Provider)
 	if !ok {
 		return world{}, fault.New(fault.Invalid, "compare clusters", "%s: spec.cloud.provider: is not a cloud that this Ichor knows", f.Name)
 	}

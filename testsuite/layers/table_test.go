@@ -27,7 +27,7 @@ var (
 )
 
 // below is what a package of level 2 finds under itself.
-var below = []string{"internal/cloud", "internal/cluster", "internal/fault", "internal/plan", "internal/secrets"}
+var below = []string{"internal/catalog", "internal/cloud", "internal/cluster", "internal/fault", "internal/plan", "internal/secrets"}
 
 // table is section 2 of the architecture. A product package without a row fails
 // the test: whoever adds one decides where it belongs.
@@ -42,6 +42,7 @@ var table = []layer{
 		may:   []string{"internal/cluster", "internal/fault"},
 		never: join(temporal, kubernetes, talos, clouds, stores),
 	},
+	{path: "internal/catalog", may: []string{"internal/cluster"}, never: join(temporal, kubernetes, talos, clouds, stores)},
 	{
 		path:  "internal/cloud",
 		may:   []string{"internal/cluster", "internal/fault", "internal/secrets"},
@@ -50,7 +51,7 @@ var table = []layer{
 
 	{
 		path:  "internal/cloud/registry",
-		may:   []string{"internal/cloud/...", "internal/cluster", "internal/fault", "internal/secrets"},
+		may:   []string{"internal/catalog", "internal/cloud/...", "internal/cluster", "internal/fault", "internal/secrets"},
 		never: join(temporal, talos),
 	},
 	{path: "internal/cloud/cloudtest", may: below, never: join(temporal, kubernetes, talos, clouds, stores)},
@@ -64,7 +65,7 @@ var table = []layer{
 	{path: "internal/check", may: below, never: join(temporal, clouds)},
 	{
 		path:  "internal/compare",
-		may:   []string{"internal/check", "internal/cluster", "internal/fault", "internal/secrets", "internal/talos"},
+		may:   []string{"internal/catalog", "internal/check", "internal/cluster", "internal/fault", "internal/secrets", "internal/talos"},
 		never: join(temporal, clouds, stores),
 	},
 	{path: "internal/secrets/...", may: below, never: join(temporal, talos)},
@@ -83,7 +84,7 @@ var table = []layer{
 	{
 		path: "starter",
 		may: []string{
-			"docs/reference", "workflows", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/compare", "internal/fault",
+			"docs/reference", "workflows", "internal/catalog", "internal/check", "internal/cloud", "internal/cluster", "internal/codec", "internal/compare", "internal/fault",
 			"internal/plan", "internal/secrets/...", "internal/talos", "internal/telemetry",
 		},
 		// The store may speak S3 and KMS, so only the services of machines are named.
@@ -91,7 +92,7 @@ var table = []layer{
 	},
 	{
 		path: "grpcprovider/standalone",
-		may:  []string{"activities", "workflows", "internal/cluster", "internal/fault", "internal/secrets/..."},
+		may:  []string{"activities", "workflows", "internal/catalog", "internal/cluster", "internal/fault", "internal/secrets/..."},
 		// Its files name clouds and clusters; it reaches none of them.
 		never: append([]string{"github.com/cloudscale-ch/"}, join(kubernetes, talos)...),
 	},
@@ -103,7 +104,7 @@ var table = []layer{
 	{path: "grpcprovider/provider", may: []string{"workflows"}, never: join(kubernetes, talos, clouds, stores)},
 	{
 		path:  "grpcprovider/server",
-		may:   []string{"grpcprovider/provider", "workflows", "internal/cluster", "internal/externalgrpc", "internal/fault"},
+		may:   []string{"grpcprovider/provider", "workflows", "internal/catalog", "internal/cluster", "internal/externalgrpc", "internal/fault"},
 		never: join(talos, clouds, stores),
 	},
 	{path: "grpcprovider/mtls", may: []string{"internal/fault"}, never: join(temporal, kubernetes, talos, clouds, stores)},

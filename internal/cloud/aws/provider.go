@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	elb "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cloud/inventory"
@@ -128,7 +128,7 @@ var (
 // right form.
 func New(ctx context.Context, o Options) (*Provider, error) {
 	const op = "open AWS account"
-	if !regionForm.MatchString(o.Region) {
+	if o.Region == "" || catalog.AWS().RegionOf(o.Region) != o.Region {
 		return nil, fault.New(fault.Invalid, op, "%q is not a region", o.Region)
 	}
 	load := []func(*config.LoadOptions) error{config.WithRegion(o.Region)}
@@ -226,20 +226,13 @@ func static(v secrets.Value) (sdk.CredentialsProvider, error) {
 	return credentials.NewStaticCredentialsProvider(c.ID, c.Secret, c.Session), nil
 }
 
-// Zones are named after their region and end with one letter. Local Zones and
-// Wavelength Zones have other names, and are not served.
-var (
-	regionForm = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]{1,2}$`)
-	zoneForm   = regexp.MustCompile(`^([a-z]{2,}(-[a-z]+)+-[0-9]{1,2})([a-z])$`)
-)
-
 // RegionOf returns the region of an availability zone. Errors are Invalid.
 func RegionOf(zone string) (string, error) {
-	m := zoneForm.FindStringSubmatch(zone)
-	if m == nil {
-		return "", fault.New(fault.Invalid, "find region", "%q is not an availability zone; one looks like eu-central-1a", zone)
+	k := catalog.AWS()
+	if why := k.RefuseZone(zone); why != "" {
+		return "", fault.New(fault.Invalid, "find region", "%s", why)
 	}
-	return m[1], nil
+	return k.RegionOf(zone), nil
 }
 
 // Capabilities implements cloud.Provider.
@@ -274,9 +267,5 @@ func (p *Provider) Account(ctx context.Context) (string, error) {
 // NodeLabels implements cloud.NodeLabels: the labels that the vendor's cloud
 // controller manager gives by zone.
 func (p *Provider) NodeLabels(zone string) []cluster.Tag {
-	region, err := RegionOf(zone)
-	if err != nil {
-		return nil
-	}
-	return []cluster.Tag{{Key: "topology.kubernetes.io/region", Value: region}}
+	return catalog.AWS().NodeLabels(zone)
 }

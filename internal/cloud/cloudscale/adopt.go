@@ -10,6 +10,7 @@ import (
 
 	sdk "github.com/cloudscale-ch/cloudscale-go-sdk/v8"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/exchange"
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -133,7 +134,5 @@ func adoptedID(uuid string) string {
 // promised: only nodes on which the driver runs have it, and a pod that selects it
 // would otherwise ask for nodes without end.
 func (p *Provider) NodeLabels(zone string) []cluster.Tag {
-	return []cluster.Tag{
-		{Key: "topology.kubernetes.io/region", Value: strings.TrimRight(zone, "0123456789")},
-	}
+	return catalog.Cloudscale().NodeLabels(zone)
 }

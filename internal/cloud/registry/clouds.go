@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cloud/aws"
 	"github.com/ichor-project/ichor/internal/cloud/cloudscale"
@@ -10,21 +11,16 @@ import (
 	"github.com/ichor-project/ichor/internal/secrets"
 )
 
-// Cloud is how accounts of one cloud are told apart and opened.
+// Cloud is a cloud of the catalog and how accounts of it are opened.
 type Cloud struct {
-	// RegionOf returns the region of a zone where each region is an account of its
-	// own. Nil means that an account spans all zones.
-	RegionOf func(zone string) (string, error)
-	// Chain says that credentials may be left to the surroundings: "chain:" or
-	// "chain:PROFILE".
-	Chain bool
+	catalog.Cloud
 	// Open opens an account. It makes no call.
 	Open func(ctx context.Context, a Account, o Options) (cloud.Provider, error)
 }
 
 // Account is one account of a cloud.
 type Account struct {
-	Region string // empty where an account spans all
+	Region string // empty where an account spans all, as in all clouds that are not Regional
 	// Credentials are empty when they are left to the surroundings, where Profile
 	// may choose among several.
 	Credentials secrets.Value
@@ -37,8 +33,8 @@ type Account struct {
 // is to add an entry.
 func Clouds() map[string]Cloud {
 	return map[string]Cloud{
-		aws.Name:        {Open: openAWS, RegionOf: aws.RegionOf, Chain: true},
-		cloudscale.Name: {Open: openCloudscale},
+		aws.Name:        {catalog.AWS(), openAWS},
+		cloudscale.Name: {catalog.Cloudscale(), openCloudscale},
 	}
 }
 

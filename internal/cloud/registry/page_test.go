@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ichor-project/ichor/internal/check"
+	"github.com/ichor-project/ichor/internal/catalog"
 	"github.com/ichor-project/ichor/internal/cloud"
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/secrets"
@@ -35,7 +35,7 @@ const (
 
 // column is what one cloud says of itself.
 type column struct {
-	limits     check.Cloud
+	limits     catalog.Cloud
 	caps       cloud.Capabilities
 	provider   cloud.Provider
 	zone       string // of the examples
@@ -85,7 +85,7 @@ func columns(t *testing.T) []column {
 	accounts := requests.accounts(t)
 	var out []column
 	specs := examples(t)
-	for _, k := range check.Clouds() {
+	for _, k := range catalog.Clouds() {
 		s, ok := specs[k.Name]
 		if !ok {
 			t.Fatalf("no demo.yaml among the examples is for %s", k.Name)
@@ -223,7 +223,7 @@ func TestPageLeavesNothingOut(t *testing.T) {
 			}
 		}
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[cloud.Capabilities](), reflect.TypeFor[check.Cloud](), reflect.TypeFor[check.Marks]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[cloud.Capabilities](), reflect.TypeFor[catalog.Cloud](), reflect.TypeFor[catalog.Marks]()} {
 		for i := range typ.NumField() {
 			if name := typ.Field(i).Name; !about[name] {
 				t.Errorf("the page has no row about %s.%s", typ, name)
@@ -236,7 +236,7 @@ func page(t *testing.T, clouds []column) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	b.WriteString(intro)
-	for _, s := range slices.Concat(sections, []section{{"What of a cloud machine configs hold", forced(check.Clouds())}}) {
+	for _, s := range slices.Concat(sections, []section{{"What of a cloud machine configs hold", forced(catalog.Clouds())}}) {
 		fmt.Fprintf(&b, "\n## %s\n\n|", s.title)
 		for _, c := range clouds {
 			fmt.Fprintf(&b, " | [%[1]s](../guides/%[1]s.md)", c.limits.Name)
@@ -254,7 +254,7 @@ func page(t *testing.T, clouds []column) []byte {
 }
 
 // forced are the rows of the fields that any of the clouds forces.
-func forced(clouds []check.Cloud) []row {
+func forced(clouds []catalog.Cloud) []row {
 	var out []row
 	for _, k := range clouds {
 		for _, f := range k.Marks.Forced() {
@@ -263,7 +263,7 @@ func forced(clouds []check.Cloud) []row {
 				continue
 			}
 			out = append(out, row{title: title, means: f.Why, say: func(_ *testing.T, c column) string {
-				i := slices.IndexFunc(c.limits.Marks.Forced(), func(x check.MarkedField) bool { return x.Field == f.Field })
+				i := slices.IndexFunc(c.limits.Marks.Forced(), func(x catalog.MarkedField) bool { return x.Field == f.Field })
 				if i < 0 {
 					return "nothing of it"
 				}

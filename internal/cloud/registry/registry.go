@@ -102,19 +102,20 @@ func (r *Registry) Open(ctx context.Context, spec cluster.Cloud) (cloud.Provider
 func (r *Registry) account(ctx context.Context, known Cloud, spec cluster.Cloud) (Account, error) {
 	const op = "open cloud account"
 	var a Account
-	var err error
 	if r.o.Observe != nil {
 		a.Observe = r.o.Observe(spec.Provider)
 	}
-	if known.RegionOf != nil {
-		if a.Region, err = known.RegionOf(spec.Zone); err != nil {
-			return a, fault.New(fault.Invalid, op, "spec.cloud.zone: %s", err)
+	if known.Regional {
+		if why := known.RefuseZone(spec.Zone); why != "" {
+			return a, fault.New(fault.Invalid, op, "spec.cloud.zone: %s", why)
 		}
+		a.Region = known.RegionOf(spec.Zone)
 	}
 	if profile, ok := strings.CutPrefix(spec.Credentials, chain); ok && known.Chain {
 		a.Profile = profile
 		return a, nil
 	}
+	var err error
 	a.Credentials, err = r.o.Secrets.Resolve(ctx, secrets.Ref(spec.Credentials))
 	if fault.Is(err, fault.NotFound) {
 		err = fault.New(fault.Unauthorized, op, "spec.cloud.credentials: %s", err)

@@ -22,7 +22,7 @@ requests is [measured](benchmarks.md). [Another cloud](../guides/add-a-cloud.md)
 // row is a fact of each cloud. What it means is the same for all of them, so that no
 // sentence about one of them can become untrue.
 type row struct {
-	about string // fields of cloud.Capabilities, check.Cloud and check.Marks
+	about string // fields of cloud.Capabilities, catalog.Cloud and catalog.Marks
 	title string
 	means string
 	say   func(t *testing.T, c column) string
@@ -41,9 +41,9 @@ var modes = map[cloud.IdempotencyMode]string{
 }
 
 var sections = []section{{"In the spec", []row{
-	{"", "`spec.cloud.zone`, for example", "", func(_ *testing.T, c column) string { return "`" + c.zone + "`" }},
-	{"Zones RegionOf", "Zones", "others are refused", func(_ *testing.T, c column) string {
-		if c.limits.RegionOf != nil {
+	{"Zone", "`spec.cloud.zone`, for example", "", func(_ *testing.T, c column) string { return "`" + c.zone + "`" }},
+	{"Zones ZoneForm Regional RegionOf", "Zones", "others are refused", func(_ *testing.T, c column) string {
+		if c.limits.Regional {
 			return "those of one region, `" + c.limits.RegionOf(c.zone) + "` for `" + c.zone + "`"
 		}
 		return words(c.limits.Zones)
@@ -128,9 +128,11 @@ var sections = []section{{"In the spec", []row{
 		}
 		return words(out)
 	}},
-	{"", "Machines made by others can be adopted", "for [clusters built by other means](../guides/standalone.md)", func(_ *testing.T, c column) string {
-		_, ok := c.provider.(cloud.Adopter)
-		return yes(ok)
+	{"Adopts", "Machines made by others can be adopted", "for [clusters built by other means](../guides/standalone.md)", func(_ *testing.T, c column) string {
+		return yes(c.limits.Adopts)
+	}},
+	{"Params", "`params` of their groups", "what machines of such clusters carry, in the cloud's words", func(_ *testing.T, c column) string {
+		return words(c.limits.Params)
 	}},
 }}, {"Images", []row{
 	{"TalosPlatform Platform ImageFormat", "From the Image Factory", "", func(_ *testing.T, c column) string {

@@ -1,10 +1,12 @@
-package check
+package catalog
 
 import "slices"
 
 // Marks are what a cloud leaves on a cluster, so that the same cluster on two clouds
 // differs in them and in nothing else. A cloud declares its own; whatever differs
-// beside them between two clouds is a mistake of Ichor.
+// beside them between two clouds is a mistake of Ichor. Sources of what is declared:
+// the platforms and their names in Talos' machinery (constants, Platform…), the forms
+// of provider IDs and the images of controllers in the projects of those.
 type Marks struct {
 	// Platform is Talos' name of the cloud. Images and installers carry it.
 	Platform string
@@ -66,29 +68,5 @@ func carried() []MarkedField {
 		{"machine.certSANs", WordEndpoint, cert},
 		{"cluster.apiServer.certSANs", WordEndpoint, cert},
 		{"KubeAPIServerConfig.certExtraSANs", WordEndpoint, cert},
-	}
-}
-
-// Sources of what is declared: the platforms and their names in Talos' machinery
-// (constants, Platform…), the forms of provider IDs and the images of controllers in
-// the projects cloud-provider-aws, aws-ebs-csi-driver,
-// cloudscale-cloud-controller-manager and csi-cloudscale.
-func awsMarks() Marks {
-	return Marks{
-		Platform: "aws", ProviderID: "aws:///ZONE/INSTANCE", NamedEndpoint: true,
-		Controllers: []string{"provider-aws/cloud-controller-manager", "aws-ebs-csi-driver"},
-		Secrets:     []string{"kube-system/aws-secret"},
-	}
-}
-
-func cloudscaleMarks() Marks {
-	return Marks{
-		Platform: "openstack", ProviderID: "cloudscale://UUID",
-		Controllers: []string{"cloudscale-cloud-controller-manager", "cloudscale-csi-plugin"},
-		Secrets:     []string{"kube-system/cloudscale"},
-		Fields: []MarkedField{{
-			"NetworkRuleConfig[ichor-kubernetes-api].ingress", WordEndpoint,
-			"a load balancer with an address of its own may connect from it; one that is a DNS name connects from the network of the nodes",
-		}},
 	}
 }
