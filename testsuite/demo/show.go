@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -12,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/retry"
 
 	"github.com/ichor-project/ichor/workflows"
@@ -20,15 +18,7 @@ import (
 
 // show is the demonstration: 50 pods come and go, and the group follows.
 func (d demo) show(ctx context.Context, sys *system) error {
-	kubeconfig, err := os.ReadFile(d.path("kubeconfig"))
-	if err != nil {
-		return err
-	}
-	rest, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
-	if err != nil {
-		return err
-	}
-	api, err := kubernetes.NewForConfig(rest)
+	_, api, err := d.api()
 	if err != nil {
 		return err
 	}

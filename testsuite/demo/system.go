@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"golang.org/x/term"
@@ -181,6 +182,18 @@ func (s *system) gone(ctx context.Context) <-chan struct{} {
 	return ch
 }
 
+// api is how the cluster's API is reached once its nodes have been shown, without a
+// limit on this side.
+func (d demo) api() (*rest.Config, *kubernetes.Clientset, error) {
+	config, err := clientcmd.BuildConfigFromFlags("", d.path("kubeconfig"))
+	if err != nil {
+		return nil, nil, err
+	}
+	config.QPS = -1
+	api, err := kubernetes.NewForConfig(config)
+	return config, api, err
+}
+
 // nodes prints what the cluster's own API says.
 func (d demo) nodes(ctx context.Context, s *system) error {
 	kubeconfig, err := d.output(ctx, s, "kubeconfig", "demo")
@@ -190,11 +203,7 @@ func (d demo) nodes(ctx context.Context, s *system) error {
 	if err := os.WriteFile(d.path("kubeconfig"), kubeconfig, 0o600); err != nil {
 		return err
 	}
-	rest, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
-	if err != nil {
-		return err
-	}
-	api, err := kubernetes.NewForConfig(rest)
+	config, api, err := d.api()
 	if err != nil {
 		return err
 	}
@@ -203,7 +212,7 @@ func (d demo) nodes(ctx context.Context, s *system) error {
 		return err
 	}
 	sort.Slice(list.Items, func(i, j int) bool { return list.Items[i].Name < list.Items[j].Name })
-	fmt.Printf("\nNodes, as %s says:\n\n", rest.Host)
+	fmt.Printf("\nNodes, as %s says:\n\n", config.Host)
 	w := tabwriter.NewWriter(os.Stdout, 0, 4, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "NAME\tREADY\tVERSION\tOS\tPROVIDER ID") // to a buffer
 	for _, n := range list.Items {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/quorum"
 	"github.com/ichor-project/ichor/testsuite/proc"
@@ -49,11 +47,7 @@ func (d demo) upgrade(ctx context.Context) error {
 		if err := d.refused(ctx, sys); err != nil {
 			return err
 		}
-		config, err := d.config()
-		if err != nil {
-			return err
-		}
-		api, err := kubernetes.NewForConfig(config)
+		config, api, err := d.api()
 		if err != nil {
 			return err
 		}
@@ -70,20 +64,6 @@ func (d demo) upgrade(ctx context.Context) error {
 		defer cancel()
 		return d.roll(limited, sys, config, api, pair)
 	})
-}
-
-// config is how the cluster's API is reached, without a limit on this side.
-func (d demo) config() (*rest.Config, error) {
-	kubeconfig, err := os.ReadFile(d.path("kubeconfig"))
-	if err != nil {
-		return nil, err
-	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
-	if err != nil {
-		return nil, err
-	}
-	config.QPS = -1
-	return config, nil
 }
 
 // roll is the upgrade with everything around it.
