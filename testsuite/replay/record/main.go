@@ -32,7 +32,7 @@ const historyLimit = "400"
 
 func main() {
 	out := flag.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
-	what := flag.String("what", "upgrade", "which scenarios: upgrade, phases, repair, or life for all others")
+	what := flag.String("what", "upgrade", "which scenarios: upgrade, phases, repair, elsewhere, or life for all others")
 	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -52,6 +52,10 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 	if err != nil {
 		return err
 	}
+	home, err := stack.Chosen()
+	if err != nil {
+		return err
+	}
 	bin := os.Getenv("ICHOR_BIN")
 	if bin == "" {
 		bin = filepath.Join(root, "bin")
@@ -64,14 +68,16 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	reference, keys := home.Credentials(func(what string) string { return replay.Doors[what] })
 	settings := stack.Scaled(speed)
-	maps.Copy(settings, map[string]string{
-		"CLOUDSCALE_API_TOKEN": replay.Doors["the credentials"], "CANARY_ENV": replay.Doors["a secret from the environment"],
-		"ICHOR_GROUP_HISTORY": historyLimit,
-	})
+	maps.Copy(settings, keys)
+	maps.Copy(settings, map[string]string{"CANARY_ENV": replay.Doors["a secret from the environment"], "ICHOR_GROUP_HISTORY": historyLimit})
 	s, err := stack.Start(ctx, stack.Options{Bin: bin, Dir: dir, Speed: speed, LoopbackPrefix: prefix, UIPort: -1, Settings: settings})
 	defer func() { err = errors.Join(err, s.Close()) }()
 	if err != nil {
+		return err
+	}
+	if err := home.Accept(ctx, s, settings); err != nil {
 		return err
 	}
 	if _, err := s.StartWorker(ctx); err != nil {
@@ -82,13 +88,15 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 		return err
 	}
 	defer c.Close()
-	r := &recorder{Stack: s, temporal: c, root: root, dir: dir}
+	r := &recorder{Stack: s, temporal: c, home: home, reference: reference, root: root, dir: dir}
 	scenarios := []func(context.Context) error{r.life, r.rollback, r.cancel, r.keep, r.refusals, r.scale}
 	switch what {
 	case "upgrade":
 		scenarios = []func(context.Context) error{r.upgrade}
 	case whatPhases:
 		scenarios = []func(context.Context) error{r.phases}
+	case "elsewhere":
+		scenarios = []func(context.Context) error{r.elsewhere}
 	case "repair":
 		scenarios = []func(context.Context) error{r.repair}
 	}
@@ -103,7 +111,7 @@ func run(ctx context.Context, what, out, prefix string) (err error) {
 // whatPhases records beside upgrade, in the same folder.
 const whatPhases = "phases"
 
-var whats = []string{"upgrade", whatPhases, "repair", "life"}
+var whats = []string{"upgrade", whatPhases, "repair", "life", "elsewhere"}
 
 // owns reports whether a scenario records the histories of a name.
 func owns(what, file string) bool { return strings.HasPrefix(file, phased) == (what == whatPhases) }
@@ -113,9 +121,12 @@ func owns(what, file string) bool { return strings.HasPrefix(file, phased) == (w
 type recorder struct {
 	*stack.Stack
 	temporal client.Client
-	root     string
-	dir      string // for files, removed in the end
-	keeps    []kept
+	home     stack.Cloud
+	// reference is what specs refer to the account's credentials by.
+	reference string
+	root      string
+	dir       string // for files, removed in the end
+	keeps     []kept
 }
 
 // kept is a run and the name of its file.
@@ -123,11 +134,14 @@ type kept struct{ file, id, run string }
 
 // spec is the smallest cluster, with secrets at its doors.
 func (r *recorder) spec(name string) (cluster.Cluster, error) {
-	c, err := stack.Spec(r.root, name)
+	c, err := r.home.Spec(r.root, name)
 	if err != nil {
 		return c, err
 	}
-	c = stack.Small(c)
+	if c = stack.Small(c); r.home.Name != stack.Default().Name {
+		c = r.home.Small(c)
+	}
+	c.Spec.Cloud.Credentials = r.reference
 	c.Spec.Talos.Patches = []cluster.Source{{Inline: "machine: {env: {CANARY: " + replay.Doors["an inline patch"] + "}}"}}
 	c.Spec.Manifests = append(c.Spec.Manifests, cluster.Manifest{Name: "canary", Source: cluster.Source{
 		Inline: "{apiVersion: v1, kind: ConfigMap, metadata: {name: canary, namespace: default}, data: {note: " + replay.Doors["an inline manifest"] + "}}",

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -107,7 +106,7 @@ func (r *recorder) sweep(ctx context.Context) error {
 }
 
 func (r *recorder) full(ctx context.Context, contains string) error {
-	_, err := r.Fault(ctx, map[string]any{"route": "POST /v1/servers", "contains": contains, "effect": "quota", "count": -1})
+	_, err := r.Fault(ctx, r.home.Making(r.home.Routes.Machine, contains).Fault())
 	return err
 }
 
@@ -176,9 +175,7 @@ func (r *recorder) keep(ctx context.Context) error {
 // back when the run has parked.
 func (r *recorder) deletingParked(name string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		_, err := r.Fault(ctx, map[string]any{
-			"route": "DELETE /v1/load-balancers/*", "effect": "status", "status": http.StatusUnauthorized, "body": `{"detail": "Invalid token."}`, "count": -1,
-		})
+		_, err := r.Fault(ctx, r.home.Unauthorized(r.home.Routes.DeleteMachine))
 		if err != nil {
 			return err
 		}
