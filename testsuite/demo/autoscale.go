@@ -46,7 +46,7 @@ var shortened = []string{
 
 // pair starts the provider and the autoscaler, over mutual TLS.
 func (d demo) pair(ctx context.Context, sys *system, flags ...string) (started []*proc.Process, err error) {
-	listen, err := freeAddress()
+	listen, err := proc.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +54,7 @@ func (d demo) pair(ctx context.Context, sys *system, flags ...string) (started [
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := freeAddress()
+	metrics, err := proc.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (d demo) pair(ctx context.Context, sys *system, flags ...string) (started [
 	if err := os.WriteFile(config, body, 0o600); err != nil {
 		return started, err
 	}
-	address, err := freeAddress()
+	address, err := proc.FreeAddress()
 	if err != nil {
 		return started, err
 	}
@@ -128,14 +128,6 @@ func (d demo) issue() (server, client certs.Files, err error) {
 		}
 	}
 	return server, client, nil
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // scene is what one look at the group and its pods shows.

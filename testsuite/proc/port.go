@@ -46,3 +46,10 @@ func FreePort(address netip.Addr) (uint16, error) {
 	}
 	return 0, fmt.Errorf("proc: no free port at %s: %w", address, last)
 }
+
+// FreeAddress is an address of loopback with a port of FreePort.
+func FreeAddress() (string, error) {
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	port, err := FreePort(loopback)
+	return netip.AddrPortFrom(loopback, port).String(), err
+}

@@ -130,6 +130,13 @@ func TestFreePortsDiffer(t *testing.T) {
 		}
 		seen[port] = true
 	}
+	address, err := proc.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at, err := netip.ParseAddrPort(address); err != nil || !at.Addr().IsLoopback() || seen[at.Port()] {
+		t.Errorf("%s: given already or not on loopback, %v", address, err)
+	}
 }
 
 func waitFor(t *testing.T, p *proc.Process, line string) {
