@@ -27,6 +27,14 @@ const (
 	ebsRoute = "POST /aws/ebs/snapshots"
 )
 
+// Profile and PlaneProfile are the instance profiles of workers and of control planes
+// on AWS. The documented policy lets whoever makes machines give them roles that are
+// named like that.
+const (
+	Profile      = "ichor-nodes"
+	PlaneProfile = "ichor-control-planes"
+)
+
 var aws = Cloud{
 	Name: "aws",
 	Demo: "aws/demo.yaml", Autoscale: "aws/autoscale.yaml", Upgrade: "aws/upgrade.yaml",

@@ -211,6 +211,7 @@ func (s *Stack) Env() []string {
 		"TEMPORAL_ADDRESS=" + s.TemporalAddress, "TEMPORAL_CONFIG_FILE=" + filepath.Join(s.opts.Dir, "temporal.toml"),
 		"CLOUDSCALE_API_URL=" + s.CloudURL, "CLOUDSCALE_API_TOKEN=" + Token,
 		"ICHOR_FACTORY_URL=" + s.FactoryURL,
+		"ICHOR_AWS_INSTANCE_PROFILE=" + Profile, "ICHOR_AWS_CONTROL_PLANE_PROFILE=" + PlaneProfile,
 		"ICHOR_STORE=file://" + filepath.Join(s.opts.Dir, "store"),
 	}
 	for k, v := range s.AWS {

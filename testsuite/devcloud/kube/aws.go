@@ -85,7 +85,11 @@ func (b *backend) awsWorkload(ctx context.Context) (*corev1.PodSpec, account.Hom
 	if err != nil {
 		return nil, home, err
 	}
-	return awsPod(daemons), home, b.awsProgram()
+	pod := awsPod(daemons)
+	if pod != nil && home.Profile == "" {
+		return nil, home, errors.New("it has no credentials: no machine of the cluster has an instance profile")
+	}
+	return pod, home, b.awsProgram()
 }
 
 // awsPod is what runs: a controller goes on while its pod is not ready for a moment.
