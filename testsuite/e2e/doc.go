@@ -4,7 +4,8 @@
 // API, at Kubernetes and at Temporal, never into Ichor.
 //
 // The cloud comes from the table of package stack: ICHOR_TEST_CLOUD names it, and
-// cloudscale is the default. Tests ask the table for what differs.
+// cloudscale is the default. Tests ask the table for what differs. What only one
+// cloud has is tested there, whichever the suite runs on.
 //
 // The programs come from bin (make build tools), or from the folder that ICHOR_BIN
 // names; a missing one fails the suite.

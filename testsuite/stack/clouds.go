@@ -168,11 +168,14 @@ func (c Cloud) Accept(ctx context.Context, s *Stack, settings map[string]string)
 // Action is something that people do to a machine.
 type Action string
 
-// The actions. Vanish and Halt take effect at once, the others as the cloud's API
-// does it.
+// The actions. Vanish, Halt and Interrupt are devcloud's own, the others are done
+// by the cloud's API.
 const (
-	Vanish   Action = "vanish" // it is gone without a trace
-	Halt     Action = "stop"   // it is off
+	Vanish Action = "vanish" // it is gone at once, without a trace
+	Halt   Action = "stop"   // it is off at once
+	// Interrupt is what AWS does to a spot instance when it needs the capacity.
+	Interrupt Action = "interrupt"
+
 	Delete   Action = "delete"
 	PowerOff Action = "power-off"
 	PowerOn  Action = "power-on"
@@ -184,7 +187,7 @@ func (s *Stack) ByHand(ctx context.Context, m Resource, what Action) error {
 	if err != nil {
 		return err
 	}
-	if what == Vanish || what == Halt {
+	if what == Vanish || what == Halt || what == Interrupt {
 		return s.Cloud(ctx, http.MethodPost, c.machine+m.ID+"/"+string(what), nil, nil)
 	}
 	return c.act(ctx, s, m.ID, what)
