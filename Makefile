@@ -212,7 +212,7 @@ define suite
 $(GOTEST) -count=1 -timeout $(TIMEOUT) -run '$(1)' $(2)
 endef
 
-.PHONY: test unit e2e e2e-aws autoscaler demos test-peers test-peers-aws matrix chaos chaos-upgrade never-lost bench
+.PHONY: test unit e2e e2e-aws autoscaler demos test-peers test-peers-aws matrix chaos chaos-aws chaos-upgrade never-lost bench
 test: build unit e2e ## Unit, workflow, contract, replay and end-to-end tests
 
 unit: $(TEST_TOOLS) ## Everything but the suites that start the whole system
@@ -252,7 +252,7 @@ test-peers-aws: $(SYSTEM) $(TEST_TOOLS) ## AWS' own command line judges a cluste
 	$(call suite,^Test,./testsuite/peers-aws/...)
 
 # These print what they did: counts of kills, wall time, seeds.
-matrix chaos chaos-upgrade never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
+matrix chaos chaos-aws chaos-upgrade never-lost: GOTEST := $(TOOLBIN)/gotestsum --format standard-verbose --
 
 matrix: TIMEOUT = 60m
 matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
@@ -272,6 +272,15 @@ chaos-upgrade: export ICHOR_CHAOS_SEEDS = $(SEEDS)
 chaos-upgrade: export ICHOR_CHAOS_SEED = $(SEED)
 chaos-upgrade: $(SYSTEM) $(TEST_TOOLS) ## Random faults and kills while a cluster is upgraded: SEEDS=200, or one SEED=number
 	$(call suite,^TestChaosUpgrade,./testsuite/chaos/...)
+
+# What a cloud has most to do with, as above: make matrix, chaos, chaos-upgrade and
+# never-lost run whole with CLOUD=aws.
+CHAOS_AWS := ^TestKillMatrix$$/^after_the_effect$$|^TestChaos$$
+chaos-aws: TIMEOUT = 30m
+chaos-aws: export ICHOR_TEST_CLOUD = aws
+chaos-aws: export ICHOR_CHAOS_SEEDS = 2
+chaos-aws: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker after every step, and two seeds, on AWS' stand-in
+	$(call suite,$(CHAOS_AWS),./testsuite/chaos/...)
 
 # OPERATIONS is how many requests are made; SEED as above.
 OPERATIONS ?= 300
