@@ -108,26 +108,6 @@ func (o Observation) String() string {
 // alive heartbeats in the background while one long call runs and returns the
 // function that ends it.
 func alive(ctx context.Context, step string) (stop func()) {
-	every := activity.GetInfo(ctx).HeartbeatTimeout / 3
-	if every <= 0 {
-		return func() {}
-	}
-	// The attempt's start counts as a beat; each beat is a billed action.
-	done, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		t := time.NewTicker(every)
-		defer t.Stop()
-		for {
-			select {
-			case <-done:
-				return
-			case <-ctx.Done():
-				return
-			case <-t.C:
-				activity.RecordHeartbeat(ctx, Observation{Saw: step})
-			}
-		}
-	}()
-	return func() { close(done); <-ended }
+	_, stop = telling(ctx, step)
+	return stop
 }

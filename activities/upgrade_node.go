@@ -24,6 +24,7 @@ func telling(ctx context.Context, step string) (say func(string), stop func()) {
 	}
 	var mu sync.Mutex
 	last := step
+	// The attempt's start counts as a beat; each beat is a billed action.
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
