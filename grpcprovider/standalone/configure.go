@@ -121,8 +121,12 @@ func (o StartOptions) tell(e *entity, message *commonpb.Payloads) {
 	if in.Standalone == nil || in.Group != e.started.Group || in.Cluster.Name != e.started.Cluster.Name {
 		return
 	}
-	if in.Cluster = e.started.Cluster; len(in.Subnets) == 0 {
+	in.Cluster = e.started.Cluster
+	if len(in.Subnets) == 0 {
 		in.Subnets = e.now.Subnets
+	}
+	if len(in.Params) == 0 {
+		in.Params = e.now.Params
 	}
 	e.now = in
 }
@@ -134,9 +138,12 @@ func (e entity) refuse(id string, want workflows.GroupInput) error {
 		"tag", // machines are taken over once only, at the begin
 	}
 	changed := slices.DeleteFunc(differences(e.started, want), func(f string) bool { return !slices.Contains(fixed, f) })
+	// To the entity, none of these means those that it has.
 	if len(want.Subnets) == 0 && len(e.now.Subnets) > 0 {
-		// To the entity, no subnets means those that it has.
 		changed = append(changed, "subnets")
+	}
+	if len(want.Params) == 0 && len(e.now.Params) > 0 {
+		changed = append(changed, "params")
 	}
 	if len(changed) == 0 {
 		return nil

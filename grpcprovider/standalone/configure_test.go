@@ -173,6 +173,7 @@ func TestStartRefusesWhatAGroupCannotBeTold(t *testing.T) {
 		{name: "tag", change: func(g *workflows.GroupInput) { g.Standalone.AdoptTag, g.Max = &cluster.Tag{Key: "a"}, 99 }, want: "another tag than"},
 		{name: "tag of all", change: func(g *workflows.GroupInput) { g.Standalone.AdoptAlso = []cluster.Tag{{Key: "a"}} }, want: "another tag than"},
 		{name: "no subnets any more", change: func(g *workflows.GroupInput) { g.Subnets = []string{"s"} }, want: "another subnets than"},
+		{name: "no params any more", change: func(g *workflows.GroupInput) { g.Params = []cluster.Tag{{Key: "a", Value: "b"}} }, want: "another params than"},
 		{name: "a cluster of Ichor", change: func(g *workflows.GroupInput) { g.Standalone = nil }, want: "serve that with --cluster shop", stays: true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -194,16 +195,22 @@ func TestStartRefusesWhatAGroupCannotBeTold(t *testing.T) {
 	}
 }
 
-// Subnets that a group was given by an earlier file stay when none are named.
-func TestStartRefusesToTakeSubnetsThatWereToldLater(t *testing.T) {
-	s, setup, with := newServer(t), load(t, "testdata/groups.yaml"), load(t, "testdata/groups.yaml")
-	with.Groups[0].Subnets = []string{"s"}
-	for i, step := range []struct {
-		setup   Setup
-		refused bool
-	}{{setup, false}, {with, false}, {setup, true}, {with, false}} {
-		if err := Start(t.Context(), s, step.setup, StartOptions{}); (err != nil) != step.refused || step.refused && !fault.Is(err, fault.Conflict) {
-			t.Errorf("start %d: %v", i, err)
+// Subnets and parameters that a group was given by an earlier file stay when none are
+// named.
+func TestStartRefusesToTakeWhatWasToldLater(t *testing.T) {
+	for name, give := range map[string]func(*workflows.GroupInput){
+		"subnets": func(g *workflows.GroupInput) { g.Subnets = []string{"s"} },
+		"params":  func(g *workflows.GroupInput) { g.Params = []cluster.Tag{{Key: "a", Value: "b"}} },
+	} {
+		s, setup, with := newServer(t), load(t, "testdata/groups.yaml"), load(t, "testdata/groups.yaml")
+		give(&with.Groups[0])
+		for i, step := range []struct {
+			setup   Setup
+			refused bool
+		}{{setup, false}, {with, false}, {setup, true}, {with, false}} {
+			if err := Start(t.Context(), s, step.setup, StartOptions{}); (err != nil) != step.refused || step.refused && !fault.Is(err, fault.Conflict) {
+				t.Errorf("%s, start %d: %v", name, i, err)
+			}
 		}
 	}
 }
