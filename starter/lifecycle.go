@@ -46,6 +46,21 @@ func describe(ctx context.Context, c client.Client, name string) (*lifecycle, er
 	}, nil
 }
 
+// dialRun connects to Temporal and describes the latest lifecycle run of a cluster.
+// The caller closes the client.
+func (a *app) dialRun(ctx context.Context, name string) (client.Client, *lifecycle, error) {
+	t, err := a.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := describe(ctx, t, name)
+	if err != nil {
+		t.Close()
+		return nil, nil, err
+	}
+	return t, l, nil
+}
+
 // start begins a workflow under the cluster's lock. Conflict names the run that
 // holds it.
 func (a *app) start(ctx context.Context, c client.Client, name, kind, summary, details string, attributes []temporal.SearchAttributeUpdate, in any) (client.WorkflowRun, error) {

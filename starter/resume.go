@@ -62,15 +62,11 @@ func (a *app) resume(ctx context.Context, name string, flags requestFlags, given
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return err
 	}
-	t, err := a.dial(ctx)
+	t, l, err := a.dialRun(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	l, err := describe(ctx, t, name)
-	if err != nil {
-		return err
-	}
 	upgrading := l != nil && l.Running && l.Type == workflows.TypeRollingUpgrade
 	if given != "" && !upgrading {
 		return usageError{fmt.Errorf("--%s goes with CLUSTER/GROUP or a running upgrade only", given)}

@@ -69,15 +69,12 @@ func (a *app) steerUpgrade(ctx context.Context, name, op, node string, flags req
 	if err := flags.complete(); err != nil {
 		return err
 	}
-	t, err := a.dial(ctx)
+	t, l, err := a.dialRun(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	l, err := describe(ctx, t, name)
 	switch {
-	case err != nil:
-		return err
 	case l == nil || !l.Running:
 		return fault.New(fault.NotFound, op+" cluster "+name, "no upgrade of it runs")
 	case l.Type != workflows.TypeRollingUpgrade:
@@ -170,15 +167,11 @@ func (a *app) cancel(ctx context.Context, name string, detach bool) error {
 	if err := validName(name); err != nil {
 		return err
 	}
-	t, err := a.dial(ctx)
+	t, l, err := a.dialRun(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
-	l, err := describe(ctx, t, name)
-	if err != nil {
-		return err
-	}
 	if l == nil || !l.Running {
 		return fault.New(fault.NotFound, "cancel cluster "+name, "nothing runs for it")
 	}

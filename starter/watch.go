@@ -28,15 +28,11 @@ func newWatch(a *app) *cobra.Command {
 			if err := validName(name); err != nil {
 				return err
 			}
-			t, err := a.dial(ctx)
+			t, l, err := a.dialRun(ctx, name)
 			if err != nil {
 				return err
 			}
 			defer t.Close()
-			l, err := describe(ctx, t, name)
-			if err != nil {
-				return err
-			}
 			if l == nil || !l.Running {
 				fmt.Fprintln(a.err, "Nothing runs for this cluster now.")
 				s, err := a.state(ctx, name)
