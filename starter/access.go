@@ -73,15 +73,11 @@ func accessCommand(a *app, use, short string, mint func(cluster.Record, talos.Ac
 }
 
 func (a *app) mint(ctx context.Context, name string, ttl time.Duration, mint func(cluster.Record, talos.Access) (secrets.Value, error)) (secrets.Value, error) {
-	st, err := a.openStore(ctx)
+	st, rec, err := a.openRecord(ctx, name)
 	if err != nil {
 		return secrets.Value{}, err
 	}
 	defer func() { _ = st.Close() }() // nothing is buffered
-	rec, err := record(ctx, st, name)
-	if err != nil {
-		return secrets.Value{}, err
-	}
 	if rec.Frozen.Bundle == "" || rec.Phase == cluster.PhaseDeleted {
 		return secrets.Value{}, fault.New(fault.NotFound, "mint credentials", "cluster %q has no authorities (phase %s)", name, rec.Phase)
 	}

@@ -32,16 +32,7 @@ type drift struct {
 // machine config. The cluster's lock is held meanwhile, so that nothing changes
 // under its eyes. Nodes that differ are an error, as for diff.
 func (a *app) drift(ctx context.Context, name string) error {
-	st, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = st.Close() }() // nothing is buffered
-	rec, err := record(ctx, st, name)
-	if err != nil {
-		return err
-	}
-	t, err := a.dial(ctx)
+	t, rec, err := a.dialRecord(ctx, name)
 	if err != nil {
 		return err
 	}

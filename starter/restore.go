@@ -60,15 +60,11 @@ that still exist are deleted with what they hold. Run again after a failure, it 
 // snapshot finds a stored snapshot of a cluster, and says when it was stored if that
 // is known.
 func (a *app) snapshot(ctx context.Context, name, key string) (found store.Stream, when string, err error) {
-	st, err := a.openStore(ctx)
+	st, rec, err := a.openRecord(ctx, name)
 	if err != nil {
 		return found, "", err
 	}
 	defer func() { _ = st.Close() }() // nothing is buffered
-	rec, err := record(ctx, st, name)
-	if err != nil {
-		return found, "", err
-	}
 	folder := store.InstancePrefix(rec.Ref) + snapshotFolder
 	if key == newestSnapshot {
 		var at time.Time

@@ -51,16 +51,7 @@ func (a *app) repair(ctx context.Context, name, node, kind, summary string, in a
 	if node == "" {
 		return usageError{errors.New("the name of the node is empty")}
 	}
-	st, err := a.openStore(ctx)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = st.Close() }() // nothing is buffered
-	rec, err := record(ctx, st, name)
-	if err != nil {
-		return err
-	}
-	t, err := a.dial(ctx)
+	t, rec, err := a.dialRecord(ctx, name)
 	if err != nil {
 		return err
 	}

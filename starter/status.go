@@ -19,7 +19,6 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/fault"
-	"github.com/ichor-project/ichor/internal/secrets/store"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -79,18 +78,6 @@ changes nothing. It exits with 1 when a node differs or does not answer.`,
 		return s.print(a.out, time.Now())
 	}
 	return c
-}
-
-// record reads a cluster's record; NotFound is said in the words of the command.
-func record(ctx context.Context, st *store.Store, name string) (cluster.Record, error) {
-	if err := validName(name); err != nil {
-		return cluster.Record{}, err
-	}
-	rec, _, err := st.Record(ctx, name)
-	if fault.Is(err, fault.NotFound) {
-		return rec, fault.New(fault.NotFound, "find cluster "+name, "this store has no such cluster; ichor list shows those it has")
-	}
-	return rec, err
 }
 
 func (a *app) state(ctx context.Context, name string) (state, error) {

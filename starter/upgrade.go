@@ -54,15 +54,11 @@ Steer it with ichor pause, resume, approve, skip-node and cancel.`,
 		if err != nil {
 			return err
 		}
-		st, err := a.openStore(ctx)
+		st, rec, err := a.openRecord(ctx, name)
 		if err != nil {
 			return err
 		}
 		defer func() { _ = st.Close() }() // nothing is buffered
-		rec, err := record(ctx, st, name)
-		if err != nil {
-			return err
-		}
 		groups := rec.Spec.NodeGroups
 		if l != nil {
 			groups = l.Cluster.Spec.NodeGroups
