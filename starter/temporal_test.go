@@ -223,6 +223,22 @@ func (s *server) signal(t *testing.T, name, how string) {
 	}
 }
 
+// hidesBodies fails when the body of a manifest of specNamed is in the history of a
+// cluster's latest run.
+func (s *server) hidesBodies(t *testing.T, name string) {
+	t.Helper()
+	history := s.client.GetWorkflowHistory(t.Context(), cluster.LifecycleID(name), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for history.HasNext() {
+		e, err := history.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(e.String(), "canary-body") {
+			t.Errorf("a body reached Temporal: %s", e.GetEventType())
+		}
+	}
+}
+
 func TestConversationsWithTemporal(t *testing.T) {
 	s := startServer(t)
 	t.Setenv("ICHOR_STORE", "file://"+filepath.Join(t.TempDir(), "store"))
@@ -264,16 +280,7 @@ func TestConversationsWithTemporal(t *testing.T) {
 		if cloud, ok := d.TypedSearchAttributes.GetKeyword(workflows.AttrCloud); !ok || cloud != "cloudscale" {
 			t.Errorf("search attribute of the cloud = %q, %v", cloud, ok)
 		}
-		history := s.client.GetWorkflowHistory(t.Context(), cluster.LifecycleID("demo"), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-		for history.HasNext() {
-			e, err := history.Next()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(e.String(), "canary-body") {
-				t.Errorf("a body reached Temporal: %s", e.GetEventType())
-			}
-		}
+		s.hidesBodies(t, "demo")
 	})
 
 	t.Run("failure has the kind and its exit code", func(t *testing.T) {
