@@ -1,11 +1,9 @@
 package autoscaler
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -28,19 +26,7 @@ var chosen stack.Cloud
 
 func TestMain(m *testing.M) {
 	var err error
-	if root, err = stack.Root(); err == nil {
-		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
-			bin = filepath.Join(root, "bin")
-		}
-		if chosen, err = stack.Chosen(); err == nil {
-			err = stack.Missing(bin, chosen)
-		}
-		for _, p := range []string{"ichor-grpcprovider", "tools/" + string(oldWire), "tools/" + string(newWire)} {
-			_, missing := os.Stat(filepath.Join(bin, p))
-			err = errors.Join(err, missing)
-		}
-	}
-	if err != nil {
+	if chosen, root, bin, err = stack.Suite("ichor-grpcprovider", "tools/"+string(oldWire), "tools/"+string(newWire)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

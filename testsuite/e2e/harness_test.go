@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -40,15 +39,7 @@ var chosen stack.Cloud
 
 func TestMain(m *testing.M) {
 	var err error
-	if root, err = stack.Root(); err == nil {
-		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
-			bin = filepath.Join(root, "bin")
-		}
-		if chosen, err = stack.Chosen(); err == nil {
-			err = stack.Missing(bin, chosen)
-		}
-	}
-	if err != nil {
+	if chosen, root, bin, err = stack.Suite(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

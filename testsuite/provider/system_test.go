@@ -46,19 +46,8 @@ var bin string
 var chosen stack.Cloud
 
 func TestMain(m *testing.M) {
-	root, err := stack.Root()
-	if err == nil {
-		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
-			bin = filepath.Join(root, "bin")
-		}
-		if chosen, err = stack.Chosen(); err == nil {
-			err = stack.Missing(bin, chosen)
-		}
-	}
-	if err == nil {
-		_, err = os.Stat(filepath.Join(bin, "ichor-grpcprovider"))
-	}
-	if err != nil {
+	var err error
+	if chosen, _, bin, err = stack.Suite("ichor-grpcprovider"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

@@ -8,55 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"syscall"
 	"time"
 )
-
-// Root returns the folder of the repository: the nearest one above the working
-// directory that has a go.mod. Builds trim paths, so the program itself does not
-// know where its source was.
-func Root() (string, error) {
-	dir, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			return "", errors.New("there is no go.mod in any folder above the working directory")
-		}
-		dir = up
-	}
-}
-
-// programs are what a stack and its judges start.
-var programs = []string{
-	"ichor", "ichor-worker", "devcloud", "tools/temporal", "tools/kine", "tools/kube-apiserver",
-	"tools/kube-controller-manager", "tools/kube-scheduler", "tools/kwok", "tools/talosctl", "tools/tctl",
-}
-
-// Missing lists the programs that have not been built, those of further clouds
-// included, with the command that builds them; nil if there are all.
-func Missing(bin string, clouds ...Cloud) error {
-	var errs []error
-	all := slices.Clone(programs)
-	for _, c := range clouds {
-		all = append(all, c.Programs...)
-	}
-	for _, p := range all {
-		if _, err := os.Stat(filepath.Join(bin, p)); err != nil {
-			errs = append(errs, err)
-		}
-	}
-	if errs != nil {
-		errs = append(errs, errors.New("build them with: make build tools, and make bin/tools/NAME for what a cloud needs"))
-	}
-	return errors.Join(errs...)
-}
 
 // Result is what a command printed and how it ended.
 type Result struct {

@@ -32,17 +32,8 @@ const patience = 4 * time.Minute
 var bin string
 
 func TestMain(m *testing.M) {
-	root, err := stack.Root()
-	if err == nil {
-		if bin = os.Getenv("ICHOR_BIN"); bin == "" {
-			bin = filepath.Join(root, "bin")
-		}
-		err = stack.Missing(bin)
-	}
-	if err == nil {
-		_, err = os.Stat(filepath.Join(bin, "ichor-grpcprovider"))
-	}
-	if err != nil {
+	var err error
+	if _, bin, err = stack.Programs("ichor-grpcprovider"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

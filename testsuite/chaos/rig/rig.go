@@ -48,6 +48,7 @@ type Rig struct {
 	Spec     cluster.Cluster
 	Home     stack.Cloud // where clusters are made
 
+	root string // of the repository
 	dir  string
 	bin  string
 	site site
@@ -75,11 +76,11 @@ func Start(t *testing.T, o Options) *Rig {
 	if o.SharedAPIServers {
 		args = append(args, "--shared-apiservers")
 	}
-	home, err := stack.Chosen()
+	home, root, bin, err := stack.Suite()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Rig{Home: home, site: sites[home.Name], dir: folder(t), bin: binaries(t, home)}
+	r := &Rig{Home: home, site: sites[home.Name], root: root, dir: folder(t), bin: bin}
 	started.Add(1)
 	s, err := stack.Start(t.Context(), stack.Options{
 		Bin: r.bin, Dir: r.dir, Speed: Speed, UIPort: -1, Settings: settings, CloudArgs: args,
@@ -229,29 +230,6 @@ func (r *Rig) Explain(ctx context.Context) string {
 	return b.String()
 }
 
-// binaries is the folder with the commands; suites never skip for want of them.
-// ICHOR_BIN names another one.
-func binaries(t *testing.T, home stack.Cloud) string {
-	t.Helper()
-	dir := os.Getenv("ICHOR_BIN")
-	if dir == "" {
-		dir = filepath.Join(root(t), "bin")
-	}
-	if err := stack.Missing(dir, home); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
-func root(t *testing.T) string {
-	t.Helper()
-	dir, err := stack.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // folder is the test's own, or one below ICHOR_KEEP that stays for a look at the
 // logs.
 func folder(t *testing.T) string {
@@ -271,7 +249,7 @@ func folder(t *testing.T) string {
 // least with a quorum, and one group.
 func (r *Rig) demo(t *testing.T) cluster.Cluster {
 	t.Helper()
-	c, err := r.Home.Spec(root(t), Cluster)
+	c, err := r.Home.Spec(r.root, Cluster)
 	if err != nil {
 		t.Fatal(err)
 	}
