@@ -177,7 +177,7 @@ func TestReleasesShareLooks(t *testing.T) {
 					})
 				}
 			}
-			acts[begin+members*4*time.Second+2*time.Minute] = func(env *testsuite.TestWorkflowEnvironment) {
+			acts[begin+members*4*time.Second+2*time.Minute] = func(*testsuite.TestWorkflowEnvironment) {
 				counting = false
 				if looks < tc.least || looks > tc.most {
 					t.Errorf("%d looks, want %d to %d", looks, tc.least, tc.most)
