@@ -1,6 +1,7 @@
 package autoscaler
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -21,6 +22,7 @@ import (
 	"github.com/ichor-project/ichor/testsuite/autoscaler/proxy"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/scripted"
 	"github.com/ichor-project/ichor/testsuite/autoscaler/wire"
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 var wires = []Wire{oldWire, newWire}
@@ -40,13 +42,13 @@ type description struct {
 // describe asks a provider through the autoscaler's own client.
 func describe(ctx context.Context, w Wire, cloudConfig string) ([]description, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "tools", string(w)), "--describe", "--cloud-provider=externalgrpc", "--cloud-config="+cloudConfig)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	if err := proc.Run(cmd); err != nil {
 		return nil, err
 	}
 	var groups []description
-	return groups, json.Unmarshal(out, &groups)
+	return groups, json.Unmarshal(out.Bytes(), &groups)
 }
 
 func scriptedProvider() *scripted.Provider {

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -134,11 +132,8 @@ func (b *bench) provision(ctx context.Context, spec string, m *measurement) erro
 	seen := make(chan error, 1)
 	go func() { seen <- watch.watch(watching) }()
 	busy := processors()
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, b.ichor, "provision", "-f", spec, "--detach")
-	cmd.Env, cmd.Stderr = b.stack.Env(), &stderr
-	if out, err := cmd.Output(); err != nil {
-		return fmt.Errorf("ichor provision: %w\n%s%s", err, out, stderr.String())
+	if _, err := ichor(ctx, b.stack, b.ichor, "provision", "-f", spec, "--detach"); err != nil {
+		return err
 	}
 	id := cluster.LifecycleID(clusterName)
 	if err := b.client.GetWorkflow(ctx, id, "").Get(ctx, nil); err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -273,10 +272,8 @@ func isReady(n *corev1.Node) bool {
 func (w *observer) kubeconfig(ctx context.Context) (*rest.Config, error) {
 	var out []byte
 	err := every(ctx, "get a kubeconfig", func() (bool, error) {
-		cmd := exec.CommandContext(ctx, w.ichor, "kubeconfig", clusterName)
-		cmd.Env = w.stack.Env()
 		var err error
-		out, err = cmd.Output()
+		out, err = ichor(ctx, w.stack, w.ichor, "kubeconfig", clusterName)
 		return err == nil, nil
 	})
 	if err != nil {

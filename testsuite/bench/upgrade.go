@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -192,11 +190,8 @@ func (s settings) upgrade(ctx context.Context, workers int) (out roll, err error
 
 // provision makes a cluster and waits for it.
 func (s *system) provision(ctx context.Context, bin, spec string) error {
-	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "ichor"), "provision", "-f", spec, "--detach")
-	cmd.Env, cmd.Stderr = s.Env(), &stderr
-	if out, err := cmd.Output(); err != nil {
-		return fmt.Errorf("ichor provision: %w\n%s%s", err, out, stderr.String())
+	if _, err := ichor(ctx, s.Stack, filepath.Join(bin, "ichor"), "provision", "-f", spec, "--detach"); err != nil {
+		return err
 	}
 	return s.temporal.GetWorkflow(ctx, cluster.LifecycleID(clusterName), "").Get(ctx, nil)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -79,7 +80,7 @@ func (j *judge) run(ctx context.Context, args ...string) (string, error) {
 	var out bytes.Buffer
 
 	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Run()
+	err := proc.Run(cmd)
 
 	return out.String(), err
 }

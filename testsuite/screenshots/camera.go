@@ -1,12 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 // camera takes pictures of pages with headless Chromium.
@@ -30,8 +33,10 @@ func (c camera) shoot(ctx context.Context, name, url string, f frame) error {
 		"--window-size="+strconv.Itoa(f.width)+","+strconv.Itoa(f.height),
 		"--virtual-time-budget="+strconv.Itoa(settleMillis), "--screenshot="+raw, url)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir, "TZ=UTC", "LANG=C.UTF-8"}
-	if log, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("picture of %s: %w\n%s", url, err, log)
+	var log bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := proc.Run(cmd); err != nil {
+		return fmt.Errorf("picture of %s: %w\n%s", url, err, log.String())
 	}
 	size, err := shrink(raw, filepath.Join(c.out, name+".png"), f.top)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 // watchTerminal runs a command on a new pseudo-terminal and calls show after
@@ -25,10 +27,8 @@ func watchTerminal(ctx context.Context, cmd *exec.Cmd, show func(*screen)) (*scr
 	defer func() { _ = master.Close() }() // nothing is written to it
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	err = cmd.Start()
-	if err = errors.Join(err, slave.Close()); err != nil {
-		return nil, err
-	}
+	ended := make(chan error, 1)
+	go func() { ended <- errors.Join(proc.Run(cmd), slave.Close()) }()
 	s := &screen{}
 	buf := make([]byte, 32<<10)
 	for {
@@ -42,10 +42,10 @@ func watchTerminal(ctx context.Context, cmd *exec.Cmd, show func(*screen)) (*scr
 			break
 		}
 		if rerr != nil {
-			return nil, errors.Join(rerr, cmd.Wait())
+			return nil, errors.Join(rerr, <-ended)
 		}
 	}
-	if err := cmd.Wait(); err != nil {
+	if err := <-ended; err != nil {
 		return nil, errors.Join(ctx.Err(), fmt.Errorf("%w:\n%s", err, s.text()))
 	}
 	return s, nil

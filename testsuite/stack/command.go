@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/ichor-project/ichor/testsuite/proc"
 )
 
 // Result is what a command printed and how it ended.
@@ -42,7 +44,7 @@ func (s *Stack) run(ctx context.Context, log string, env []string, path string, 
 	cmd.WaitDelay = 10 * time.Second
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err = cmd.Run()
+	err = proc.Run(cmd)
 	r = Result{Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && ctx.Err() == nil {
