@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,9 +167,9 @@ func (s *system) id(group string) string { return s.name + "/" + group }
 
 func (s *system) address() string {
 	s.t.Helper()
-	port, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	s.must(err)
-	return fmt.Sprintf("127.0.0.1:%d", port)
+	return address
 }
 
 func (s *system) issue(folder, name string, hosts ...string) certs.Files {

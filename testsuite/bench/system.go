@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -105,11 +103,10 @@ type serving struct {
 
 // serve starts the provider behind mutual TLS and waits until it answers.
 func (s *system) serve(ctx context.Context, args ...string) error {
-	port, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	if err != nil {
 		return err
 	}
-	address := "127.0.0.1:" + strconv.Itoa(int(port))
 	files, config, err := s.trust()
 	if err != nil {
 		return err

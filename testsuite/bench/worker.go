@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -26,11 +25,11 @@ type worker struct {
 }
 
 func startWorker(ctx context.Context, bin string, st *stack.Stack) (*worker, error) {
-	p, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	w := &worker{address: "127.0.0.1:" + strconv.Itoa(int(p))}
+	w := &worker{address: address}
 	w.process, err = proc.Start(proc.Spec{
 		Name: "ichor-worker", Path: filepath.Join(bin, "ichor-worker"), Log: st.Log("worker"),
 		Env: append(st.Env(), "ICHOR_METRICS_LISTEN="+w.address), Grace: 15 * time.Second,

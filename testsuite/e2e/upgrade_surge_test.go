@@ -1,9 +1,7 @@
 package e2e
 
 import (
-	"fmt"
 	"net/http"
-	"net/netip"
 	"path/filepath"
 	"slices"
 	"time"
@@ -161,11 +159,10 @@ func (h *holes) wantFresh(old []string, count int) {
 // provider runs the autoscaler's server until the test ends.
 func (s *system) provider(name string) pb.CloudProviderClient {
 	s.t.Helper()
-	port, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	p, err := proc.Start(proc.Spec{
 		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("grpcprovider"), Env: s.Env(),
 		Args: []string{"--insecure", "--listen", address, "--cluster", name, "--metrics-listen", "", "--request-rate", "50"},

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -187,9 +186,8 @@ type server struct {
 // serve starts a provider and waits until it answers. It is not asked to refresh.
 func (s *system) serve(args ...string) *server {
 	s.t.Helper()
-	port, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	s.must(err)
-	address := fmt.Sprintf("127.0.0.1:%d", port)
 	p, err := proc.Start(proc.Spec{
 		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("provider"), Env: s.Env(),
 		// No refresh but those of the test.

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -186,12 +185,10 @@ type provider struct {
 
 func (s *system) launch(file string) (p *proc.Process, address string) {
 	s.t.Helper()
-	loopback := netip.MustParseAddr("127.0.0.1")
-	port, err := proc.FreePort(loopback)
+	address, err := proc.FreeAddress()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	address = fmt.Sprintf("127.0.0.1:%d", port)
 	p, err = proc.Start(proc.Spec{
 		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("provider"), Env: s.Env(),
 		Args: []string{"--config", file, "--insecure", "--listen", address, "--metrics-listen", ""},

@@ -3,8 +3,6 @@ package rig
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/netip"
 	"path/filepath"
 	"testing"
 	"time"
@@ -54,11 +52,11 @@ type Provider struct {
 // StartProvider runs a provider until the test ends. Its name is that of its log.
 func (r *Rig) StartProvider(t *testing.T, name string) *Provider {
 	t.Helper()
-	port, err := proc.FreePort(netip.MustParseAddr("127.0.0.1"))
+	address, err := proc.FreeAddress()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Provider{rig: r, name: name, address: fmt.Sprintf("127.0.0.1:%d", port)}
+	p := &Provider{rig: r, name: name, address: address}
 	// A client that waits long between two attempts to connect would see little
 	// of what is done to the server.
 	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
