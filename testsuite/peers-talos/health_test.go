@@ -2,32 +2,16 @@ package peerstalos
 
 import (
 	"fmt"
-	"path/filepath"
 	"testing"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
-	"github.com/ichor-project/ichor/testsuite/devcloud/kube"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
 )
 
 // TestHealth runs talosctl's own checks, from the client's side, against nodes
 // with a real Kubernetes.
 func TestHealth(t *testing.T) {
-	tools, err := filepath.Abs(filepath.Join("..", "..", "bin", "tools"))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	clock := nodetest.Clock{Speed: 60}
-	runner := kube.New(kube.Options{ToolsDir: tools, DataDir: t.TempDir(), Clock: clock})
-
-	t.Cleanup(func() {
-		if err := runner.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-
-	l := nodetest.New(t, nodetest.WithKubernetes(runner, clock))
+	l := withKubernetes(t, 60)
 	p := nodetest.NewPKI(t, "v1.13")
 	image := func(s *guest.Server) { s.Image.TalosVersion = "v1.13.5" }
 

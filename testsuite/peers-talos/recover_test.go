@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
-	"github.com/ichor-project/ichor/testsuite/devcloud/kube"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
 )
 
@@ -16,21 +15,7 @@ import (
 // worker's kubelet ran all the time and does not register anew, so that its node
 // can only come from the snapshot.
 func TestRecover(t *testing.T) {
-	tools, err := filepath.Abs(filepath.Join("..", "..", "bin", "tools"))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	clock := nodetest.Clock{Speed: 60}
-	runner := kube.New(kube.Options{ToolsDir: tools, DataDir: t.TempDir(), Clock: clock})
-
-	t.Cleanup(func() {
-		if err := runner.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-
-	l := nodetest.New(t, nodetest.WithKubernetes(runner, clock))
+	l := withKubernetes(t, 60)
 	p := nodetest.NewPKI(t, "v1.14")
 
 	lost := l.Server("demo-cp-0", nil)

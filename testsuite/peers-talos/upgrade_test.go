@@ -3,34 +3,18 @@ package peerstalos
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ichor-project/ichor/testsuite/devcloud/guest"
-	"github.com/ichor-project/ichor/testsuite/devcloud/kube"
 	"github.com/ichor-project/ichor/testsuite/devcloud/talosnode/nodetest"
 )
 
 // TestUpgrade lets talosctl upgrade Talos and Kubernetes of nodes with a real
 // Kubernetes: its own drain, its own waits, its own order of components.
 func TestUpgrade(t *testing.T) {
-	tools, err := filepath.Abs(filepath.Join("..", "..", "bin", "tools"))
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	clock := nodetest.Clock{Speed: 30}
-	runner := kube.New(kube.Options{ToolsDir: tools, DataDir: t.TempDir(), Clock: clock})
-
-	t.Cleanup(func() {
-		if err := runner.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-
-	l := nodetest.New(t, nodetest.WithKubernetes(runner, clock))
+	l := withKubernetes(t, 30)
 	p := nodetest.NewPKI(t, "v1.13")
 	old := func(s *guest.Server) { s.Image.TalosVersion = "v1.13.9" }
 
