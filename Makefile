@@ -258,7 +258,8 @@ matrix: TIMEOUT = 60m
 matrix: $(SYSTEM) $(TEST_TOOLS) ## Kill the worker before and after every step
 	$(call suite,^TestKillMatrix,./testsuite/chaos/...)
 
-# A failing seed is run again by SEED=number, which overrides SEEDS.
+# A failing seed is run again by SEED=number, or several by SEED=41-60, which
+# overrides SEEDS.
 SEEDS ?= 20
 SEED  ?=
 chaos: TIMEOUT = 120m

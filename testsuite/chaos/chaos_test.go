@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,12 +48,21 @@ func TestChaos(t *testing.T) {
 
 func seeds(t *testing.T) []uint64 {
 	t.Helper()
-	if one := os.Getenv("ICHOR_CHAOS_SEED"); one != "" {
-		n, err := strconv.ParseUint(one, 10, 64)
-		if err != nil {
-			t.Fatalf("ICHOR_CHAOS_SEED: %v", err)
+	if some := os.Getenv("ICHOR_CHAOS_SEED"); some != "" {
+		from, to, several := strings.Cut(some, "-")
+		if !several {
+			to = from
 		}
-		return []uint64{n}
+		first, err := strconv.ParseUint(from, 10, 64)
+		last, err2 := strconv.ParseUint(to, 10, 64)
+		if err := errors.Join(err, err2); err != nil || last < first {
+			t.Fatalf("ICHOR_CHAOS_SEED: want a number, or two as in 41-60, got %q", some)
+		}
+		var out []uint64
+		for n := first; n <= last; n++ {
+			out = append(out, n)
+		}
+		return out
 	}
 	count := uint64(defaultSeeds)
 	if many := os.Getenv("ICHOR_CHAOS_SEEDS"); many != "" {
