@@ -12,10 +12,8 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/ichor-project/ichor/internal/cluster"
@@ -23,15 +21,7 @@ import (
 	"github.com/ichor-project/ichor/workflows"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "screenshots:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { stack.Main("screenshots", run) }
 
 const (
 	// limit bounds the whole run.
