@@ -44,15 +44,11 @@ func onClouds(t *testing.T, command string, nodes int, judge func(t *testing.T, 
 // succeed and leave nothing behind.
 func show(t *testing.T, command string, flags ...string) string {
 	t.Helper()
-	root, err := stack.Root()
+	root, bin, err := stack.Programs("ichor-demo")
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "demo")
-	bin := os.Getenv("ICHOR_BIN")
-	if bin == "" {
-		bin = filepath.Join(root, "bin")
-	}
 	demo := filepath.Join(bin, "ichor-demo")
 	// Tied to this process, and this process to it: a test that is killed, or that
 	// ends in a panic because it takes too long, leaves nothing running.

@@ -6,8 +6,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -34,18 +32,11 @@ type system struct {
 // start makes a cluster: a control plane, and a group with a machine.
 func start(t *testing.T) *system {
 	t.Helper()
-	root, err := stack.Root()
+	cloud, err := stack.Named("aws")
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin := os.Getenv("ICHOR_BIN")
-	if bin == "" {
-		bin = filepath.Join(root, "bin")
-	}
-	cloud, err := stack.Named("aws")
-	if err == nil {
-		err = stack.Missing(bin, cloud)
-	}
+	root, bin, err := stack.Programs(cloud.Programs...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,11 +9,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -30,37 +28,25 @@ const speed = 40
 // others in one run.
 const historyLimit = "400"
 
-func main() {
-	out := flag.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
-	what := flag.String("what", "upgrade", "which scenarios: upgrade, phases, repair, elsewhere, or life for all others")
-	prefix := flag.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	err := run(ctx, *what, *out, *prefix)
-	stop()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "record:", err)
-		os.Exit(1)
+func main() { stack.Main("record", record) }
+
+func record(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("record", flag.ContinueOnError)
+	out := flags.String("out", "testsuite/replay/histories/upgrading", "where the histories go, below the repository's root")
+	what := flags.String("what", "upgrade", "which scenarios: upgrade, phases, repair, elsewhere, or life for all others")
+	prefix := flags.String("loopback-prefix", "127.98", "first two octets of the emulated public addresses")
+	if err := flags.Parse(args); err != nil {
+		return err
 	}
+	return run(ctx, *what, *out, *prefix)
 }
 
 func run(ctx context.Context, what, out, prefix string) (err error) {
 	if !slices.Contains(whats, what) {
 		return fmt.Errorf("-what %s: is none of %v", what, whats)
 	}
-	root, err := stack.Root()
+	home, root, bin, err := stack.Suite()
 	if err != nil {
-		return err
-	}
-	home, err := stack.Chosen()
-	if err != nil {
-		return err
-	}
-	bin := os.Getenv("ICHOR_BIN")
-	if bin == "" {
-		bin = filepath.Join(root, "bin")
-	}
-	if err := stack.Missing(bin); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "ichor-record-")
