@@ -54,17 +54,12 @@ type RemovedFlag struct {
 // read.
 func RemovedFlags(ctx context.Context, from, to string, flags []Flags) ([]RemovedFlag, error) {
 	const op = "look for removed flags of Kubernetes"
-	first, err := minorOf(op, from)
+	w, err := wayOf(op, from, to)
 	if err != nil {
 		return nil, err
 	}
-	last, err := minorOf(op, to)
-	if err != nil {
-		return nil, err
-	}
-	steps, _ := pathOf(first, last)
 	var out []RemovedFlag
-	for _, step := range steps {
+	for _, step := range w.steps {
 		for _, f := range flags {
 			found, err := f.removedBy(ctx, step)
 			if err != nil {

@@ -27,28 +27,23 @@ import (
 // RemovedFlags' part. Error: Invalid when a version cannot be read.
 func (c *Client) RemovedAPIs(ctx context.Context, from, to string) ([]plan.Refusal, error) {
 	const op = "look for removed Kubernetes APIs"
-	first, err := minorOf(op, from)
+	w, err := wayOf(op, from, to)
 	if err != nil {
 		return nil, err
 	}
-	last, err := minorOf(op, to)
-	if err != nil {
-		return nil, err
-	}
-	steps, refused := pathOf(first, last)
-	if refused != nil {
-		return []plan.Refusal{*refused}, nil
+	if w.refused != nil {
+		return []plan.Refusal{*w.refused}, nil
 	}
 	var out []plan.Refusal
-	if len(steps) > 0 {
-		for _, step := range steps {
+	if len(w.steps) > 0 {
+		for _, step := range w.steps {
 			found, err := c.removedBy(ctx, step)
 			if err != nil {
 				return nil, err
 			}
 			out = append(out, found...)
 		}
-		asked, err := c.deprecatedRequests(ctx, first, last)
+		asked, err := c.deprecatedRequests(ctx, w.from, w.to)
 		if err != nil {
 			return nil, err
 		}
@@ -58,6 +53,28 @@ func (c *Client) RemovedAPIs(ctx context.Context, from, to string) ([]plan.Refus
 		return cmp.Or(strings.Compare(a.Field, b.Field), strings.Compare(a.Reason, b.Reason))
 	})
 	return slices.Compact(out), nil
+}
+
+// way is how one version of Kubernetes comes to another.
+type way struct {
+	from, to *version.Version // of minors
+	steps    []*upgrade.Path
+	refused  *plan.Refusal // when there is no way, and no steps then
+}
+
+// wayOf reads two versions and finds the way between them. Error: Invalid when a
+// version cannot be read.
+func wayOf(op, from, to string) (way, error) {
+	first, err := minorOf(op, from)
+	if err != nil {
+		return way{}, err
+	}
+	last, err := minorOf(op, to)
+	if err != nil {
+		return way{}, err
+	}
+	steps, refused := pathOf(first, last)
+	return way{from: first, to: last, steps: steps, refused: refused}, nil
 }
 
 // minorOf reads a version and keeps major and minor.
