@@ -12,7 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
-	"github.com/ichor-project/ichor/internal/cloud/exchange"
 )
 
 // flavorsAge is how long a list of instance types is used again: it takes a
@@ -36,30 +35,25 @@ func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 	if err != nil {
 		return nil, err
 	}
-	list := []cloud.Flavor{}
-	in := &ec2.DescribeInstanceTypesInput{
-		Filters:    []types.Filter{filter("supported-boot-mode", "uefi")},
-		MaxResults: sdk.Int32(100),
-	}
-	for {
-		var page *ec2.DescribeInstanceTypesOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: "list instance types", Action: "DescribeInstanceTypes"}, func(ctx context.Context) (err error) {
-			page, err = p.ec2.DescribeInstanceTypes(ctx, in)
-			return err
+	known, err := pages(ctx, p, "list instance types", "DescribeInstanceTypes", func(ctx context.Context, token *string) ([]types.InstanceTypeInfo, *string, error) {
+		page, err := p.ec2.DescribeInstanceTypes(ctx, &ec2.DescribeInstanceTypesInput{
+			Filters:    []types.Filter{filter("supported-boot-mode", "uefi")},
+			MaxResults: sdk.Int32(100), NextToken: token,
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for n := range page.InstanceTypes {
-			if f, ok := flavorOf(&page.InstanceTypes[n]); ok {
-				f.Zones = zones[f.Name]
-				list = append(list, f)
-			}
+		return page.InstanceTypes, page.NextToken, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	list := []cloud.Flavor{}
+	for n := range known {
+		if f, ok := flavorOf(&known[n]); ok {
+			f.Zones = zones[f.Name]
+			list = append(list, f)
 		}
-		if sdk.ToString(page.NextToken) == "" {
-			break
-		}
-		in.NextToken = page.NextToken
 	}
 	slices.SortFunc(list, func(a, b cloud.Flavor) int { return strings.Compare(a.Name, b.Name) })
 	p.flavors.list, p.flavors.read = list, time.Now()
@@ -68,25 +62,22 @@ func (p *Provider) Flavors(ctx context.Context) ([]cloud.Flavor, error) {
 
 // offered lists the zones of each instance type, sorted.
 func (p *Provider) offered(ctx context.Context) (map[string][]string, error) {
-	out := map[string][]string{}
-	in := &ec2.DescribeInstanceTypeOfferingsInput{LocationType: types.LocationTypeAvailabilityZone, MaxResults: sdk.Int32(pageSize)}
-	for {
-		var page *ec2.DescribeInstanceTypeOfferingsOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: "list zones of instance types", Action: "DescribeInstanceTypeOfferings"}, func(ctx context.Context) (err error) {
-			page, err = p.ec2.DescribeInstanceTypeOfferings(ctx, in)
-			return err
+	offers, err := pages(ctx, p, "list zones of instance types", "DescribeInstanceTypeOfferings", func(ctx context.Context, token *string) ([]types.InstanceTypeOffering, *string, error) {
+		page, err := p.ec2.DescribeInstanceTypeOfferings(ctx, &ec2.DescribeInstanceTypeOfferingsInput{
+			LocationType: types.LocationTypeAvailabilityZone, MaxResults: sdk.Int32(pageSize), NextToken: token,
 		})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, o := range page.InstanceTypeOfferings {
-			name := string(o.InstanceType)
-			out[name] = append(out[name], sdk.ToString(o.Location))
-		}
-		if sdk.ToString(page.NextToken) == "" {
-			break
-		}
-		in.NextToken = page.NextToken
+		return page.InstanceTypeOfferings, page.NextToken, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := map[string][]string{}
+	for _, o := range offers {
+		name := string(o.InstanceType)
+		out[name] = append(out[name], sdk.ToString(o.Location))
 	}
 	for _, zones := range out {
 		slices.Sort(zones)

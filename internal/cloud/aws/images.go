@@ -170,16 +170,13 @@ func (p *Provider) unmarkImage(ctx context.Context, name, mark string, ids ...st
 }
 
 func (p *Provider) describeImages(ctx context.Context, op string, in *ec2.DescribeImagesInput) ([]ami, error) {
-	var out []ami
-	for {
-		var page *ec2.DescribeImagesOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeImages"}, func(ctx context.Context) (err error) {
-			page, err = p.ec2.DescribeImages(ctx, in)
-			return err
-		})
+	return pages(ctx, p, op, "DescribeImages", func(ctx context.Context, token *string) ([]ami, *string, error) {
+		in.NextToken = token
+		page, err := p.ec2.DescribeImages(ctx, in)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		var out []ami
 		for n := range page.Images {
 			a := amiOf(&page.Images[n])
 			at, err := time.Parse(time.RFC3339, a.created)
@@ -189,11 +186,8 @@ func (p *Provider) describeImages(ctx context.Context, op string, in *ec2.Descri
 			p.seen.Saw(a.ID, at)
 			out = append(out, a)
 		}
-		if sdk.ToString(page.NextToken) == "" {
-			return out, nil
-		}
-		in.NextToken = page.NextToken
-	}
+		return out, page.NextToken, nil
+	})
 }
 
 func amiOf(i *types.Image) ami {

@@ -49,16 +49,13 @@ func (s *snapshot) image() cloud.Image {
 }
 
 func (p *Provider) describeSnapshots(ctx context.Context, op string, in *ec2.DescribeSnapshotsInput) ([]snapshot, error) {
-	var out []snapshot
-	for {
-		var page *ec2.DescribeSnapshotsOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeSnapshots"}, func(ctx context.Context) (err error) {
-			page, err = p.ec2.DescribeSnapshots(ctx, in)
-			return err
-		})
+	return pages(ctx, p, op, "DescribeSnapshots", func(ctx context.Context, token *string) ([]snapshot, *string, error) {
+		in.NextToken = token
+		page, err := p.ec2.DescribeSnapshots(ctx, in)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+		var out []snapshot
 		for _, s := range page.Snapshots {
 			it := snapshot{
 				id: sdk.ToString(s.SnapshotId), state: s.State, message: exchange.Clip(sdk.ToString(s.StateMessage)), started: sdk.ToTime(s.StartTime), tags: tagMap(s.Tags),
@@ -66,11 +63,8 @@ func (p *Provider) describeSnapshots(ctx context.Context, op string, in *ec2.Des
 			p.seen.Saw(it.id, it.started)
 			out = append(out, it)
 		}
-		if sdk.ToString(page.NextToken) == "" {
-			return out, nil
-		}
-		in.NextToken = page.NextToken
-	}
+		return out, page.NextToken, nil
+	})
 }
 
 func (p *Provider) deleteSnapshot(ctx context.Context, id string) error {

@@ -101,28 +101,26 @@ func filter(name string, values ...string) types.Filter {
 
 // describe lists all instances that match, each page one call, or fails.
 func (p *Provider) describe(ctx context.Context, op string, filters ...types.Filter) ([]instance, error) {
-	var out []instance
-	for in := (&ec2.DescribeInstancesInput{Filters: filters, MaxResults: sdk.Int32(pageSize)}); ; {
-		var page *ec2.DescribeInstancesOutput
-		err := p.calls.Call(ctx, exchange.Request{Op: op, Action: "DescribeInstances"}, func(ctx context.Context) (err error) {
-			page, err = p.ec2.DescribeInstances(ctx, in)
-			return err
-		})
+	return pages(ctx, p, op, "DescribeInstances", func(ctx context.Context, token *string) ([]instance, *string, error) {
+		page, err := p.ec2.DescribeInstances(ctx, &ec2.DescribeInstancesInput{Filters: filters, MaxResults: sdk.Int32(pageSize), NextToken: token})
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, r := range page.Reservations {
-			for n := range r.Instances {
-				i := instanceOf(&r.Instances[n])
-				p.seen.Saw(i.id, i.launched)
-				out = append(out, i)
-			}
+		return p.sighted(page.Reservations), page.NextToken, nil
+	})
+}
+
+// sighted is what the cloud shows, and notes that it does.
+func (p *Provider) sighted(shown []types.Reservation) []instance {
+	var out []instance
+	for _, r := range shown {
+		for n := range r.Instances {
+			i := instanceOf(&r.Instances[n])
+			p.seen.Saw(i.id, i.launched)
+			out = append(out, i)
 		}
-		if sdk.ToString(page.NextToken) == "" {
-			return out, nil
-		}
-		in.NextToken = page.NextToken
 	}
+	return out
 }
 
 // collect makes a collector that reads by one filter.
@@ -173,12 +171,8 @@ func (p *Provider) instance(ctx context.Context, id string) (instance, error) {
 		return instance{}, err
 	}
 	if err == nil {
-		for _, r := range out.Reservations {
-			for n := range r.Instances {
-				i := instanceOf(&r.Instances[n])
-				p.seen.Saw(i.id, i.launched)
-				return i, nil
-			}
+		if found := p.sighted(out.Reservations); len(found) > 0 {
+			return found[0], nil
 		}
 	}
 	return instance{}, p.seen.Absent(op, id)

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"github.com/ichor-project/ichor/internal/cloud"
@@ -84,26 +83,13 @@ type describer func(ctx context.Context, ids []string, filters []types.Filter, n
 // beside the owner's tag.
 func (p *Provider) ec2Kind(name, within, action string, d describer, more ...types.Filter) kind {
 	read := func(ctx context.Context, op string, ids []string, filters []types.Filter) ([]item, error) {
-		var out []item
-		for next := (*string)(nil); ; {
-			var page []item
-			var following *string // next is needed again if this page is
-			err := p.calls.Call(ctx, exchange.Request{Op: op, Action: action}, func(ctx context.Context) (err error) {
-				page, following, err = d(ctx, ids, filters, next)
-				return err
-			})
-			if err != nil {
-				return nil, err
-			}
-			next = following
+		return pages(ctx, p, op, action, func(ctx context.Context, token *string) ([]item, *string, error) {
+			page, next, err := d(ctx, ids, filters, token)
 			for n := range page {
 				p.seen.Saw(page[n].ID, page[n].Made)
 			}
-			out = append(out, page...)
-			if sdk.ToString(next) == "" {
-				return out, nil
-			}
-		}
+			return page, next, err
+		})
 	}
 	return kind{
 		Name: name, Within: within, Lags: true, Zonal: name == kindSubnet,
