@@ -2,19 +2,16 @@ package e2e
 
 import (
 	"net/http"
-	"path/filepath"
 	"slices"
 	"time"
 
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
-	"github.com/ichor-project/ichor/testsuite/proc"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -159,35 +156,20 @@ func (h *holes) wantFresh(old []string, count int) {
 // provider runs the autoscaler's server until the test ends.
 func (s *system) provider(name string) pb.CloudProviderClient {
 	s.t.Helper()
-	address, err := proc.FreeAddress()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	p, err := proc.Start(proc.Spec{
-		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("grpcprovider"), Env: s.Env(),
-		Args: []string{"--insecure", "--listen", address, "--cluster", name, "--metrics-listen", "", "--request-rate", "50"},
-	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	p, err := s.LaunchProvider("grpcprovider", "--cluster", name, "--request-rate", "50")
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			s.t.Error(err)
-		}
-		if err := p.Stop(); err != nil {
+		if err := p.Close(); err != nil {
 			s.t.Error(err)
 		}
 	})
-	c := pb.NewCloudProviderClient(conn)
 	s.until("the provider answers", func() bool {
-		_, err := c.Refresh(s.t.Context(), &pb.RefreshRequest{}, grpc.WaitForReady(true))
+		_, err := p.Refresh(s.t.Context(), &pb.RefreshRequest{}, grpc.WaitForReady(true))
 		return err == nil
 	})
-	return c
+	return p
 }
 
 // pruned changes the spec: one manifest goes, one comes, and machine configs

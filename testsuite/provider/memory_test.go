@@ -131,7 +131,7 @@ func TestAGroupThatHasNeverRun(t *testing.T) {
 	if asked.Target != 2 || asked.count("Creating") != 2 {
 		t.Fatalf("after an accepted request: %+v", asked)
 	}
-	s.must(p.process.Kill())
+	s.must(p.Process.Kill())
 	p = s.serve("--config", config)
 	s.same("before the first refresh of the next provider", p, asked)
 	s.worker()

@@ -14,8 +14,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
@@ -106,7 +104,7 @@ func (s *system) begin() {
 	s.t.Helper()
 	p := s.serve("--config", s.config())
 	s.sees(p, "an empty group", func(g group) bool { return g.Target == 0 && s.memo().Target == 0 })
-	s.must(p.process.Kill())
+	s.must(p.Process.Kill())
 }
 
 func (s *system) config() string {
@@ -178,48 +176,32 @@ func (s *system) machines() (machines, creates int) {
 }
 
 // server is a running ichor-grpcprovider with a client.
-type server struct {
-	pb.CloudProviderClient
-	process *proc.Process
-}
+type server struct{ *stack.Provider }
 
 // serve starts a provider and waits until it answers. It is not asked to refresh.
 func (s *system) serve(args ...string) *server {
 	s.t.Helper()
-	address, err := proc.FreeAddress()
-	s.must(err)
-	p, err := proc.Start(proc.Spec{
-		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("provider"), Env: s.Env(),
-		// No refresh but those of the test.
-		Args: append([]string{"--insecure", "--listen", address, "--metrics-listen", "", "--refresh-every", "1h"}, args...),
-	})
+	// No refresh but those of the test.
+	p, err := s.LaunchProvider("provider", append([]string{"--refresh-every", "1h"}, args...)...)
 	s.must(err)
 	s.t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
+		if err := p.Close(); err != nil {
 			s.t.Errorf("stop the provider: %v", err)
 		}
 	})
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	s.must(err)
-	s.t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			s.t.Error(err)
-		}
-	})
-	out := &server{CloudProviderClient: pb.NewCloudProviderClient(conn), process: p}
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	s.must(p.WaitReady(ctx, 50*time.Millisecond, func(ctx context.Context) error {
-		_, err := out.NodeGroups(ctx, &pb.NodeGroupsRequest{})
+	s.must(p.Ready(ctx, func(ctx context.Context) error {
+		_, err := p.NodeGroups(ctx, &pb.NodeGroupsRequest{})
 		return err
 	}))
-	return out
+	return &server{p}
 }
 
 // restart kills a provider and starts another one.
 func (s *system) restart(p *server) *server {
 	s.t.Helper()
-	s.must(p.process.Kill())
+	s.must(p.Process.Kill())
 	return s.serve("--cluster", "shop")
 }
 

@@ -38,10 +38,9 @@ func TestProvidersBeforeTheWorker(t *testing.T) {
 	}
 	_, seq := s.writes(0)
 
-	first, firstAddress := s.launch(config)
-	second, secondAddress := s.launch(config)
+	one, two := s.launch(config), s.launch(config)
 	s.eventually("both wait for the namespace", func(context.Context) error {
-		if !first.Running() || !second.Running() {
+		if !one.Process.Running() || !two.Process.Running() {
 			return fmt.Errorf("a provider has ended:\n%s", proc.Tail(s.Log("provider"), 5))
 		}
 		if log := s.log("provider"); strings.Count(log, "search attributes yet") < 2 {
@@ -50,8 +49,7 @@ func TestProvidersBeforeTheWorker(t *testing.T) {
 		return nil
 	})
 	s.worker()
-	one, two := s.client(first, firstAddress), s.client(second, secondAddress)
-	for _, p := range []*provider{one, two} {
+	for _, p := range []*provider{s.answers(one), s.answers(two)} {
 		s.sees(p, "shop/many", "two members beyond max", group{Target: 2, Instances: running(many...)})
 		s.eventually("three members", func(ctx context.Context) error {
 			var all []string

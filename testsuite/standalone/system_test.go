@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/client"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
@@ -178,62 +176,41 @@ func (s *system) write(name, text string) string {
 }
 
 // provider is a running ichor-grpcprovider with a client.
-type provider struct {
-	pb.CloudProviderClient
-	process *proc.Process
-}
+type provider struct{ *stack.Provider }
 
-func (s *system) launch(file string) (p *proc.Process, address string) {
+func (s *system) launch(file string) *provider {
 	s.t.Helper()
-	address, err := proc.FreeAddress()
+	p, err := s.LaunchProvider("provider", "--config", file)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p, err = proc.Start(proc.Spec{
-		Name: "ichor-grpcprovider", Path: filepath.Join(bin, "ichor-grpcprovider"), Log: s.Log("provider"), Env: s.Env(),
-		Args: []string{"--config", file, "--insecure", "--listen", address, "--metrics-listen", ""},
+	s.t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			s.t.Errorf("stop the provider: %v", err)
+		}
 	})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return p, address
+	return &provider{p}
 }
 
 // serve starts a provider and waits until it answers.
 func (s *system) serve(file string) *provider {
 	s.t.Helper()
-	p, address := s.launch(file)
-	return s.client(p, address)
+	return s.answers(s.launch(file))
 }
 
-// client waits until a provider answers, and stops it in the end.
-func (s *system) client(p *proc.Process, address string) *provider {
+// answers waits until a provider answers.
+func (s *system) answers(p *provider) *provider {
 	s.t.Helper()
-	s.t.Cleanup(func() {
-		if err := p.Stop(); err != nil {
-			s.t.Errorf("stop the provider: %v", err)
-		}
-	})
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			s.t.Error(err)
-		}
-	})
-	out := &provider{CloudProviderClient: pb.NewCloudProviderClient(conn), process: p}
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
-	err = p.WaitReady(ctx, 50*time.Millisecond, func(ctx context.Context) error {
-		_, err := out.Refresh(ctx, &pb.RefreshRequest{})
+	err := p.Ready(ctx, func(ctx context.Context) error {
+		_, err := p.Refresh(ctx, &pb.RefreshRequest{})
 		return err
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return out
+	return p
 }
 
 // group is what the autoscaler sees.

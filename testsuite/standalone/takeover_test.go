@@ -179,7 +179,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 	run := s.run()
 	t.Run("a restart of the provider changes nothing, also while no worker runs", func(t *testing.T) {
 		s := s.on(t)
-		if err := errors.Join(p.process.Kill(), s.last.Kill()); err != nil {
+		if err := errors.Join(p.Process.Kill(), s.last.Kill()); err != nil {
 			t.Fatal(err)
 		}
 		p = s.serve(config)
@@ -266,7 +266,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 				flavors = now
 				_, seq = s.writes(seq)
 			}
-			if err := p.process.Stop(); err != nil {
+			if err := p.Process.Stop(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -276,7 +276,7 @@ func TestTakeOverAGroupOfThree(t *testing.T) {
 	})
 	t.Run("the tag of machines to take over stays as it is", func(t *testing.T) {
 		s := s.on(t)
-		process, _ := s.launch(s.write("groups.yaml", strings.Replace(file, "clusterTag: shop", "cluster: shop\nclusterTag: bank", 1)))
+		process := s.launch(s.write("groups.yaml", strings.Replace(file, "clusterTag: shop", "cluster: shop\nclusterTag: bank", 1))).Process
 		select {
 		case <-process.Done():
 		case <-time.After(patience):
