@@ -165,7 +165,7 @@ func count(name string, v *int, usage string) setting {
 func number(name string, v *float64, usage string) setting {
 	return setting{name: name, usage: usage, show: strconv.FormatFloat(*v, 'g', -1, 64), set: func(s string) error {
 		f, err := strconv.ParseFloat(s, 64)
-		if err != nil || f <= 0 {
+		if err != nil || !(f > 0) {
 			return fmt.Errorf("%q is not a positive number", s)
 		}
 		*v = f

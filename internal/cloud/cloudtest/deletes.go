@@ -35,8 +35,10 @@ func testDelete(t *testing.T, w Cloud) {
 
 func testDeleteBusy(t *testing.T, w Cloud) {
 	m := create(t, w, w.Machine(owner("u1"), "m1"))
+	p := w.Open(t)
+	runs(t, p, m.Ref)
 	w.Inject(t, Fault{On: DeleteMachine, Effect: Busy})
-	gone, err := w.Open(t).DeleteMachine(t.Context(), m.Ref)
+	gone, err := p.DeleteMachine(t.Context(), m.Ref)
 	if gone {
 		t.Error("a refused deletion is said to be done")
 	}
@@ -45,14 +47,21 @@ func testDeleteBusy(t *testing.T, w Cloud) {
 	wantBooks(t, w, "u1", "machine", 0)
 }
 
+// runs waits until a machine runs: a delete that finds it then is the one that the
+// fault is for.
+func runs(t *testing.T, p cloud.Provider, ref cloud.MachineRef) {
+	t.Helper()
+	until(t, "the machine runs", func() (bool, error) {
+		now, err := p.GetMachine(t.Context(), ref)
+		return now.State == cloud.MachineRunning, err
+	})
+}
+
 func testDeleteLost(t *testing.T, w Cloud) {
 	for _, e := range []Effect{LostReply, Dropped, ServerError, Maintenance} {
 		m := create(t, w, w.Machine(owner("u1"), "m-"+strings.ReplaceAll(string(e), " ", "-")))
 		p := w.Open(t)
-		until(t, "the machine runs", func() (bool, error) {
-			now, err := p.GetMachine(t.Context(), m.Ref)
-			return now.State == cloud.MachineRunning, err
-		})
+		runs(t, p, m.Ref)
 		w.Inject(t, Fault{On: DeleteMachine, Effect: e})
 		gone, err := p.DeleteMachine(t.Context(), m.Ref)
 		if gone || err != nil && !fault.KindOf(err).Retryable() {
