@@ -97,6 +97,9 @@ func method(r *http.Request) string {
 	for prefix, m := range map[string]string{
 		"Describe": http.MethodGet, "Get": http.MethodGet, "Delete": http.MethodDelete, "CreateTags": http.MethodPatch,
 		"Modify": http.MethodPatch,
+		// What only changes something that is there meets no quota, and is no delete.
+		"Terminate": http.MethodPut, "Deregister": http.MethodPut, "Detach": http.MethodPut, "Disassociate": http.MethodPut,
+		"Revoke": http.MethodPut, "Attach": http.MethodPut, "Associate": http.MethodPut,
 	} {
 		if strings.HasPrefix(action, prefix) {
 			return m

@@ -38,14 +38,16 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{t: t, in: faults.New(world.NewClock(1000), 0, nil)}
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", s.in.Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	api := s.in.Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		s.done.Add(1)
 		s.bend.Store(faults.FromContext(r.Context()))
 		rw.WriteHeader(http.StatusCreated)
 		if _, err := io.WriteString(rw, "made"); err != nil {
 			t.Error(err)
 		}
-	})))
+	}))
+	mux.Handle("/v1/", api)
+	mux.Handle("/aws/", api)
 	s.in.Register(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() {
@@ -343,6 +345,35 @@ func TestRequestLog(t *testing.T) {
 	}
 	if res, err := s.call("DELETE", "/_devcloud/requests", ""); err != nil || res.status != 204 || len(s.in.Requests(0)) != 0 {
 		t.Errorf("clear: %d %v", res.status, err)
+	}
+}
+
+// A quota is met by what makes something, whatever the verb of its request.
+func TestChaosRefusesByQuotaWhatMakesSomething(t *testing.T) {
+	s := newSite(t)
+	if err := s.in.SetChaos(&faults.Chaos{Seed: 1, Rates: map[string]float64{faults.Quota: 1}, Reads: true}); err != nil {
+		t.Fatal(err)
+	}
+	for request, refused := range map[string]bool{
+		"POST /v1/servers": true, "DELETE /v1/networks/4f3a1c80-0000-4000-8000-00000000000a": false,
+		"POST /aws/ec2/CreateVpc": true, "POST /aws/ec2/RunInstances": true, "POST /aws/ec2/AuthorizeSecurityGroupIngress": true,
+		"POST /aws/elasticloadbalancing/RegisterTargets": true, "POST /aws/ec2/RegisterImage": true,
+		"POST /aws/ec2/DeregisterImage": false, "POST /aws/ec2/DetachInternetGateway": false, "POST /aws/ec2/TerminateInstances": false,
+		"POST /aws/ec2/DisassociateRouteTable": false, "POST /aws/elasticloadbalancing/DeregisterTargets": false,
+		"POST /aws/ec2/CreateTags": false, "POST /aws/ec2/DescribeVpcs": false, "POST /aws/ec2/DeleteVpc": false,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		before := len(s.in.Requests(0))
+		if _, err := s.call(method, path, ""); err != nil {
+			t.Fatal(err)
+		}
+		log := s.in.Requests(0)
+		if len(log) != before+1 {
+			t.Fatalf("%s: %d requests in the log, had %d", request, len(log), before)
+		}
+		if got := log[len(log)-1].Fault == faults.Quota; got != refused {
+			t.Errorf("%s refused by quota: %t", request, got)
+		}
 	}
 }
 
