@@ -148,8 +148,12 @@ LINT_TOOLS := $(addprefix $(TOOLBIN)/,golangci-lint workflowcheck gofumpt) $(PRO
 DEPLOY_TOOLS := $(addprefix $(TOOLBIN)/,helm ichor-image kine kube-apiserver temporal cluster-autoscaler gotestsum)
 TOOLS      := $(sort $(TEST_TOOLS) $(LINT_TOOLS) $(AUTOSCALERS) $(DEPLOY_TOOLS))
 
-.PHONY: tools
-tools: $(TOOLS) ## Build every tool into bin/tools (only what changed)
+.PHONY: tools every-tool
+tools: ## Build every tool into bin/tools (only what changed)
+	@# Two at a time: one fetches its modules or is linked while the other compiles.
+	+@$(MAKE) --no-print-directory -j2 --output-sync=target every-tool
+every-tool: $(TOOLS)
+	@:
 
 ## ---------------------------------------------------------------- checks
 
