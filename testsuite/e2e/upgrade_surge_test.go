@@ -12,6 +12,7 @@ import (
 
 	"github.com/ichor-project/ichor/internal/cluster"
 	"github.com/ichor-project/ichor/internal/plan"
+	"github.com/ichor-project/ichor/testsuite/stack/grpcserver"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -156,7 +157,7 @@ func (h *holes) wantFresh(old []string, count int) {
 // provider runs the autoscaler's server until the test ends.
 func (s *system) provider(name string) pb.CloudProviderClient {
 	s.t.Helper()
-	p, err := s.LaunchProvider("grpcprovider", "--cluster", name, "--request-rate", "50")
+	p, err := grpcserver.Launch(s.Stack, "grpcprovider", "--cluster", name, "--request-rate", "50")
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
 	"github.com/ichor-project/ichor/testsuite/stack"
+	"github.com/ichor-project/ichor/testsuite/stack/grpcserver"
 	"github.com/ichor-project/ichor/workflows"
 )
 
@@ -176,13 +177,13 @@ func (s *system) machines() (machines, creates int) {
 }
 
 // server is a running ichor-grpcprovider with a client.
-type server struct{ *stack.Provider }
+type server struct{ *grpcserver.Provider }
 
 // serve starts a provider and waits until it answers. It is not asked to refresh.
 func (s *system) serve(args ...string) *server {
 	s.t.Helper()
 	// No refresh but those of the test.
-	p, err := s.LaunchProvider("provider", append([]string{"--refresh-every", "1h"}, args...)...)
+	p, err := grpcserver.Launch(s.Stack, "provider", append([]string{"--refresh-every", "1h"}, args...)...)
 	s.must(err)
 	s.t.Cleanup(func() {
 		if err := p.Close(); err != nil {

@@ -28,6 +28,9 @@ func Root() (string, error) {
 	}
 }
 
+// Program is the file of one of the programs.
+func (s *Stack) Program(name string) string { return filepath.Join(s.opts.Bin, name) }
+
 // programs are what a stack and its judges start.
 var programs = []string{
 	"ichor", "ichor-worker", "devcloud", "tools/temporal", "tools/kine", "tools/kube-apiserver",

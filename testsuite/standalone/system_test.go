@@ -18,6 +18,7 @@ import (
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
 	"github.com/ichor-project/ichor/testsuite/stack"
+	"github.com/ichor-project/ichor/testsuite/stack/grpcserver"
 )
 
 // speed is how many times faster than real the cloud runs.
@@ -176,11 +177,11 @@ func (s *system) write(name, text string) string {
 }
 
 // provider is a running ichor-grpcprovider with a client.
-type provider struct{ *stack.Provider }
+type provider struct{ *grpcserver.Provider }
 
 func (s *system) launch(file string) *provider {
 	s.t.Helper()
-	p, err := s.LaunchProvider("provider", "--config", file)
+	p, err := grpcserver.Launch(s.Stack, "provider", "--config", file)
 	if err != nil {
 		s.t.Fatal(err)
 	}

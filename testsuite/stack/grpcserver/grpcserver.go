@@ -1,9 +1,11 @@
-package stack
+// Package grpcserver runs the autoscaler's server beside a stack. It is no part of the
+// stack, because a program can know one generation of the autoscaler's contract only,
+// and the autoscaler's own suite knows the other.
+package grpcserver
 
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
@@ -11,6 +13,7 @@ import (
 
 	pb "github.com/ichor-project/ichor/internal/externalgrpc"
 	"github.com/ichor-project/ichor/testsuite/proc"
+	"github.com/ichor-project/ichor/testsuite/stack"
 )
 
 // Provider is a running ichor-grpcprovider without TLS, and its client.
@@ -20,15 +23,15 @@ type Provider struct {
 	conn    *grpc.ClientConn
 }
 
-// LaunchProvider starts an ichor-grpcprovider on a free address and does not wait for
+// Launch starts an ichor-grpcprovider on a free address and does not wait for
 // it. It has no metrics; its log has the name of log.
-func (s *Stack) LaunchProvider(log string, args ...string) (*Provider, error) {
+func Launch(s *stack.Stack, log string, args ...string) (*Provider, error) {
 	address, err := proc.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
 	p, err := proc.Start(proc.Spec{
-		Name: "ichor-grpcprovider", Path: filepath.Join(s.opts.Bin, "ichor-grpcprovider"), Log: s.Log(log), Env: s.Env(),
+		Name: "ichor-grpcprovider", Path: s.Program("ichor-grpcprovider"), Log: s.Log(log), Env: s.Env(),
 		Args: append([]string{"--insecure", "--listen", address, "--metrics-listen", ""}, args...),
 	})
 	if err != nil {
